@@ -1,0 +1,89 @@
+//! The data backend: where the bytes of uploaded files are.
+
+mod error;
+
+use std::fmt::Display;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::Stream;
+
+use crate::model::{BackendDetails, File};
+
+pub use error::{BoxError, DataError};
+
+/// The bytes of a blob on their way, in chunks of at most a few hundred KiB.
+pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// Names one blob: the bytes of one file.
+#[derive(Clone, Debug)]
+pub struct BlobRef {
+    pub file_id: String,
+    pub upload_id: String,
+    /// MIME type, which some backends keep with the bytes.
+    pub content_type: String,
+    pub details: BackendDetails,
+}
+
+impl From<&File> for BlobRef {
+    fn from(file: &File) -> Self {
+        Self {
+            file_id: file.id.clone(),
+            upload_id: file.upload_id.clone(),
+            content_type: file.mime_type.clone(),
+            details: file.backend_details.clone(),
+        }
+    }
+}
+
+/// What a backend says of bytes it has just stored.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub size_bytes: u64,
+    /// To be written into the file's row: without it the blob may be unreadable.
+    pub details: BackendDetails,
+}
+
+/// What a backend knows of a stored blob without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobStat {
+    pub size_bytes: u64,
+    /// The MD5 of the bytes, where the backend keeps one that can be trusted to be it.
+    pub md5: Option<[u8; 16]>,
+}
+
+/// A blob being read.
+pub struct Blob {
+    /// Size of the whole blob, also when only a range of it is read.
+    pub size_bytes: u64,
+    pub body: ByteStream,
+}
+
+/// The bytes of uploaded files, one blob per file. Every backend passes `contract.rs`.
+#[async_trait]
+pub trait DataBackend: Display + Send + Sync + 'static {
+    /// Stores `body`, replacing any older blob of that file.
+    ///
+    /// All or nothing: after an error (of the backend or from `body` itself), a dropped future or
+    /// a crash, readers see the old blob or none, never part of the new one; and what is
+    /// answered is on stable storage. With `size_bytes`, a body of another length is
+    /// [`DataError::WrongSize`].
+    async fn put(
+        &self,
+        blob: &BlobRef,
+        body: ByteStream,
+        size_bytes: Option<u64>,
+    ) -> Result<Stored, DataError>;
+
+    /// Reads the blob, or only `range` of it (bytes, end exclusive, within the blob).
+    async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError>;
+
+    /// What is stored under that name: `None` if nothing is.
+    async fn stat(&self, blob: &BlobRef) -> Result<Option<BlobStat>, DataError>;
+
+    /// Removes the blob. Removing one that is not there succeeds, so a cleanup can be retried.
+    async fn remove(&self, blob: &BlobRef) -> Result<(), DataError>;
+}

@@ -1,0 +1,18 @@
+//! plikd: a temporary file sharing server that can move, at any time, from one set of backends to
+//! another.
+//!
+//! The rooms of the house, from the ground up; an arrow between them may only point down:
+//!
+//! - [`model`]: uploads, files, ids and times; no I/O
+//! - [`config`]: `plikd.cfg` and `PLIKD_*`
+//! - [`data`]: the bytes of files, in a directory or an S3 bucket
+//! - [`metadata`]: the rows, in SQLite or PostgreSQL
+//! - [`clean`]: removes what has expired
+//! - [`migrate`]: moves a server from one set of backends to another
+//! - [`http`]: the API
+//! - [`cmd`]: the subcommands
+
+pub mod config;
+pub mod data;
+pub mod metadata;
+pub mod model;

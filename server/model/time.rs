@@ -1,0 +1,242 @@
+//! Times as Plik's SQLite databases hold them: text, in several forms.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::{Offset, TimeZone};
+
+/// Integers above this are milliseconds since 1970, below it seconds.
+const LARGEST_SECONDS: i64 = 1_000_000_000_000;
+
+/// Reads a time in any form that Plik (Go) reads: `2024-05-06 07:08:09.5+02:00`, with `T` in place
+/// of the space, without offset (then UTC), without seconds, without time; one `Z` at the end is
+/// ignored. `None` for anything else.
+pub fn parse(text: &str) -> Option<Timestamp> {
+    let text = text.strip_suffix('Z').unwrap_or(text);
+    let (date, rest) = split_date(text)?;
+    if rest.is_empty() {
+        return instant(DateTime::from_parts(date, Time::midnight()), Offset::UTC);
+    }
+    let clock = rest.strip_prefix([' ', 'T'])?;
+    // The offset is the last six bytes, `±hh:mm`, and only a clock with seconds may carry one.
+    let (clock, offset) = match clock.len().checked_sub(6) {
+        Some(at) if at >= 8 && matches!(clock.as_bytes()[at], b'+' | b'-') => {
+            (&clock[..at], parse_offset(&clock[at..])?)
+        }
+        _ => (clock, Offset::UTC),
+    };
+    instant(DateTime::from_parts(date, parse_clock(clock)?), offset)
+}
+
+/// Reads a time stored as an integer: Unix seconds, or milliseconds beyond 10^12.
+pub fn from_unix(number: i64) -> Option<Timestamp> {
+    if number.unsigned_abs() > LARGEST_SECONDS.unsigned_abs() {
+        Timestamp::from_millisecond(number).ok()
+    } else {
+        Timestamp::from_second(number).ok()
+    }
+}
+
+/// Appends `time` in the form Plik (Go) writes: `2024-05-06 07:08:09.5+02:00`, in `zone`.
+///
+/// Plik (Go) compares this text with its own clock's, so `zone` must be the server's. An offset
+/// with seconds, as before standard time, has no text form; such a time is written in UTC.
+pub fn write(time: Timestamp, zone: &TimeZone, out: &mut String) {
+    let offset = match zone.to_offset(time) {
+        offset if offset.seconds() % 60 == 0 => offset,
+        _ => Offset::UTC,
+    };
+    let civil = offset.to_datetime(time);
+    let _ = write!(
+        out,
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        civil.year(),
+        civil.month(),
+        civil.day(),
+        civil.hour(),
+        civil.minute(),
+        civil.second()
+    );
+    let nanoseconds = civil.subsec_nanosecond();
+    if nanoseconds != 0 {
+        let digits = format!(".{nanoseconds:09}");
+        out.push_str(digits.trim_end_matches('0'));
+    }
+    let minutes = offset.seconds() / 60;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    let _ = write!(
+        out,
+        "{sign}{:02}:{:02}",
+        minutes.abs() / 60,
+        minutes.abs() % 60
+    );
+}
+
+/// [`write`] into a new string.
+pub fn format(time: Timestamp, zone: &TimeZone) -> String {
+    let mut out = String::with_capacity(35);
+    write(time, zone, &mut out);
+    out
+}
+
+/// Microseconds since 1970, the precision of PostgreSQL: a part of a microsecond is cut, never
+/// rounded up, as Plik (Go)'s driver does.
+pub fn to_micros(time: Timestamp) -> i64 {
+    // The range of `Timestamp`, ±10^13 seconds, fits an i64 of microseconds.
+    time.as_nanosecond().div_euclid(1000) as i64
+}
+
+fn instant(civil: DateTime, offset: Offset) -> Option<Timestamp> {
+    offset.to_timestamp(civil).ok()
+}
+
+fn split_date(text: &str) -> Option<(Date, &str)> {
+    let bytes = text.as_bytes();
+    if bytes.len() < 10 || bytes[4] != b'-' || bytes[7] != b'-' || !text.is_char_boundary(10) {
+        return None;
+    }
+    let date = Date::new(
+        number(&bytes[..4])? as i16,
+        number(&bytes[5..7])? as i8,
+        number(&bytes[8..10])? as i8,
+    );
+    Some((date.ok()?, &text[10..]))
+}
+
+/// `hh:mm`, `hh:mm:ss` or `hh:mm:ss.f`, with one to nine digits of fraction.
+fn parse_clock(text: &str) -> Option<Time> {
+    let bytes = text.as_bytes();
+    if bytes.len() < 5 || bytes[2] != b':' {
+        return None;
+    }
+    let (hour, minute) = (number(&bytes[..2])?, number(&bytes[3..5])?);
+    let (second, nanosecond) = match &bytes[5..] {
+        [] => (0, 0),
+        [b':', tens, units] => (number(&[*tens, *units])?, 0),
+        [b':', tens, units, b'.', fraction @ ..] if (1..=9).contains(&fraction.len()) => {
+            let scale = 10_u32.pow(9 - fraction.len() as u32);
+            (number(&[*tens, *units])?, number(fraction)? * scale)
+        }
+        _ => return None,
+    };
+    Time::new(hour as i8, minute as i8, second as i8, nanosecond as i32).ok()
+}
+
+fn parse_offset(text: &str) -> Option<Offset> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 6 || bytes[3] != b':' {
+        return None;
+    }
+    let (hours, minutes) = (number(&bytes[1..3])?, number(&bytes[4..6])?);
+    if minutes > 59 {
+        return None;
+    }
+    let seconds = (hours * 3600 + minutes * 60) as i32;
+    Offset::from_seconds(if bytes[0] == b'-' { -seconds } else { seconds }).ok()
+}
+
+/// Decimal digits and nothing else; at most nine, so it fits.
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |value, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| value * 10 + u32::from(digit - b'0'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utc(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_form_of_plik_go_is_read() {
+        for (text, expected) in [
+            (
+                "2026-11-20 15:48:52.223437479-05:00",
+                "2026-11-20T20:48:52.223437479Z",
+            ),
+            ("2000-01-01 00:00:00+00:00", "2000-01-01T00:00:00Z"),
+            ("2024-05-06T07:08:09.5+02:00", "2024-05-06T05:08:09.5Z"),
+            ("2024-05-06T07:08:09Z", "2024-05-06T07:08:09Z"),
+            ("2024-05-06 07:08:09", "2024-05-06T07:08:09Z"),
+            ("2024-05-06 07:08:09.123", "2024-05-06T07:08:09.123Z"),
+            ("2024-05-06 07:08", "2024-05-06T07:08:00Z"),
+            ("2024-05-06T07:08", "2024-05-06T07:08:00Z"),
+            ("2024-05-06", "2024-05-06T00:00:00Z"),
+            ("0001-01-01 00:00:00+00:00", "0001-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(parse(text), Some(utc(expected)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_plik_go_cannot_read_is_no_time() {
+        for text in [
+            "",
+            "2024",
+            "2024-05-06 07:08:09.1+0200",
+            "2024-05-06 07:08:09 +02:00",
+            "2024-05-06 07:08:09 CEST",
+            "2024-05-06t07:08:09",
+            "2024-05-06 07:08:09z",
+            "2024-13-06 07:08:09",
+            "2024-05-06 25:08:09",
+            "2024-05-06 07:08+02:00",
+            "2024-05-06 07:08:09.1234567891",
+            "2024-05-06 07:08:09.",
+            "2024-05-06 07:08:09+02:60",
+            "愛024-05-06 07:08:09",
+            "2024-05-06愛",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_are_seconds_or_milliseconds() {
+        assert_eq!(from_unix(1_704_164_645), Some(utc("2024-01-02T03:04:05Z")));
+        assert_eq!(
+            from_unix(1_704_164_645_500),
+            Some(utc("2024-01-02T03:04:05.5Z"))
+        );
+        assert_eq!(from_unix(i64::MAX), None);
+    }
+
+    #[test]
+    fn times_are_written_in_the_zone_of_the_server() {
+        let zone = TimeZone::fixed(jiff::tz::offset(-5));
+        let text = "2026-11-20 15:48:52.2234-05:00";
+        assert_eq!(format(parse(text).unwrap(), &zone), text);
+        let whole = "2026-11-20 15:48:52-05:00";
+        assert_eq!(format(parse(whole).unwrap(), &zone), whole);
+        assert_eq!(
+            format(utc("0001-01-01T00:00:00Z"), &TimeZone::UTC),
+            "0001-01-01 00:00:00+00:00"
+        );
+        let half = TimeZone::fixed(Offset::from_seconds(-(3 * 3600 + 1800)).unwrap());
+        assert_eq!(
+            format(utc("2024-01-01T00:00:00Z"), &half),
+            "2023-12-31 20:30:00-03:30"
+        );
+    }
+
+    #[test]
+    fn an_offset_with_seconds_is_written_in_utc() {
+        let zone = TimeZone::fixed(Offset::from_seconds(561).unwrap());
+        assert_eq!(
+            format(utc("0001-01-01T00:00:00Z"), &zone),
+            "0001-01-01 00:00:00+00:00"
+        );
+    }
+
+    #[test]
+    fn microseconds_are_cut_also_before_1970() {
+        assert_eq!(to_micros(utc("1970-01-01T00:00:00.0000019Z")), 1);
+        assert_eq!(to_micros(utc("1969-12-31T23:59:59.9999991Z")), -1);
+    }
+}
