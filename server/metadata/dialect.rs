@@ -74,11 +74,15 @@ impl Dialect {
             (Self::Sqlite, Kind::Integer, _) => "integer".to_owned(),
             (Self::Sqlite, Kind::Boolean, _) => "numeric".to_owned(),
             (Self::Sqlite, Kind::Time, _) => "datetime".to_owned(),
+            (Self::Sqlite, Kind::Real, _) => "real".to_owned(),
+            (Self::Sqlite, Kind::Bytes, _) => "blob".to_owned(),
             (Self::Postgres, Kind::Text, None) => "text".to_owned(),
             (Self::Postgres, Kind::Text, Some(length)) => format!("varchar({length})"),
             (Self::Postgres, Kind::Integer, _) => "bigint".to_owned(),
             (Self::Postgres, Kind::Boolean, _) => "boolean".to_owned(),
             (Self::Postgres, Kind::Time, _) => "timestamptz".to_owned(),
+            (Self::Postgres, Kind::Real, _) => "double precision".to_owned(),
+            (Self::Postgres, Kind::Bytes, _) => "bytea".to_owned(),
         }
     }
 

@@ -265,7 +265,7 @@ fn is_narrower(column: &Column, type_name: &str) -> bool {
             let length = varchar_length(type_name);
             length.is_some_and(|length| column.max_length.is_none_or(|max| length < max))
         }
-        Kind::Boolean | Kind::Time => false,
+        Kind::Boolean | Kind::Time | Kind::Real | Kind::Bytes => false,
     }
 }
 
