@@ -10,6 +10,10 @@ pub enum Kind {
     Boolean,
     /// An instant: text in SQLite, `timestamptz` in PostgreSQL.
     Time,
+    /// Floating point; only in columns that this program does not know.
+    Real,
+    /// Bytes; only in columns that this program does not know.
+    Bytes,
 }
 
 #[derive(Clone, Copy, Debug)]
