@@ -476,3 +476,6 @@ fn failure(during: During<'_>, error: &rusqlite::Error) -> MetadataError {
         _ => during.failed(source),
     }
 }
+
+#[cfg(test)]
+mod tests;
