@@ -46,7 +46,7 @@ pub enum MetadataError {
     #[error("{backend} is damaged or no database")]
     Damaged { backend: String, source: BoxError },
     /// The tables are not those of Plik.
-    #[error("{backend} has an unknown layout: {table} should have {expected}, but has {found}")]
+    #[error("{backend} has an unknown layout: {table}: expected {expected}, found {found}")]
     Layout {
         backend: String,
         table: String,

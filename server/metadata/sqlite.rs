@@ -478,3 +478,6 @@ fn failure(during: During<'_>, error: &rusqlite::Error) -> MetadataError {
         _ => during.failed(source),
     }
 }
+
+#[cfg(test)]
+mod tests;
