@@ -13,8 +13,11 @@
 //! - [`http`]: the API
 //! - [`cmd`]: the subcommands
 
+pub mod clean;
+pub mod cmd;
 pub mod config;
 pub mod data;
+pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod metadata;
