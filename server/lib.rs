@@ -4,6 +4,7 @@
 //! The rooms of the house, from the ground up; an arrow between them may only point down:
 //!
 //! - [`model`]: uploads, files, ids and times; no I/O
+//! - [`logging`], [`lifecycle`]: log lines, and signals that ask the process to end
 //! - [`config`]: `plikd.cfg` and `PLIKD_*`
 //! - [`data`]: the bytes of files, in a directory or an S3 bucket
 //! - [`metadata`]: the rows, in SQLite or PostgreSQL
@@ -14,5 +15,7 @@
 
 pub mod config;
 pub mod data;
+pub mod lifecycle;
+pub mod logging;
 pub mod metadata;
 pub mod model;

@@ -1,6 +1,37 @@
 //! `plikd.cfg` and `PLIKD_*`: what an administrator can set.
+//!
+//! [`load`] lays the built-in values, the file and the environment over each other, checks them,
+//! and returns a [`Config`] with what an administrator should be warned of. Nothing here prints.
+//!
+//! `keys.rs` is the list of keys; `file.rs` and `env.rs` read the two sources; `validate.rs` derives
+//! and checks; `reference.rs` writes the commented example and the tables of the manual.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
+
+mod backends;
+mod domain;
+pub mod duration;
+mod env;
+mod error;
+mod feature;
+mod file;
+mod key;
+mod keys;
+mod reference;
+pub mod size;
+mod suggest;
+mod validate;
+mod value;
+
+pub use env::Environment;
+pub use error::{BackendProblem, ConfigError};
+pub use feature::Feature;
+pub use file::find;
+pub use reference::{example, key_tables};
+
+use file::Document;
+use keys::Settings;
 
 /// Text that must never be shown: a password, a key, a connection string.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -27,45 +58,149 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The state of a feature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feature {
-    Disabled,
-    Enabled,
-    Default,
-    Forced,
+/// A configuration, and how it came about.
+#[derive(Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// What is survived but not as meant: unknown keys, settings without effect. A sentence each.
+    pub warnings: Vec<String>,
+    /// The file, if there is one.
+    pub path: Option<PathBuf>,
+    /// The backends that this configuration sets itself, in its file or by a variable.
+    pub sets: Sections,
+    settings: Settings,
 }
 
-impl Feature {
-    pub fn is_available(self) -> bool {
-        self != Self::Disabled
+/// The two parts of a configuration that a migration replaces, each as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sections {
+    /// `[MetadataBackendConfig]`
+    pub metadata: bool,
+    /// `DataBackend` and `[DataBackendConfig]`
+    pub data: bool,
+}
+
+/// Reads the configuration: the built-in values, the file that [`find`] finds, the environment.
+///
+/// # Errors
+///
+/// The first problem met: a file that cannot be read, a value of the wrong type, settings that
+/// make no sense together, a backend without what it needs.
+pub fn load(explicit: Option<&Path>, env: &Environment) -> Result<Loaded, ConfigError> {
+    let path = find(explicit, env)?;
+    let document = path.as_deref().map(Document::read).transpose()?;
+    let sets = Sections::of(document.as_ref(), env, env::OWN);
+    let mut settings = Settings::default();
+    let mut warnings = Vec::new();
+    if let Some(document) = &document {
+        document.apply(&mut settings)?;
+        warnings.extend(document.unknown());
+    }
+    env.apply(env::OWN, &mut settings)?;
+    warnings.extend(env.misspelt(env::OWN));
+    let config = validate::config(&settings, &mut warnings)?;
+    Ok(Loaded {
+        config,
+        warnings,
+        path,
+        sets,
+        settings,
+    })
+}
+
+/// Reads the target of a migration: what `target` sets is laid over the configuration of `source`.
+///
+/// A backend that the target sets replaces the source's as a whole, absent keys falling back to
+/// their built-in values; one that it leaves out is the source's, as its environment made it.
+/// Other keys replace one by one. Variables of the target are called `PLIKD_TARGET_*`.
+///
+/// # Errors
+///
+/// As [`load`], and [`ConfigError::NoTarget`] when neither backend is set.
+pub fn load_target(
+    source: &Loaded,
+    target: &Path,
+    env: &Environment,
+) -> Result<Loaded, ConfigError> {
+    let document = Document::read(target)?;
+    let mut warnings = document.unknown();
+    warnings.extend(env.misspelt(env::TARGET));
+    let sets = Sections::of(Some(&document), env, env::TARGET);
+    if !sets.metadata && !sets.data {
+        return Err(ConfigError::NoTarget {
+            path: target.into(),
+            warnings,
+        });
+    }
+    let mut settings = source.settings.clone();
+    sets.reset(&mut settings);
+    document.apply(&mut settings)?;
+    env.apply(env::TARGET, &mut settings)?;
+    let config = validate::config(&settings, &mut warnings)?;
+    // What is inherited was warned of when the source was read.
+    warnings.retain(|warning| !source.warnings.contains(warning));
+    Ok(Loaded {
+        config,
+        warnings,
+        path: Some(target.into()),
+        sets,
+        settings,
+    })
+}
+
+impl Sections {
+    fn of(document: Option<&Document>, env: &Environment, prefix: &str) -> Self {
+        let sets =
+            |key| document.is_some_and(|document| document.sets(key)) || env.sets(prefix, key);
+        Self {
+            metadata: sets("MetadataBackendConfig"),
+            data: sets("DataBackend") || sets("DataBackendConfig"),
+        }
     }
 
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Disabled => "disabled",
-            Self::Enabled => "enabled",
-            Self::Default => "default",
-            Self::Forced => "forced",
+    /// Puts the sections back to their built-in values.
+    fn reset(self, settings: &mut Settings) {
+        let built_in = Settings::default();
+        if self.metadata {
+            settings.metadata_backend_config = built_in.metadata_backend_config;
+        }
+        if self.data {
+            settings.data_backend = built_in.data_backend;
+            settings.data_backend_config = built_in.data_backend_config;
         }
     }
 }
 
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the settings, whose tables hold secrets in clear.
+        f.debug_struct("Loaded")
+            .field("config", &self.config)
+            .field("warnings", &self.warnings)
+            .field("path", &self.path)
+            .field("sets", &self.sets)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Every setting, validated. Sizes are bytes, times are seconds; 0 or less means no limit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub debug: bool,
     pub debug_requests: bool,
+    /// `DEBUG`, `INFO`, `WARNING`, `CRITICAL` or `FATAL`.
     pub log_level: String,
     pub listen_address: String,
     pub listen_port: u16,
     pub metrics_address: String,
+    /// 0 or less = no metrics; never above 65535.
     pub metrics_port: i64,
     /// URL prefix, without a `/` at its end.
     pub path: String,
     pub ssl_enabled: bool,
     pub ssl_cert: String,
     pub ssl_key: String,
+    /// The oldest version to accept: `tlsv12` or `tlsv13`.
     pub tls_version: String,
     pub no_web_interface: bool,
     pub webapp_directory: String,
@@ -74,20 +209,25 @@ pub struct Config {
     pub source_ip_header: String,
     pub upload_whitelist: Vec<ipnet::IpNet>,
     pub abuse_contact: String,
+    /// More than 0.
     pub session_timeout: i64,
     pub enhanced_web_security: bool,
     pub assume_https: bool,
     pub enable_archive_compression: bool,
+    /// 0 = for ever.
     pub stream_timeout: i64,
     /// Scheme and host, without path; empty if not set.
     pub plik_domain: String,
+    /// Likewise.
     pub download_domain: String,
+    /// Likewise; empty without a download domain.
     pub download_domain_alias: Vec<String>,
     pub max_file_size: i64,
     pub max_user_size: i64,
     pub max_file_per_upload: i64,
     pub default_ttl: i64,
     pub max_ttl: i64,
+    /// 8 to 64.
     pub upload_id_length: usize,
     pub upload_id_in_b32: bool,
     pub feature_authentication: Feature,
@@ -131,13 +271,24 @@ pub struct Config {
     pub upgrade_script_timeout: i64,
 }
 
+impl Default for Config {
+    /// The built-in values.
+    fn default() -> Self {
+        match validate::config(&Settings::default(), &mut Vec::new()) {
+            Ok(config) => config,
+            Err(error) => unreachable!("the built-in values are valid: {error}"),
+        }
+    }
+}
+
 /// `[MetadataBackendConfig]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MetadataConfig {
     pub driver: Driver,
     /// A SQLite file, with parameters after `?`, or a PostgreSQL connection string.
     pub connection_string: Secret,
     pub debug: bool,
+    /// Slower statements are logged as warnings; zero = never.
     pub slow_query_threshold: std::time::Duration,
     /// 0 = the engine's default.
     pub max_open_conns: usize,
@@ -151,18 +302,18 @@ pub enum Driver {
 }
 
 /// `DataBackend` and `[DataBackendConfig]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum DataConfig {
     File(FileConfig),
     S3(S3Config),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FileConfig {
     pub directory: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct S3Config {
     /// `host[:port]`, without scheme.
     pub endpoint: String,
@@ -172,8 +323,10 @@ pub struct S3Config {
     pub location: String,
     pub prefix: String,
     pub use_ssl: bool,
+    /// Bytes, 5 MiB to 5 GiB.
     pub part_size: u64,
     pub sse: Sse,
+    /// At least 1.
     pub part_upload_concurrency: usize,
     pub send_content_md5: bool,
     pub bucket_lookup: BucketLookup,
@@ -195,3 +348,6 @@ pub enum BucketLookup {
     Dns,
     Path,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,161 @@
 //! The metadata backend: users, tokens, uploads, files and settings, as rows of SQLite or
 //! PostgreSQL. Each statement is written once, for both engines.
+//!
+//! [`table`] lists the tables, [`schema`] says which statements bring a database to their shape,
+//! [`sqlite`] and [`postgres`] run statements, and `uploads`, `files` and `maintenance` are what
+//! the rest of the program asks for.
 
+mod dialect;
+mod engine;
+mod error;
+mod files;
+mod maintenance;
+pub mod postgres;
+pub mod schema;
+pub mod sqlite;
+mod stats;
 pub mod table;
+mod uploads;
+mod value;
+
+#[cfg(test)]
+mod contract;
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::config::{Driver, MetadataConfig};
+pub use dialect::Dialect;
+use engine::{Backend, Engine, StatementLog};
+pub use engine::{Expect, Statement, Written};
+pub use error::{BoxError, MetadataError};
+pub use maintenance::Orphans;
+use schema::State;
+pub use value::{Row, Value};
+
+/// What a program means to do with a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Create the tables, or bring those of any SQL release of Plik (Go) to this version.
+    Serve,
+    /// Take it as it is. Nothing is written at all: no table, no file, no change of mode.
+    ReadOnly,
+}
+
+/// An open metadata backend. Clones share it.
+#[derive(Clone)]
+pub struct Metadata(Arc<Shared>);
+
+struct Shared {
+    engine: Engine,
+    upload_columns: String,
+    file_columns: String,
+}
+
+impl Metadata {
+    /// Opens the database that `config` names.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::Unreachable`] or [`MetadataError::Denied`] if it cannot be opened,
+    /// [`MetadataError::NotInitialised`] if it is to be read and has no tables,
+    /// [`MetadataError::Layout`] if its tables are not those of Plik.
+    pub async fn open(config: &MetadataConfig, mode: OpenMode) -> Result<Self, MetadataError> {
+        Self::open_in(config, mode, TimeZone::system()).await
+    }
+
+    /// [`Metadata::open`] with the time zone of the times that SQLite is given to store.
+    pub async fn open_in(
+        config: &MetadataConfig,
+        mode: OpenMode,
+        zone: TimeZone,
+    ) -> Result<Self, MetadataError> {
+        let (backend, state) = match config.driver {
+            Driver::Sqlite => open_sqlite(config, mode, zone).await?,
+            Driver::Postgres => {
+                let (database, state) = postgres::Database::open(config, mode).await?;
+                (Backend::Postgres(database), state)
+            }
+        };
+        let log = StatementLog {
+            debug: config.debug,
+            slow: config.slow_query_threshold,
+        };
+        let metadata = Self(Arc::new(Shared {
+            engine: Engine { backend, log },
+            upload_columns: columns(&state, "uploads", uploads::COLUMNS),
+            file_columns: columns(&state, "files", files::COLUMNS),
+        }));
+        if mode == OpenMode::Serve {
+            let sentinels = stats::ensure_sentinels(Timestamp::now());
+            metadata
+                .engine()
+                .write("prepare its counters", sentinels)
+                .await?;
+        }
+        Ok(metadata)
+    }
+
+    /// Waits for what is in flight and closes every connection. Calls on other clones fail
+    /// afterwards.
+    pub async fn close(self) {
+        match &self.engine().backend {
+            Backend::Sqlite(database) => database.close().await,
+            Backend::Postgres(database) => database.close(),
+        }
+    }
+
+    /// Asks the database for an answer.
+    pub async fn ping(&self) -> Result<(), MetadataError> {
+        let answer = self.engine().query("answer", "SELECT 1", []).await;
+        answer.map(|_| ())
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+}
+
+/// `sqlite plik.db` or `postgres plik@localhost:5432`, never a password.
+impl fmt::Display for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.engine().backend {
+            Backend::Sqlite(database) => database.fmt(f),
+            Backend::Postgres(database) => database.fmt(f),
+        }
+    }
+}
+
+async fn open_sqlite(
+    config: &MetadataConfig,
+    mode: OpenMode,
+    zone: TimeZone,
+) -> Result<(Backend, State), MetadataError> {
+    let location = sqlite::Location::parse(config.connection_string.expose())?;
+    let (label, readers) = (location.to_string(), config.max_open_conns);
+    let open = move || sqlite::Database::open(location, mode, readers, zone);
+    let (database, state) = tokio::task::spawn_blocking(open).await.map_err(|error| {
+        let during = error::During {
+            action: "open it",
+            backend: &label,
+        };
+        during.failed(error)
+    })??;
+    Ok((Backend::Sqlite(database), state))
+}
+
+/// The list of a `SELECT`. A column that an older database lacks, which is opened to read only,
+/// is NULL.
+fn columns(state: &State, table: &str, names: &[&str]) -> String {
+    let columns: Vec<String> = names
+        .iter()
+        .map(|name| match state.has_column(table, name) {
+            true => format!("\"{name}\""),
+            false => format!("NULL AS \"{name}\""),
+        })
+        .collect();
+    columns.join(", ")
+}

@@ -1,0 +1,96 @@
+//! The few places where the SQL of the two engines differs, each with a name.
+
+use super::table::{Column, Kind};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// The name of the driver in the configuration and in log lines.
+    pub fn driver(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite3",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// Whether the time in `column` is known and lies before `param`, as instants. SQLite's times
+    /// are text with any offset; PostgreSQL holds the zero time of Plik (Go) as year 1.
+    pub(super) fn is_before(self, column: &str, param: &str) -> String {
+        match self {
+            Self::Sqlite => format!("instant({column}) < instant({param})"),
+            Self::Postgres => {
+                format!("({column} < {param} AND {column} >= TIMESTAMPTZ '0002-01-01 00:00:00+00')")
+            }
+        }
+    }
+
+    /// Something that sorts like the instants in `column`, to the last digit; unknown times come
+    /// first.
+    pub(super) fn time_key(self, column: &str) -> String {
+        match self {
+            Self::Sqlite => format!("moment({column})"),
+            Self::Postgres => {
+                format!("COALESCE({column}, TIMESTAMPTZ '0001-01-01 00:00:00+00')")
+            }
+        }
+    }
+
+    /// The aggregate for the latest of the times in `column`.
+    pub(super) fn latest(self, column: &str) -> String {
+        match self {
+            // The key has 22 characters; the text behind it is what the row held.
+            Self::Sqlite => {
+                let key = self.time_key(column);
+                format!("substr(MAX(CASE WHEN {key} <> '' THEN {key} || {column} END), 23)")
+            }
+            Self::Postgres => format!("MAX({column})"),
+        }
+    }
+
+    /// A parameter that is a time, where the statement does not say so: PostgreSQL would take it
+    /// for text. SQLite's cast would make a number of it.
+    pub(super) fn time_param(self, param: &str) -> String {
+        match self {
+            Self::Sqlite => param.to_owned(),
+            Self::Postgres => format!("CAST({param} AS timestamptz)"),
+        }
+    }
+
+    /// An identifier of the DDL, quoted as Plik (Go)'s ORM quotes it and reads it back.
+    pub(super) fn quote(self, name: &str) -> String {
+        match self {
+            Self::Sqlite => format!("`{name}`"),
+            Self::Postgres => format!("\"{name}\""),
+        }
+    }
+
+    pub(super) fn column_type(self, column: &Column) -> String {
+        match (self, column.kind, column.max_length) {
+            (Self::Sqlite, Kind::Text, _) => "text".to_owned(),
+            (Self::Sqlite, Kind::Integer, _) => "integer".to_owned(),
+            (Self::Sqlite, Kind::Boolean, _) => "numeric".to_owned(),
+            (Self::Sqlite, Kind::Time, _) => "datetime".to_owned(),
+            (Self::Sqlite, Kind::Real, _) => "real".to_owned(),
+            (Self::Sqlite, Kind::Bytes, _) => "blob".to_owned(),
+            (Self::Postgres, Kind::Text, None) => "text".to_owned(),
+            (Self::Postgres, Kind::Text, Some(length)) => format!("varchar({length})"),
+            (Self::Postgres, Kind::Integer, _) => "bigint".to_owned(),
+            (Self::Postgres, Kind::Boolean, _) => "boolean".to_owned(),
+            (Self::Postgres, Kind::Time, _) => "timestamptz".to_owned(),
+            (Self::Postgres, Kind::Real, _) => "double precision".to_owned(),
+            (Self::Postgres, Kind::Bytes, _) => "bytea".to_owned(),
+        }
+    }
+
+    /// A default. SQLite's has double quotes, as in the tables of Plik (Go).
+    pub(super) fn default_text(self, text: &str) -> String {
+        match self {
+            Self::Sqlite => format!("\"{text}\""),
+            Self::Postgres => format!("'{text}'"),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What can go wrong with the metadata.
+
+/// Any other error, kept as the cause.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// No message holds a password, a connection string or a value of a row.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// There is no database, or one without any of our tables.
+    #[error("{backend} was never initialised")]
+    NotInitialised { backend: String },
+    #[error("{backend} has the schema version {id}, which is newer than this program")]
+    Newer { backend: String, id: String },
+    #[error("{backend} cannot be reached to {action}")]
+    Unreachable {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+    #[error("{backend} refused to {action}")]
+    Denied {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+    /// Somebody else holds a lock for longer than we may wait; trying again can succeed.
+    #[error("{backend} is too busy to {action}")]
+    Busy {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+    /// Another server or run uses the database, so this one must not.
+    #[error("{backend} is in use by {by}")]
+    InUse { backend: String, by: String },
+    #[error("{backend} has no space left to {action}")]
+    Full {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+    /// The file is no database, or a broken one.
+    #[error("{backend} is damaged or no database")]
+    Damaged { backend: String, source: BoxError },
+    /// The tables are not those of Plik.
+    #[error("{backend} has an unknown layout: {table} should have {expected}, but has {found}")]
+    Layout {
+        backend: String,
+        table: String,
+        expected: String,
+        found: String,
+    },
+    /// A setting of the backend is wrong; the text says which.
+    #[error("{0}")]
+    Config(String),
+    #[error("{backend} failed to {action}")]
+    Failed {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+}
+
+impl MetadataError {
+    /// What the administrator can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotInitialised { .. } => {
+                Some("start the server on it once, which creates the tables".to_owned())
+            }
+            Self::Newer { .. } => Some("install a newer plikd".to_owned()),
+            Self::Unreachable { backend, .. } => Some(format!(
+                "check that {backend} is up and that ConnectionString is right"
+            )),
+            Self::Denied { backend, .. } => Some(format!(
+                "check the user, password and database name in ConnectionString, and that this \
+                 user may read, write and create tables in {backend}"
+            )),
+            Self::Busy { backend, .. } => Some(format!(
+                "find out what keeps {backend} locked, then try again"
+            )),
+            Self::InUse { .. } => Some("stop it first".to_owned()),
+            Self::Full { backend, .. } => Some(format!("free some space for {backend}")),
+            Self::Damaged { .. } => Some(
+                "check that ConnectionString names the right file, or restore a backup".to_owned(),
+            ),
+            Self::Layout { .. } => Some(
+                "check that ConnectionString names the database of Plik, not of another program"
+                    .to_owned(),
+            ),
+            Self::Config(_) | Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// The parts of an error that a caller of an engine knows.
+#[derive(Clone, Copy)]
+pub(super) struct During<'a> {
+    pub action: &'a str,
+    pub backend: &'a str,
+}
+
+impl During<'_> {
+    pub fn unreachable(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Unreachable {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub fn denied(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Denied {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub fn busy(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Busy {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub fn full(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Full {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub fn failed(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Failed {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+}

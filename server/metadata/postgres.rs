@@ -1,0 +1,401 @@
+//! The PostgreSQL engine: a pool of connections that survives a restart of the server.
+
+mod connect;
+mod settings;
+mod tls;
+mod value;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, GenericClient, Transaction};
+
+pub use connect::Connector;
+
+use super::dialect::Dialect;
+use super::engine::{Statement, Written};
+use super::error::During;
+use super::schema::{FoundColumn, State};
+use super::value::{Row, Value};
+use super::{MetadataError, OpenMode, schema};
+use crate::config::MetadataConfig;
+
+/// Connections at once, unless `MaxOpenConns` says otherwise.
+const DEFAULT_CONNECTIONS: usize = 8;
+/// How long a call waits for a connection while all are busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a transaction is tried that the server gave up in favour of another.
+const ATTEMPTS: u32 = 5;
+/// Of all advisory locks of a database, the one under which its schema changes. Any number will
+/// do that other programs are unlikely to have chosen.
+const SCHEMA_LOCK: i64 = 0x706c_696b_6473_6368;
+
+/// The database as the repository uses it.
+pub(super) struct Database {
+    label: String,
+    pool: Pool,
+    read_only: bool,
+}
+
+impl Database {
+    /// Opens the database and, to serve, creates or upgrades its tables.
+    pub async fn open(
+        config: &MetadataConfig,
+        mode: OpenMode,
+    ) -> Result<(Self, State), MetadataError> {
+        let connector = Connector::new(config)?;
+        let label = connector.to_string();
+        let mut client = connector.connect().await?;
+        let state = match mode {
+            OpenMode::Serve => {
+                create_or_upgrade(&mut client, &label).await?;
+                read_state(&client, &label).await?
+            }
+            OpenMode::ReadOnly => {
+                let state = read_state(&client, &label).await?;
+                schema::check(Dialect::Postgres, &label, &state)?;
+                state
+            }
+        };
+        let size = match config.max_open_conns {
+            0 => DEFAULT_CONNECTIONS,
+            size => size,
+        };
+        let database = Self {
+            pool: pool(connector, size, &label)?,
+            label,
+            read_only: mode == OpenMode::ReadOnly,
+        };
+        Ok((database, state))
+    }
+
+    /// Reads can be repeated, so one that loses its connection is, once.
+    pub async fn query(
+        &self,
+        action: &'static str,
+        statement: &Statement,
+    ) -> Result<Vec<Row>, MetadataError> {
+        let during = self.during(action);
+        let client = self.client(during).await?;
+        let error = match rows(&client, statement).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
+        if !lost_connection(&error) {
+            return Err(failure(during, &error));
+        }
+        drop(client);
+        let client = self.fresh_client(during).await?;
+        rows(&client, statement)
+            .await
+            .map_err(|error| failure(during, &error))
+    }
+
+    /// Runs the statements as one transaction. It is repeated if the server gave it up for
+    /// another one, or if the connection proved dead before anything was sent.
+    pub async fn write(
+        &self,
+        action: &'static str,
+        statements: &[Statement],
+    ) -> Result<Written, MetadataError> {
+        let during = self.during(action);
+        if self.read_only {
+            return Err(during.denied("it was opened to read only"));
+        }
+        let mut client = self.client(during).await?;
+        let mut attempt = 1;
+        loop {
+            match try_write(&mut client, statements).await {
+                Ok(written) => return Ok(written),
+                Err(WriteError::NotBegun(error)) if attempt == 1 && lost_connection(&error) => {
+                    client = self.fresh_client(during).await?;
+                }
+                Err(WriteError::Begun(error)) if attempt < ATTEMPTS && is_passing(&error) => {}
+                Err(WriteError::NotBegun(error) | WriteError::Begun(error)) => {
+                    return Err(failure(during, &error));
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Closes the pool: connections that work end with their work, later calls fail.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    async fn client(&self, during: During<'_>) -> Result<Object, MetadataError> {
+        self.pool.get().await.map_err(|error| match &error {
+            PoolError::Backend(error) => failure(during, error),
+            PoolError::Timeout(_) => during.busy("all its connections are busy"),
+            _ => during.failed(error.to_string()),
+        })
+    }
+
+    /// A connection that was not idle when the server went away.
+    async fn fresh_client(&self, during: During<'_>) -> Result<Object, MetadataError> {
+        self.pool.retain(|_, _| false);
+        self.client(during).await
+    }
+
+    fn during<'a>(&'a self, action: &'a str) -> During<'a> {
+        During {
+            action,
+            backend: &self.label,
+        }
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+fn pool(connector: Connector, size: usize, label: &str) -> Result<Pool, MetadataError> {
+    // A connection whose server went away says so itself, without a query before each use.
+    let config = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let manager = Manager::from_connect(connector.config().clone(), connector, config);
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(PATIENCE))
+        .build()
+        .map_err(|error| {
+            let during = During {
+                action: "open it",
+                backend: label,
+            };
+            during.failed(error)
+        })
+}
+
+/// Brings the tables of a database to the shape of this program, step by step, each step in one
+/// transaction that also records it. Of several programs that start at once each step is taken by
+/// one.
+///
+/// # Errors
+///
+/// [`MetadataError::Layout`] if the tables are not those of Plik; nothing has changed then.
+pub async fn create_or_upgrade(client: &mut Client, label: &str) -> Result<(), MetadataError> {
+    let during = During {
+        action: "create or upgrade its tables",
+        backend: label,
+    };
+    let failed = |error: tokio_postgres::Error| failure(during, &error);
+    loop {
+        let transaction = client.transaction().await.map_err(failed)?;
+        // Released with the transaction, so it works behind a pooler of transactions too.
+        transaction
+            .execute("SELECT pg_advisory_xact_lock($1)", &[&SCHEMA_LOCK])
+            .await
+            .map_err(failed)?;
+        let state = read_state(&transaction, label).await?;
+        let Some(step) = schema::next_step(Dialect::Postgres, label, &state)? else {
+            return Ok(());
+        };
+        tracing::warn!("{}", step.title);
+        for statement in &step.statements {
+            run(&transaction, statement).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+    }
+}
+
+/// Reads which tables, columns, indexes, constraints and schema ids a database has.
+pub async fn read_state(client: &impl GenericClient, label: &str) -> Result<State, MetadataError> {
+    let during = During {
+        action: "read its schema",
+        backend: label,
+    };
+    try_read_state(client)
+        .await
+        .map_err(|error| failure(during, &error))
+}
+
+async fn try_read_state(client: &impl GenericClient) -> Result<State, tokio_postgres::Error> {
+    /// Tables that an unqualified name finds.
+    const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, \
+             pg_catalog.format_type(a.atttypid, a.atttypmod) \
+         FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+         WHERE c.relkind IN ('r', 'p') AND pg_catalog.pg_table_is_visible(c.oid) \
+           AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
+           AND a.attnum > 0 AND NOT a.attisdropped \
+         ORDER BY c.relname, a.attnum";
+    const NAMES: &str = "SELECT c.relname::text FROM pg_catalog.pg_class c \
+         WHERE c.relkind IN ('i', 'I') AND pg_catalog.pg_table_is_visible(c.oid) \
+         UNION SELECT k.conname::text FROM pg_catalog.pg_constraint k \
+         WHERE k.conrelid <> 0 AND pg_catalog.pg_table_is_visible(k.conrelid)";
+    let mut state = State::default();
+    for row in client.query(COLUMNS, &[]).await? {
+        let column = FoundColumn {
+            name: row.try_get(1)?,
+            type_name: row.try_get(2)?,
+        };
+        state.add_column(row.try_get(0)?, column);
+    }
+    for row in client.query(NAMES, &[]).await? {
+        state.names.insert(row.try_get(0)?);
+    }
+    if state.has_migrations() {
+        let ids = "SELECT id::text FROM migrations WHERE id IS NOT NULL";
+        let rows = client.query(ids, &[]).await?;
+        let ids = rows.iter().map(|row| row.try_get(0));
+        state.ids = Some(ids.collect::<Result<_, _>>()?);
+    }
+    Ok(state)
+}
+
+enum WriteError {
+    /// The server has seen none of it.
+    NotBegun(tokio_postgres::Error),
+    Begun(tokio_postgres::Error),
+}
+
+async fn try_write(client: &mut Object, statements: &[Statement]) -> Result<Written, WriteError> {
+    let transaction = client.transaction().await.map_err(WriteError::NotBegun)?;
+    run_all(transaction, statements)
+        .await
+        .map_err(WriteError::Begun)
+}
+
+async fn run_all(
+    transaction: deadpool_postgres::Transaction<'_>,
+    statements: &[Statement],
+) -> Result<Written, tokio_postgres::Error> {
+    let mut done = Vec::with_capacity(statements.len());
+    for (position, statement) in statements.iter().enumerate() {
+        let sql = match statement.lock {
+            true => Cow::Owned(format!("{} FOR UPDATE", statement.sql)),
+            false => Cow::Borrowed(statement.sql.as_ref()),
+        };
+        let prepared = transaction.prepare_cached(&sql).await?;
+        let rows = transaction.execute(&prepared, &params(statement)).await?;
+        if !statement.expect.is_met_by(rows) {
+            transaction.rollback().await?;
+            return Ok(Written::Refused {
+                statement: position,
+                rows,
+            });
+        }
+        done.push(rows);
+    }
+    transaction.commit().await?;
+    Ok(Written::Done(done))
+}
+
+/// Runs one statement that is not worth preparing.
+async fn run(
+    transaction: &Transaction<'_>,
+    statement: &Statement,
+) -> Result<u64, tokio_postgres::Error> {
+    let sql = statement.sql.as_ref();
+    transaction.execute(sql, &params(statement)).await
+}
+
+async fn rows(client: &Object, statement: &Statement) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let prepared = client.prepare_cached(&statement.sql).await?;
+    let names = prepared.columns().iter();
+    let names: Arc<[String]> = names.map(|column| column.name().to_owned()).collect();
+    let found = client.query(&prepared, &params(statement)).await?;
+    let rows = found.iter().map(|row| {
+        let values = (0..names.len()).map(|column| row.try_get(column));
+        let values = values.collect::<Result<Vec<Value>, _>>()?;
+        Ok(Row::new(Arc::clone(&names), values))
+    });
+    rows.collect()
+}
+
+fn params(statement: &Statement) -> Vec<&(dyn ToSql + Sync)> {
+    let params = statement.params.iter();
+    params.map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
+/// Whether the connection is gone, so that another one may work.
+fn lost_connection(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => is_shutdown(code),
+        None => error.is_closed() || is_io(error),
+    }
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+}
+
+fn is_shutdown(code: &SqlState) -> bool {
+    [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+    ]
+    .contains(code)
+}
+
+/// Whether the server gave up a transaction in favour of another, so that it can be repeated.
+fn is_passing(error: &tokio_postgres::Error) -> bool {
+    let passing = [
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+    ];
+    error.code().is_some_and(|code| passing.contains(code))
+}
+
+/// What an error of PostgreSQL means.
+fn failure(during: During<'_>, error: &tokio_postgres::Error) -> MetadataError {
+    let source = explain(error);
+    let Some(code) = error.code() else {
+        return match error.is_closed() || is_io(error) || never_connected(error) {
+            true => during.unreachable(source),
+            false => during.failed(source),
+        };
+    };
+    match code.code() {
+        // Connection exceptions; the server starts, stops or has no connection left.
+        code if code.starts_with("08") || code.starts_with("57P") || code == "53300" => {
+            during.unreachable(source)
+        }
+        // Wrong user or password, no such database, no privilege.
+        code if code.starts_with("28") || code == "3D000" || code == "42501" => {
+            during.denied(source)
+        }
+        // A server that follows another one.
+        "25006" => during.denied(source),
+        "53100" => during.full(source),
+        "40001" | "40P01" | "55P03" | "57014" => during.busy(source),
+        _ => during.failed(source),
+    }
+}
+
+/// Errors before there was a connection carry no kind that can be asked for.
+fn never_connected(error: &tokio_postgres::Error) -> bool {
+    let text = error.to_string();
+    ["connecting to server", "TLS handshake", "timeout waiting"]
+        .iter()
+        .any(|start| text.contains(start))
+}
+
+/// The server's message and code, without the details: those quote the values of the row.
+fn explain(error: &tokio_postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        return format!("{} ({})", error.message(), error.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

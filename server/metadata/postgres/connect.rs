@@ -1,0 +1,201 @@
+//! Makes connections, with the session settings that the statements rely on.
+
+use std::fmt;
+use std::time::Duration;
+
+use deadpool_postgres::Connect;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::{Client, Config, Error};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::failure;
+use super::settings::{Settings, SslMode};
+use super::tls;
+use crate::config::MetadataConfig;
+use crate::metadata::MetadataError;
+use crate::metadata::error::During;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After this a peer that does not acknowledge what was sent is taken for dead.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(60);
+
+/// Whatever the server's defaults and the connection string say: times go through in UTC, text in
+/// UTF-8, and a backslash is a backslash.
+const SESSION: &str = "SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; \
+     SET standard_conforming_strings = on";
+
+/// Knows how to reach a PostgreSQL database.
+#[derive(Clone)]
+pub struct Connector {
+    config: Config,
+    tls: MakeRustlsConnect,
+    session: Vec<(String, String)>,
+    label: String,
+}
+
+impl Connector {
+    /// # Errors
+    ///
+    /// [`MetadataError::Config`] if the connection string or a file that it names cannot be used.
+    pub fn new(config: &MetadataConfig) -> Result<Self, MetadataError> {
+        let settings = Settings::parse(config.connection_string.expose())?;
+        let tls = tls::client_config(&settings.tls)?;
+        Ok(Self {
+            config: driver_config(&settings)?,
+            tls: MakeRustlsConnect::new(tls),
+            label: label(&settings),
+            session: settings.session,
+        })
+    }
+
+    /// A connection of its own, driven by a task that ends with the client.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::Unreachable`] or [`MetadataError::Denied`].
+    pub async fn connect(&self) -> Result<Client, MetadataError> {
+        let during = During {
+            action: "open it",
+            backend: &self.label,
+        };
+        let connected = self.establish().await;
+        let (client, _) = connected.map_err(|error| failure(during, &error))?;
+        Ok(client)
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    async fn establish(&self) -> Result<(Client, JoinHandle<()>), Error> {
+        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        let task = tokio::spawn(async move {
+            // Whoever uses the client gets the error too, and knows what for.
+            if let Err(error) = connection.await {
+                tracing::debug!("a PostgreSQL connection ended: {error}");
+            }
+        });
+        client.batch_execute(SESSION).await?;
+        for (name, value) in &self.session {
+            set(&client, name, value).await?;
+        }
+        Ok((client, task))
+    }
+}
+
+/// Sets a parameter of the session. One that this server does not know, or that means something
+/// to another driver only, is none of our business.
+async fn set(client: &Client, name: &str, value: &str) -> Result<(), Error> {
+    const SQL: &str = "SELECT pg_catalog.set_config($1, $2, false)";
+    match client.execute(SQL, &[&name, &value]).await {
+        Err(error) if error.as_db_error().is_some() => {
+            tracing::warn!("PostgreSQL does not take the parameter {name} of ConnectionString");
+            Ok(())
+        }
+        outcome => outcome.map(|_| ()),
+    }
+}
+
+impl Connect for Connector {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        self.establish().boxed()
+    }
+}
+
+/// `postgres plik@localhost:5432`: the database and where it is.
+impl fmt::Display for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+fn driver_config(settings: &Settings) -> Result<Config, MetadataError> {
+    let mut text = String::new();
+    for (key, value) in &settings.driver {
+        let escaped = value.replace('\\', "\\\\").replace('\'', "\\'");
+        text = format!("{text} {key}='{escaped}'");
+    }
+    let invalid = |error: Error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        MetadataError::Config(format!(
+            "the PostgreSQL connection string is not valid: {}",
+            cause.unwrap_or_else(|| error.to_string())
+        ))
+    };
+    let mut config: Config = text.parse().map_err(invalid)?;
+    config.ssl_mode(match settings.tls.mode {
+        SslMode::Disable => DriverSslMode::Disable,
+        SslMode::Prefer => DriverSslMode::Prefer,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
+    });
+    if settings.driver_value("host").is_none() && settings.driver_value("hostaddr").is_none() {
+        config.host("localhost");
+    }
+    if settings.driver_value("application_name").is_none() {
+        config.application_name("plikd");
+    }
+    if settings.driver_value("connect_timeout").is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if settings.driver_value("tcp_user_timeout").is_none() {
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
+    }
+    if settings.driver_value("keepalives_idle").is_none() {
+        config.keepalives_idle(KEEPALIVES_IDLE);
+    }
+    Ok(config)
+}
+
+fn label(settings: &Settings) -> String {
+    let value = |key| settings.driver_value(key);
+    let database = value("dbname").or(value("user")).unwrap_or("postgres");
+    let host = value("host").or(value("hostaddr")).unwrap_or("localhost");
+    let port = value("port").unwrap_or("5432");
+    format!("postgres {database}@{host}:{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Driver, Secret};
+
+    fn connector(text: &str) -> Connector {
+        let config = MetadataConfig {
+            driver: Driver::Postgres,
+            connection_string: Secret::new(text),
+            debug: false,
+            slow_query_threshold: Duration::ZERO,
+            max_open_conns: 0,
+            max_idle_conns: 0,
+        };
+        Connector::new(&config).unwrap()
+    }
+
+    #[test]
+    fn a_database_is_named_without_its_password() {
+        let label = connector("postgres://plik:hush@db:5433/files").to_string();
+        assert_eq!(label, "postgres files@db:5433");
+        assert_eq!(
+            connector("user=plik password=hush").to_string(),
+            "postgres plik@localhost:5432"
+        );
+    }
+
+    #[test]
+    fn what_the_string_says_wins_over_our_defaults() {
+        let config = connector(
+            "host=h application_name=mine connect_timeout=3 sslmode=verify-full sslrootcert=system",
+        )
+        .config;
+        assert_eq!(config.get_application_name(), Some("mine"));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(config.get_ssl_mode(), DriverSslMode::Require);
+        let config = connector("host=h password='it\\'s'").config;
+        assert_eq!(config.get_application_name(), Some("plikd"));
+        assert_eq!(config.get_ssl_mode(), DriverSslMode::Prefer);
+    }
+}

@@ -1,0 +1,141 @@
+//! The tables as statements: in SQLite in the text that Plik (Go)'s ORM writes and parses, in
+//! PostgreSQL with the names that it looks for.
+
+use crate::metadata::dialect::Dialect;
+use crate::metadata::table::{Column, ForeignKey, Index, TABLES, Table, V0011};
+
+/// Creates the table of the schema ids.
+pub fn ddl_migrations(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Sqlite => "CREATE TABLE `migrations` (`id` text,PRIMARY KEY (`id`))",
+        Dialect::Postgres => {
+            "CREATE TABLE \"migrations\" (\"id\" varchar(255),PRIMARY KEY (\"id\"))"
+        }
+    }
+    .to_owned()
+}
+
+/// Creates every table of [`TABLES`] at its newest shape, parents first. Without indexes, and
+/// without foreign keys where those can be added later: see [`ddl_indexes`] and
+/// [`ddl_foreign_keys`].
+pub fn ddl_tables(dialect: Dialect) -> Vec<String> {
+    let tables = TABLES.iter();
+    tables
+        .map(|table| create_table(dialect, table, V0011))
+        .collect()
+}
+
+/// Creates every index.
+pub fn ddl_indexes(dialect: Dialect) -> Vec<String> {
+    let tables = TABLES.iter();
+    tables
+        .flat_map(|table| {
+            let indexes = table.indexes.iter();
+            indexes.map(move |index| create_index(dialect, table, index))
+        })
+        .collect()
+}
+
+/// Adds every foreign key. None for SQLite, where they are part of the table.
+pub fn ddl_foreign_keys(dialect: Dialect) -> Vec<String> {
+    let tables = TABLES.iter();
+    tables
+        .flat_map(|table| {
+            let keys = table.foreign_keys.iter();
+            keys.filter_map(move |key| add_foreign_key(dialect, table, key))
+        })
+        .collect()
+}
+
+/// The table as it was at version `until`. Versions sort as their ids do.
+pub fn create_table(dialect: Dialect, table: &Table, until: &str) -> String {
+    let mut parts: Vec<String> = table
+        .columns
+        .iter()
+        .filter(|column| column.since <= until)
+        .map(|column| column_definition(dialect, column))
+        .collect();
+    parts.push(format!(
+        "PRIMARY KEY ({})",
+        names(dialect, table.primary_key)
+    ));
+    if dialect == Dialect::Sqlite {
+        let keys = table.foreign_keys.iter();
+        parts.extend(keys.map(|key| foreign_key(dialect, key)));
+    }
+    format!(
+        "CREATE TABLE {} ({})",
+        dialect.quote(table.name),
+        parts.join(",")
+    )
+}
+
+pub fn add_column(dialect: Dialect, table: &Table, column: &Column) -> String {
+    format!(
+        "ALTER TABLE {} ADD {}",
+        dialect.quote(table.name),
+        column_definition(dialect, column)
+    )
+}
+
+/// Only PostgreSQL has columns to widen.
+pub fn widen_column(dialect: Dialect, table: &Table, column: &Column) -> String {
+    format!(
+        "ALTER TABLE {} ALTER COLUMN {} TYPE {}",
+        dialect.quote(table.name),
+        dialect.quote(column.name),
+        dialect.column_type(column)
+    )
+}
+
+pub fn create_index(dialect: Dialect, table: &Table, index: &Index) -> String {
+    format!(
+        "CREATE INDEX {} ON {}({})",
+        dialect.quote(index.name),
+        dialect.quote(table.name),
+        names(dialect, index.columns)
+    )
+}
+
+/// SQLite cannot add a foreign key to a table that is there.
+pub fn add_foreign_key(dialect: Dialect, table: &Table, key: &ForeignKey) -> Option<String> {
+    match dialect {
+        Dialect::Sqlite => None,
+        Dialect::Postgres => Some(format!(
+            "ALTER TABLE {} ADD {}",
+            dialect.quote(table.name),
+            foreign_key(dialect, key)
+        )),
+    }
+}
+
+fn column_definition(dialect: Dialect, column: &Column) -> String {
+    let mut definition = format!(
+        "{} {}",
+        dialect.quote(column.name),
+        dialect.column_type(column)
+    );
+    if column.not_null {
+        definition.push_str(" NOT NULL");
+    }
+    if let Some(default) = column.default {
+        definition.push_str(" DEFAULT ");
+        definition.push_str(&dialect.default_text(default));
+    }
+    definition
+}
+
+fn foreign_key(dialect: Dialect, key: &ForeignKey) -> String {
+    format!(
+        "CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {}({})",
+        dialect.quote(key.name),
+        dialect.quote(key.column),
+        dialect.quote(key.parent),
+        dialect.quote(key.parent_column)
+    )
+}
+
+fn names(dialect: Dialect, columns: &[&str]) -> String {
+    let quoted: Vec<String> = columns.iter().map(|name| dialect.quote(name)).collect();
+    quoted.join(",")
+}
