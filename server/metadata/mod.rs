@@ -13,7 +13,7 @@ mod maintenance;
 pub mod postgres;
 pub mod schema;
 pub mod sqlite;
-mod stats;
+pub mod stats;
 pub mod table;
 mod uploads;
 mod value;

@@ -115,7 +115,7 @@ pub fn adopt(dialect: Dialect) -> Vec<Statement> {
 /// The insert that computes every row: users, the two scopes without one, tokens. Counters that
 /// say what *is* count live uploads and their uploaded files, those that say what *was* also
 /// removed ones. `$1` is the time from which the counters count.
-fn back_fill(dialect: Dialect) -> String {
+pub fn back_fill(dialect: Dialect) -> String {
     let names: Vec<&str> = counters().collect();
     let values: Vec<String> = counters().map(back_filled).collect();
     let now = dialect.time_param("$1");
