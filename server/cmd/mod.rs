@@ -2,6 +2,7 @@
 
 mod clean;
 mod exit;
+mod fakedb;
 mod limits;
 mod open;
 mod server;
@@ -43,6 +44,7 @@ enum Command {
     Server(server::ServerArgs),
     /// Remove what has expired and erase what was removed, once
     Clean,
+    Fakedb(fakedb::FakedbArgs),
 }
 
 /// Does what the command line asks for; what failed has been printed when this returns.
@@ -61,5 +63,6 @@ async fn run(cli: Cli) -> Outcome {
         None => server::run(cli.server, loaded.config).await,
         Some(Command::Server(args)) => server::run(args.or(cli.server), loaded.config).await,
         Some(Command::Clean) => clean::run(loaded.config).await,
+        Some(Command::Fakedb(args)) => fakedb::run(args),
     }
 }

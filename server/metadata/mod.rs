@@ -19,7 +19,7 @@ pub mod postgres;
 pub mod schema;
 mod snapshot;
 pub mod sqlite;
-mod stats;
+pub mod stats;
 pub mod table;
 mod tuple;
 mod uploads;
