@@ -139,7 +139,7 @@ impl Lines {
         let done = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if self.is_due() {
             let total = self.bytes_total.load(Ordering::Relaxed);
-            tracing::info!("{} of {} copied", HumanBytes(done), HumanBytes(total));
+            tracing::info!("{} of {} done", HumanBytes(done), HumanBytes(total));
         }
     }
 
