@@ -5,6 +5,7 @@
 //! [`sqlite`] and [`postgres`] run statements, and `uploads`, `files` and `maintenance` are what
 //! the rest of the program asks for.
 
+pub mod cursor;
 mod dialect;
 mod engine;
 mod error;
