@@ -14,10 +14,12 @@
 //! - [`http`]: the API
 //! - [`cmd`]: the subcommands
 
+pub mod clean;
 pub mod cmd;
 pub mod config;
 pub mod data;
 pub mod fakedb;
+pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod metadata;

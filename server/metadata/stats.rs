@@ -212,6 +212,16 @@ fn file_sums() -> String {
     sums
 }
 
+/// Drops the two scopes without a user from a database that has counted nothing yet.
+pub fn drop_empty_sentinels() -> Statement {
+    Statement::new(
+        "DELETE FROM usage_stats WHERE user_id IN ($1, $2) AND token = '' \
+         AND COALESCE(lifetime_uploads, 0) = 0 AND COALESCE(uploaded_bytes, 0) = 0 \
+         AND COALESCE(downloads, 0) = 0 AND NOT EXISTS (SELECT 1 FROM uploads)",
+        [Value::from(ANONYMOUS), Value::from(DELETED)],
+    )
+}
+
 /// The statements of every start: the two scopes without a user have their rows, and a row
 /// without any scope, which no version means to write, is dropped.
 pub fn ensure_sentinels(now: Timestamp) -> Vec<Statement> {

@@ -366,10 +366,7 @@ impl S3 for S3Layer {
         self.fs.delete_bucket(request).await
     }
 
-    async fn head_bucket(
-        &self,
-        request: S3Request<HeadBucketInput>,
-    ) -> Response<HeadBucketOutput> {
+    async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> Response<HeadBucketOutput> {
         self.fs.head_bucket(request).await
     }
 
@@ -401,10 +398,7 @@ impl S3 for S3Layer {
         self.fs.list_objects_v2(request).await
     }
 
-    async fn head_object(
-        &self,
-        request: S3Request<HeadObjectInput>,
-    ) -> Response<HeadObjectOutput> {
+    async fn head_object(&self, request: S3Request<HeadObjectInput>) -> Response<HeadObjectOutput> {
         let lock = self.lock(&request.input.bucket, &request.input.key);
         let _reading = lock.read().await;
         self.head(request).await
