@@ -1,7 +1,11 @@
 //! What both engines promise: every test here runs on SQLite and on PostgreSQL.
 
+mod adoption;
+mod counters;
+mod paging;
 mod place;
 mod repository;
+mod writes;
 
 /// Makes of each promise a test per engine.
 macro_rules! promises {

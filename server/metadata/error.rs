@@ -39,11 +39,14 @@ pub enum MetadataError {
         backend: String,
         source: BoxError,
     },
+    /// A migration into it has not come to its end.
+    #[error("{backend} is the target of a migration that was cut off")]
+    HalfMigrated { backend: String },
     /// The file is no database, or a broken one.
     #[error("{backend} is damaged or no database")]
     Damaged { backend: String, source: BoxError },
     /// The tables are not those of Plik.
-    #[error("{backend} has an unknown layout: {table} should have {expected}, but has {found}")]
+    #[error("{backend} has an unknown layout: {table}: expected {expected}, found {found}")]
     Layout {
         backend: String,
         table: String,
@@ -79,6 +82,11 @@ impl MetadataError {
             Self::Busy { backend, .. } => Some(format!(
                 "find out what keeps {backend} locked, then try again"
             )),
+            Self::HalfMigrated { .. } => Some(
+                "run the migration again to its end, or drop the tables plikd_migrate_checkpoints \
+                 and plikd_migrate_blobs to keep what has arrived"
+                    .to_owned(),
+            ),
             Self::InUse { .. } => Some("stop it first".to_owned()),
             Self::Full { backend, .. } => Some(format!("free some space for {backend}")),
             Self::Damaged { .. } => Some(

@@ -8,6 +8,8 @@ mod ddl;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+#[cfg(test)]
+pub(super) use ddl::ddl_until;
 pub use ddl::{ddl_foreign_keys, ddl_indexes, ddl_migrations, ddl_tables};
 
 use super::dialect::Dialect;
@@ -120,16 +122,7 @@ pub fn check(dialect: Dialect, backend: &str, state: &State) -> Result<(), Metad
             backend: backend.to_owned(),
         });
     }
-    let missing = |table: &&Table| state.has_id(table.since) && !exists(state, table);
-    match TABLES.iter().find(missing) {
-        Some(table) => Err(layout(
-            backend,
-            table.name,
-            "rows of its own".into(),
-            "no table",
-        )),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// The step that a database needs next, or `None` if it has the shape of this program.
@@ -160,9 +153,7 @@ fn initial_step(dialect: Dialect, state: &State) -> Step {
     if !state.has_migrations() {
         statements.push(Statement::new(ddl_migrations(dialect), []));
     }
-    for id in KNOWN_IDS {
-        statements.extend(changes_of(dialect, state, id));
-    }
+    statements.extend(changes_of(dialect, state, KNOWN_IDS));
     statements.extend(KNOWN_IDS.iter().map(|id| record(id)));
     Step {
         title: format!("Initializing {} database", dialect.driver()),
@@ -171,7 +162,7 @@ fn initial_step(dialect: Dialect, state: &State) -> Step {
 }
 
 fn upgrade_step(dialect: Dialect, state: &State, id: &str) -> Step {
-    let mut statements = changes_of(dialect, state, id);
+    let mut statements = changes_of(dialect, state, &[id]);
     statements.push(record(id));
     // Plik (Go) announces this version under another name than it records.
     let name = match id {
@@ -190,42 +181,46 @@ pub fn record(id: &str) -> Statement {
     Statement::new(SQL, [Value::from(id)])
 }
 
-/// What version `id` adds and `state` lacks.
-fn changes_of(dialect: Dialect, state: &State, id: &str) -> Vec<Statement> {
+/// What these versions add and `state` lacks.
+fn changes_of(dialect: Dialect, state: &State, ids: &[&str]) -> Vec<Statement> {
     let mut changes = Vec::new();
-    if id <= LAST_TO_DROP_ORPHANS {
+    if ids.iter().any(|id| *id <= LAST_TO_DROP_ORPHANS) {
         changes.extend(orphans(state));
     }
-    let mut ddl = Vec::new();
-    for table in TABLES {
-        if exists(state, table) {
-            ddl.extend(widened_columns(dialect, state, table, id));
-            let missing =
-                |column: &&Column| column.since == id && !state.has_column(table.name, column.name);
-            let columns = table.columns.iter().filter(missing);
-            ddl.extend(columns.map(|column| ddl::add_column(dialect, table, column)));
-        } else if table.since == id {
-            ddl.push(ddl::create_table(dialect, table, id));
-        } else {
-            // Created by an earlier id of the same step.
-            let columns = table.columns.iter().filter(|column| column.since == id);
-            ddl.extend(columns.map(|column| ddl::add_column(dialect, table, column)));
-        }
-        let indexes = table.indexes.iter();
-        let missing =
-            indexes.filter(|index| index.since == id && !state.names.contains(index.name));
-        ddl.extend(missing.map(|index| ddl::create_index(dialect, table, index)));
-        if table.since == id {
-            let keys = table.foreign_keys.iter();
-            let missing = keys.filter(|key| !state.names.contains(key.name));
-            ddl.extend(missing.filter_map(|key| ddl::add_foreign_key(dialect, table, key)));
-        }
-    }
-    changes.extend(ddl.into_iter().map(|sql| Statement::new(sql, [])));
-    if id == V0011 {
+    let tables = TABLES.iter();
+    let ddl = tables.flat_map(|table| table_changes(dialect, state, table, ids));
+    changes.extend(ddl.map(|sql| Statement::new(sql, [])));
+    if ids.contains(&V0011) {
         changes.extend(stats::adopt(dialect));
     }
     changes
+}
+
+fn table_changes(dialect: Dialect, state: &State, table: &Table, ids: &[&str]) -> Vec<String> {
+    let mut ddl = Vec::new();
+    if exists(state, table) {
+        if ids.contains(&V0001) {
+            ddl.extend(widened_columns(dialect, state, table));
+        }
+        let columns = table.columns.iter().filter(|column| {
+            ids.contains(&column.since) && !state.has_column(table.name, column.name)
+        });
+        ddl.extend(columns.map(|column| ddl::add_column(dialect, table, column)));
+    } else if ids.contains(&table.since) {
+        let columns = |column: &Column| ids.contains(&column.since);
+        ddl.push(ddl::create_table(dialect, table, columns));
+    }
+    let indexes = table
+        .indexes
+        .iter()
+        .filter(|index| ids.contains(&index.since) && !state.names.contains(index.name));
+    ddl.extend(indexes.map(|index| ddl::create_index(dialect, table, index)));
+    if ids.contains(&table.since) {
+        let keys = table.foreign_keys.iter();
+        let missing = keys.filter(|key| !state.names.contains(key.name));
+        ddl.extend(missing.filter_map(|key| ddl::add_foreign_key(dialect, table, key)));
+    }
+    ddl
 }
 
 /// Rows without their parent, which a foreign key would refuse.
@@ -245,8 +240,8 @@ fn orphans(state: &State) -> Vec<Statement> {
 
 /// PostgreSQL columns of the first releases that hold less than ours: `ttl integer`,
 /// `varchar(255)`. SQLite's types limit nothing.
-fn widened_columns(dialect: Dialect, state: &State, table: &Table, id: &str) -> Vec<String> {
-    if dialect == Dialect::Sqlite || id != V0001 {
+fn widened_columns(dialect: Dialect, state: &State, table: &Table) -> Vec<String> {
+    if dialect == Dialect::Sqlite {
         return Vec::new();
     }
     let narrow = table.columns.iter().filter(|column| {
@@ -282,6 +277,11 @@ fn exists(state: &State, table: &Table) -> bool {
 /// types, what they hold.
 fn check_layout(dialect: Dialect, backend: &str, state: &State) -> Result<(), MetadataError> {
     check_migrations(backend, state)?;
+    let lost = |table: &&Table| state.has_id(table.since) && !exists(state, table);
+    if let Some(table) = TABLES.iter().find(lost) {
+        let expected = format!("the table that came with {}", table.since);
+        return Err(layout(backend, table.name, expected, "none"));
+    }
     for table in TABLES.iter().filter(|table| exists(state, table)) {
         for column in table.columns {
             let essential = column.since == V0001 || table.primary_key.contains(&column.name);

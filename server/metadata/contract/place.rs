@@ -8,8 +8,9 @@ use rand::RngExt;
 use tempfile::TempDir;
 
 use crate::config::{Driver, MetadataConfig, Secret};
+use crate::metadata::schema::State;
 use crate::metadata::value::Row;
-use crate::metadata::{Metadata, MetadataError, OpenMode, postgres, sqlite};
+use crate::metadata::{Dialect, Metadata, MetadataError, OpenMode, postgres, sqlite};
 use crate::model::{BackendDetails, File, FileStatus, Upload};
 
 /// A database of one test's own, gone with it.
@@ -31,6 +32,14 @@ impl Place {
         let name = format!("plikd_{:016x}", rand::rng().random::<u64>());
         administer(&maintenance, &format!("CREATE DATABASE {name}")).await;
         Self::Postgres { maintenance, name }
+    }
+
+    /// A further database on the same engine.
+    pub async fn another(&self) -> Self {
+        match self {
+            Self::Sqlite(_) => Self::sqlite(),
+            Self::Postgres { .. } => Self::postgres().await,
+        }
     }
 
     pub fn config(&self) -> MetadataConfig {
@@ -67,6 +76,30 @@ impl Place {
             Self::Postgres { maintenance, name } => {
                 administer(&with_database(maintenance, name), sql).await;
             }
+        }
+    }
+
+    /// What the database has, read without opening it.
+    pub async fn state(&self) -> State {
+        let config = self.config();
+        match self {
+            Self::Sqlite(_) => {
+                let location = sqlite::Location::parse(config.connection_string.expose()).unwrap();
+                let connection = sqlite::connect(&location, sqlite::Access::ReadWrite).unwrap();
+                sqlite::read_state(&connection, "it").unwrap()
+            }
+            Self::Postgres { .. } => {
+                let connector = postgres::Connector::new(&config).unwrap();
+                let client = connector.connect().await.unwrap();
+                postgres::read_state(&client, "it").await.unwrap()
+            }
+        }
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres { .. } => Dialect::Postgres,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Makes connections, with the session settings that the statements rely on.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
@@ -34,6 +36,8 @@ pub struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
     session: Vec<(String, String)>,
+    /// A session parameter was refused and the administrator has been told.
+    warned: Arc<AtomicBool>,
     label: String,
 }
 
@@ -49,6 +53,7 @@ impl Connector {
             tls: MakeRustlsConnect::new(tls),
             label: label(&settings),
             session: settings.session,
+            warned: Arc::default(),
         })
     }
 
@@ -81,22 +86,24 @@ impl Connector {
         });
         client.batch_execute(SESSION).await?;
         for (name, value) in &self.session {
-            set(&client, name, value).await?;
+            self.set(&client, name, value).await?;
         }
         Ok((client, task))
     }
-}
 
-/// Sets a parameter of the session. One that this server does not know, or that means something
-/// to another driver only, is none of our business.
-async fn set(client: &Client, name: &str, value: &str) -> Result<(), Error> {
-    const SQL: &str = "SELECT pg_catalog.set_config($1, $2, false)";
-    match client.execute(SQL, &[&name, &value]).await {
-        Err(error) if error.as_db_error().is_some() => {
-            tracing::warn!("PostgreSQL does not take the parameter {name} of ConnectionString");
-            Ok(())
+    /// Sets a parameter of the session. One that this server does not know means something to
+    /// another driver only, and is no reason to fail.
+    async fn set(&self, client: &Client, name: &str, value: &str) -> Result<(), Error> {
+        const SQL: &str = "SELECT pg_catalog.set_config($1, $2, false)";
+        match client.execute(SQL, &[&name, &value]).await {
+            Err(error) if error.as_db_error().is_some() => {
+                if !self.warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("{} does not take the parameter {name}", self.label);
+                }
+                Ok(())
+            }
+            outcome => outcome.map(|_| ()),
         }
-        outcome => outcome.map(|_| ()),
     }
 }
 

@@ -204,3 +204,117 @@ impl ServerCertVerifier for AnyName {
         self.0.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::ServerConfig;
+    use tempfile::TempDir;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    /// An authority and a server's certificate for `db.example`.
+    struct Server {
+        directory: TempDir,
+        config: Arc<ServerConfig>,
+    }
+
+    impl Server {
+        fn new() -> Self {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let authority_key = KeyPair::generate().unwrap();
+            let authority = params.self_signed(&authority_key).unwrap();
+            let issuer = Issuer::new(params, authority_key);
+            let key = KeyPair::generate().unwrap();
+            let names = vec!["db.example".to_owned()];
+            let certificate = CertificateParams::new(names)
+                .unwrap()
+                .signed_by(&key, &issuer)
+                .unwrap();
+            let directory = TempDir::new().unwrap();
+            std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+            Self {
+                directory,
+                config: Arc::new(config),
+            }
+        }
+
+        fn authority(&self) -> String {
+            path(&self.directory.path().join("ca.pem"))
+        }
+
+        async fn accepts(&self, tls: &Tls, host: &str) -> bool {
+            let client = TlsConnector::from(Arc::new(client_config(tls).unwrap()));
+            let server = TlsAcceptor::from(Arc::clone(&self.config));
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let host = ServerName::try_from(host.to_owned()).unwrap();
+            let (client, _) = tokio::join!(client.connect(host, near), server.accept(far));
+            client.is_ok()
+        }
+    }
+
+    fn path(path: &Path) -> String {
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn tls(mode: SslMode, root_cert: Option<String>) -> Tls {
+        Tls {
+            mode,
+            root_cert,
+            ..Tls::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn each_mode_trusts_as_much_as_it_says() {
+        use SslMode::{Prefer, Require, VerifyCa, VerifyFull};
+        let (server, other) = (Server::new(), Server::new());
+        let (good, bad) = (Some(server.authority()), Some(other.authority()));
+        for (mode, root, host, trusted) in [
+            (VerifyFull, &good, "db.example", true),
+            (VerifyFull, &good, "other.example", false),
+            (VerifyFull, &bad, "db.example", false),
+            (VerifyCa, &good, "other.example", true),
+            (VerifyCa, &bad, "db.example", false),
+            (Require, &None, "other.example", true),
+            (Require, &bad, "db.example", false),
+            (Require, &good, "other.example", true),
+            (Prefer, &bad, "other.example", true),
+        ] {
+            let tls = tls(mode, root.clone());
+            let accepted = server.accepts(&tls, host).await;
+            assert_eq!(accepted, trusted, "{tls:?} for {host}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        let directory = TempDir::new().unwrap();
+        let empty = directory.path().join("empty.pem");
+        std::fs::write(&empty, "").unwrap();
+        for (root, named) in [
+            ("/nowhere/ca.pem".to_owned(), "/nowhere/ca.pem"),
+            (path(&empty), "sslrootcert"),
+        ] {
+            let error = client_config(&tls(SslMode::VerifyFull, Some(root))).unwrap_err();
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        let half = Tls {
+            cert: Some("client.pem".to_owned()),
+            ..Tls::default()
+        };
+        let error = client_config(&half).unwrap_err();
+        assert!(error.to_string().contains("sslkey"), "{error}");
+    }
+}

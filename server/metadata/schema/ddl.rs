@@ -2,7 +2,7 @@
 //! PostgreSQL with the names that it looks for.
 
 use crate::metadata::dialect::Dialect;
-use crate::metadata::table::{Column, ForeignKey, Index, TABLES, Table, V0011};
+use crate::metadata::table::{Column, ForeignKey, Index, TABLES, Table};
 
 /// Creates the table of the schema ids.
 pub fn ddl_migrations(dialect: Dialect) -> String {
@@ -21,7 +21,7 @@ pub fn ddl_migrations(dialect: Dialect) -> String {
 pub fn ddl_tables(dialect: Dialect) -> Vec<String> {
     let tables = TABLES.iter();
     tables
-        .map(|table| create_table(dialect, table, V0011))
+        .map(|table| create_table(dialect, table, |_| true))
         .collect()
 }
 
@@ -47,12 +47,28 @@ pub fn ddl_foreign_keys(dialect: Dialect) -> Vec<String> {
         .collect()
 }
 
-/// The table as it was at version `until`. Versions sort as their ids do.
-pub fn create_table(dialect: Dialect, table: &Table, until: &str) -> String {
+/// The tables, indexes and foreign keys of an older version.
+#[cfg(test)]
+pub fn ddl_until(dialect: Dialect, until: &str) -> Vec<String> {
+    let tables = || TABLES.iter().filter(|table| table.since <= until);
+    let mut ddl: Vec<String> = tables()
+        .map(|table| create_table(dialect, table, |column| column.since <= until))
+        .collect();
+    for table in tables() {
+        let indexes = table.indexes.iter().filter(|index| index.since <= until);
+        ddl.extend(indexes.map(|index| create_index(dialect, table, index)));
+        let keys = table.foreign_keys.iter();
+        ddl.extend(keys.filter_map(|key| add_foreign_key(dialect, table, key)));
+    }
+    ddl
+}
+
+/// The table with some of its columns.
+pub fn create_table(dialect: Dialect, table: &Table, has: impl Fn(&Column) -> bool) -> String {
     let mut parts: Vec<String> = table
         .columns
         .iter()
-        .filter(|column| column.since <= until)
+        .filter(|column| has(column))
         .map(|column| column_definition(dialect, column))
         .collect();
     parts.push(format!(

@@ -30,6 +30,12 @@ impl Location {
     ///
     /// [`MetadataError::Config`] for a database in memory, which would vanish.
     pub fn parse(connection_string: &str) -> Result<Self, MetadataError> {
+        if is_of_another_engine(connection_string) {
+            // Taken for a file name it would be shown, with its password.
+            return Err(MetadataError::Config(
+                "ConnectionString is one of another engine, but Driver is sqlite3".to_owned(),
+            ));
+        }
         let (name, parameters) = connection_string
             .split_once('?')
             .unwrap_or((connection_string, ""));
@@ -71,6 +77,17 @@ impl Location {
         }
         Ok(())
     }
+}
+
+fn is_of_another_engine(connection_string: &str) -> bool {
+    let lower = connection_string.to_ascii_lowercase();
+    let url = lower.starts_with("postgres://") || lower.starts_with("postgresql://");
+    let keywords = lower.split_whitespace().any(|word| {
+        ["host=", "dbname=", "user=", "password="]
+            .iter()
+            .any(|keyword| word.starts_with(keyword))
+    });
+    url || keywords || lower.contains("@tcp(") || lower.contains("@unix(")
 }
 
 /// `file:relative`, `file:/absolute`, `file:///absolute` or `file://localhost/absolute`.
@@ -147,10 +164,14 @@ mod tests {
             "file::memory:?cache=shared",
             "file:x?mode=memory",
             "file://elsewhere/x.db",
+            "postgres://u:hush@h/x",
+            "host=h password=hush",
+            "u:hush@tcp(h)/x",
             "x.db?_busy_timeout=soon",
         ] {
             let error = Location::parse(text).unwrap_err();
             assert!(matches!(error, MetadataError::Config(_)), "{text}: {error}");
+            assert!(!error.to_string().contains("hush"), "{error}");
         }
     }
 }
