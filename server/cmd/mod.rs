@@ -72,6 +72,7 @@ async fn run(cli: Cli) -> Outcome {
         Some(Command::Server(args)) => server::run(args.or(cli.server), loaded.config).await,
         Some(Command::Clean) => clean::run(loaded.config).await,
         Some(Command::Migrate(args)) => migrate::run(args, &loaded, &env).await,
-        Some(Command::Fakedb(args)) => fakedb::run(args),
+        Some(Command::Fakedb(args)) => fakedb::run(args).await,
+        Some(Command::Fakedb(args)) => fakedb::run(args).await,
     }
 }
