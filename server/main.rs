@@ -1,1 +1,6 @@
-fn main() {}
+use plikd::cmd::{self, Exit};
+
+#[tokio::main]
+async fn main() -> Exit {
+    cmd::main().await
+}

@@ -530,6 +530,10 @@ mod target {
         let loaded = target("", &variables).unwrap();
         assert_eq!(loaded.config.metadata.driver, Driver::Sqlite);
         assert_eq!(
+            loaded.config.metadata.max_open_conns, 0,
+            "the source's 9 is not inherited"
+        );
+        assert_eq!(
             loaded.config.metadata.connection_string.expose(),
             "variable"
         );

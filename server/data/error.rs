@@ -18,7 +18,7 @@ pub enum DataError {
     /// The stream given to `put` failed: the backend is not to blame.
     #[error("the bytes of blob {id} could not be read")]
     Body { id: String, source: io::Error },
-    #[error("`{id}` is no file id: letters and digits only, at least 3")]
+    #[error("`{id}` is no id of a file or an upload: letters and digits only, at least 3")]
     InvalidId { id: String },
     #[error("{backend} refused to {action}")]
     Denied {

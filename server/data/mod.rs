@@ -1,19 +1,53 @@
 //! The data backend: where the bytes of uploaded files are.
 
+#[cfg(test)]
+mod contract;
+pub mod digest;
 mod error;
+mod file;
+mod location;
+mod name;
+mod s3;
 
 use std::fmt::Display;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 
+use crate::config::DataConfig;
 use crate::model::{BackendDetails, File};
 
 pub use error::{BoxError, DataError};
+pub use location::Location;
+
+/// What a backend is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read and write: a directory or bucket that is absent is created, and what a crash left
+    /// of unfinished blobs is swept.
+    Serve,
+    /// To read only: nothing is created. An absent directory holds no blobs, see
+    /// [`DataBackend::is_absent`]; an absent bucket is an error.
+    ReadOnly,
+    /// To see what writing would meet: nothing is created, an absent directory or bucket holds no
+    /// blobs, and a place that could not be written to is an error as far as asking can tell.
+    Probe,
+}
+
+/// The backend that `config` names.
+///
+/// Fails if it cannot be reached or refuses us, and as [`Access`] says.
+pub async fn open(config: &DataConfig, access: Access) -> Result<Arc<dyn DataBackend>, DataError> {
+    Ok(match config {
+        DataConfig::File(config) => Arc::new(file::FileBackend::open(config, access).await?),
+        DataConfig::S3(config) => Arc::new(s3::S3Backend::open(config, access).await?),
+    })
+}
 
 /// The bytes of a blob on their way, in chunks of at most a few hundred KiB.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -86,4 +120,21 @@ pub trait DataBackend: Display + Send + Sync + 'static {
 
     /// Removes the blob. Removing one that is not there succeeds, so a cleanup can be retried.
     async fn remove(&self, blob: &BlobRef) -> Result<(), DataError>;
+
+    /// Bytes that can still be stored, where the backend has such a limit.
+    async fn available_bytes(&self) -> Result<Option<u64>, DataError> {
+        Ok(None)
+    }
+
+    /// Whether the directory or bucket did not exist when it was opened, and was not created
+    /// either: no blob is in it.
+    fn is_absent(&self) -> bool {
+        false
+    }
+
+    /// Waits until what failed or dropped calls of `put` left behind is cleaned up.
+    ///
+    /// To be called once, after the last `put`, before the program ends: otherwise unfinished
+    /// uploads may stay in a bucket.
+    async fn close(&self) {}
 }

@@ -39,6 +39,9 @@ pub enum MetadataError {
         backend: String,
         source: BoxError,
     },
+    /// A migration into it has not come to its end.
+    #[error("{backend} is the target of a migration that was cut off")]
+    HalfMigrated { backend: String },
     /// The file is no database, or a broken one.
     #[error("{backend} is damaged or no database")]
     Damaged { backend: String, source: BoxError },
@@ -79,6 +82,11 @@ impl MetadataError {
             Self::Busy { backend, .. } => Some(format!(
                 "find out what keeps {backend} locked, then try again"
             )),
+            Self::HalfMigrated { .. } => Some(
+                "run the migration again to its end, or drop the tables plikd_migrate_checkpoints \
+                 and plikd_migrate_blobs to keep what has arrived"
+                    .to_owned(),
+            ),
             Self::InUse { .. } => Some("stop it first".to_owned()),
             Self::Full { backend, .. } => Some(format!("free some space for {backend}")),
             Self::Damaged { .. } => Some(

@@ -3,19 +3,26 @@
 //!
 //! [`table`] lists the tables, [`schema`] says which statements bring a database to their shape,
 //! [`sqlite`] and [`postgres`] run statements, and `uploads`, `files` and `maintenance` are what
-//! the rest of the program asks for.
+//! the rest of the program asks for. [`Snapshot`] and [`Loader`] are the two ends of a migration:
+//! whole tables, read as of one moment and written in batches.
 
 pub mod cursor;
 mod dialect;
 mod engine;
 mod error;
 mod files;
+mod layout;
+mod loader;
+mod lock;
 mod maintenance;
+mod place;
 pub mod postgres;
 pub mod schema;
+mod snapshot;
 pub mod sqlite;
-mod stats;
+pub mod stats;
 pub mod table;
+mod tuple;
 mod uploads;
 mod value;
 
@@ -33,8 +40,18 @@ pub use dialect::Dialect;
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
+pub use layout::{Layout, migrated};
+pub use loader::{
+    BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,
+};
+use lock::Lock;
 pub use maintenance::Orphans;
+pub use place::{file_size, free_bytes, name_of};
 use schema::State;
+pub use snapshot::{
+    Cursor, Identity, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, shown_key,
+};
+pub use tuple::{Batch, Encoding, Tuple, integer_of, order_of, text_of};
 pub use value::{Row, Value};
 
 /// What a program means to do with a database.
@@ -42,6 +59,8 @@ pub use value::{Row, Value};
 pub enum OpenMode {
     /// Create the tables, or bring those of any SQL release of Plik (Go) to this version.
     Serve,
+    /// As [`OpenMode::Serve`], and nobody else may use the database meanwhile.
+    Load,
     /// Take it as it is. Nothing is written at all: no table, no file, no change of mode.
     ReadOnly,
 }
@@ -52,6 +71,8 @@ pub struct Metadata(Arc<Shared>);
 
 struct Shared {
     engine: Engine,
+    /// Given back when the last clone goes.
+    _lock: Option<Lock>,
     upload_columns: String,
     file_columns: String,
 }
@@ -74,6 +95,7 @@ impl Metadata {
         mode: OpenMode,
         zone: TimeZone,
     ) -> Result<Self, MetadataError> {
+        let lock = Lock::take(config, mode).await?;
         let (backend, state) = match config.driver {
             Driver::Sqlite => open_sqlite(config, mode, zone).await?,
             Driver::Postgres => {
@@ -87,10 +109,12 @@ impl Metadata {
         };
         let metadata = Self(Arc::new(Shared {
             engine: Engine { backend, log },
+            _lock: lock,
             upload_columns: columns(&state, "uploads", uploads::COLUMNS),
             file_columns: columns(&state, "files", files::COLUMNS),
         }));
         if mode == OpenMode::Serve {
+            metadata.refuse_half_migrated(&state).await?;
             let sentinels = stats::ensure_sentinels(Timestamp::now());
             metadata
                 .engine()
@@ -113,6 +137,23 @@ impl Metadata {
     pub async fn ping(&self) -> Result<(), MetadataError> {
         let answer = self.engine().query("answer", "SELECT 1", []).await;
         answer.map(|_| ())
+    }
+
+    /// A migration into this database that was cut off left some of its rows out.
+    async fn refuse_half_migrated(&self, state: &State) -> Result<(), MetadataError> {
+        const SQL: &str = "SELECT source FROM plikd_migrate_checkpoints LIMIT 1";
+        if !state.has_column("plikd_migrate_checkpoints", "source")
+            || self
+                .engine()
+                .query("read its checkpoints", SQL, [])
+                .await?
+                .is_empty()
+        {
+            return Ok(());
+        }
+        Err(MetadataError::HalfMigrated {
+            backend: self.to_string(),
+        })
     }
 
     fn engine(&self) -> &Engine {

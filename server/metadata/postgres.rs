@@ -1,9 +1,11 @@
 //! The PostgreSQL engine: a pool of connections that survives a restart of the server.
 
 mod connect;
+pub(super) mod reader;
 mod settings;
 mod tls;
 mod value;
+pub(super) mod writer;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -55,7 +57,7 @@ impl Database {
         let label = connector.to_string();
         let mut client = connector.connect().await?;
         let state = match mode {
-            OpenMode::Serve => {
+            OpenMode::Serve | OpenMode::Load => {
                 create_or_upgrade(&mut client, &label).await?;
                 read_state(&client, &label).await?
             }

@@ -4,7 +4,9 @@
 mod commit;
 mod functions;
 mod location;
+pub(super) mod reader;
 mod readers;
+pub(super) mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -188,7 +190,7 @@ impl Database {
     ) -> Result<(Self, State), MetadataError> {
         let label = location.to_string();
         let (access, writer, state) = match mode {
-            OpenMode::Serve => {
+            OpenMode::Serve | OpenMode::Load => {
                 let mut connection = connect(&location, Access::ReadWrite)?;
                 switch_to_wal(&connection, &label, location.busy_timeout)?;
                 create_or_upgrade(&mut connection, &label, &zone)?;

@@ -117,7 +117,7 @@ pub fn adopt(dialect: Dialect) -> Vec<Statement> {
 /// The insert that computes every row: users, the two scopes without one, tokens. Counters that
 /// say what *is* count live uploads and their uploaded files, those that say what *was* also
 /// removed ones. `$1` is the time from which the counters count.
-fn back_fill(dialect: Dialect) -> String {
+pub fn back_fill(dialect: Dialect) -> String {
     let names: Vec<&str> = counters().collect();
     let values: Vec<String> = counters().map(back_filled).collect();
     let now = dialect.time_param("$1");
@@ -131,11 +131,13 @@ fn back_fill(dialect: Dialect) -> String {
          upload_sums AS ( \
            SELECT s.user_id, s.token, {uploads}, {latest} AS last_upload_at \
            FROM upload_scope AS s JOIN uploads AS u ON u.id = s.id GROUP BY s.user_id, s.token), \
+         files_of_upload AS ( \
+           SELECT f.upload_id, {files} FROM uploads AS u JOIN files AS f ON f.upload_id = u.id \
+           WHERE f.status IN ('uploaded', 'removed', 'deleted') GROUP BY f.upload_id), \
          file_sums AS ( \
-           SELECT s.user_id, s.token, {files} \
-           FROM upload_scope AS s JOIN uploads AS u ON u.id = s.id \
-           JOIN files AS f ON f.upload_id = s.id \
-           WHERE f.status IN ('uploaded', 'removed', 'deleted') GROUP BY s.user_id, s.token), \
+           SELECT s.user_id, s.token, {sums_of_files} \
+           FROM upload_scope AS s JOIN files_of_upload AS f ON f.upload_id = s.id \
+           GROUP BY s.user_id, s.token), \
          scope AS ( \
            SELECT id AS user_id, '' AS token, 1 AS users FROM users WHERE id <> '' \
            UNION ALL SELECT '{ANONYMOUS}', '', 0 UNION ALL SELECT '{DELETED}', '', 0 \
@@ -148,6 +150,7 @@ fn back_fill(dialect: Dialect) -> String {
         values = values.join(", "),
         uploads = upload_sums(),
         files = file_sums(),
+        sums_of_files = sums_of_file_sums(),
         latest = dialect.latest("u.created_at"),
     )
 }
@@ -182,6 +185,16 @@ fn upload_sums() -> String {
     sums
 }
 
+/// The sums of the sums of [`file_sums`]. Each upload's files are read once for all its scopes.
+fn sums_of_file_sums() -> String {
+    let features = FILE_FEATURES.iter().map(|feature| feature.name);
+    let names = ["files", "size"].into_iter().chain(features);
+    let sums = names.flat_map(|name| {
+        ["lifetime", "current"].map(|kind| format!("SUM(f.{kind}_{name}) AS {kind}_{name}"))
+    });
+    sums.collect::<Vec<_>>().join(", ")
+}
+
 fn file_sums() -> String {
     const CURRENT: &str = "u.deleted_at IS NULL AND f.status = 'uploaded'";
     let mut sums = format!(
@@ -199,6 +212,16 @@ fn file_sums() -> String {
         );
     }
     sums
+}
+
+/// Drops the two scopes without a user from a database that has counted nothing yet.
+pub fn drop_empty_sentinels() -> Statement {
+    Statement::new(
+        "DELETE FROM usage_stats WHERE user_id IN ($1, $2) AND token = '' \
+         AND COALESCE(lifetime_uploads, 0) = 0 AND COALESCE(uploaded_bytes, 0) = 0 \
+         AND COALESCE(downloads, 0) = 0 AND NOT EXISTS (SELECT 1 FROM uploads)",
+        [Value::from(ANONYMOUS), Value::from(DELETED)],
+    )
 }
 
 /// The statements of every start: the two scopes without a user have their rows, and a row

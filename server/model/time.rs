@@ -73,7 +73,7 @@ pub fn write(time: Timestamp, zone: &TimeZone, out: &mut String) {
     );
 }
 
-/// [`write`] into a new string.
+/// [`write()`] into a new string.
 pub fn format(time: Timestamp, zone: &TimeZone) -> String {
     let mut out = String::with_capacity(35);
     write(time, zone, &mut out);

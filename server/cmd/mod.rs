@@ -1,0 +1,78 @@
+//! The subcommands: one file each, with its arguments and its run. Only here anything is printed.
+
+mod clean;
+mod exit;
+mod fakedb;
+mod limits;
+mod migrate;
+mod open;
+mod server;
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+use tracing::warn;
+
+use crate::config::{self, Environment};
+use crate::logging::{self, Threshold};
+use exit::Outcome;
+
+pub use exit::Exit;
+
+/// Temporary file sharing server
+///
+/// Without a command, starts the server.
+#[derive(Debug, Parser)]
+#[command(name = "plikd", version = concat!("version v", env!("CARGO_PKG_VERSION")))]
+#[command(disable_version_flag = true)]
+struct Cli {
+    /// Configuration file [default: $PLIKD_CONFIG, else ./plikd.cfg, else /etc/plikd.cfg]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    #[command(flatten)]
+    server: server::ServerArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server
+    Server(server::ServerArgs),
+    /// Remove what has expired and erase what was removed, once
+    Clean,
+    Migrate(migrate::MigrateArgs),
+    Fakedb(fakedb::FakedbArgs),
+}
+
+/// Does what the command line asks for; what failed has been printed when this returns.
+pub async fn main() -> Exit {
+    exit::end(run(Cli::parse()).await)
+}
+
+async fn run(cli: Cli) -> Outcome {
+    let env = Environment::of_process();
+    let loaded = config::load(cli.config.as_deref(), &env)?;
+    let threshold = Threshold::named(&loaded.config.log_level);
+    match &cli.command {
+        // What it found and did is its output; what happens meanwhile is not.
+        Some(Command::Migrate(_)) => logging::init(threshold, io::stderr),
+        _ => logging::init(threshold, io::stdout),
+    }
+    .map_err(anyhow::Error::from)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    match cli.command {
+        None => server::run(cli.server, loaded.config).await,
+        Some(Command::Server(args)) => server::run(args.or(cli.server), loaded.config).await,
+        Some(Command::Clean) => clean::run(loaded.config).await,
+        Some(Command::Migrate(args)) => migrate::run(args, &loaded, &env).await,
+        Some(Command::Fakedb(args)) => fakedb::run(args).await,
+        Some(Command::Fakedb(args)) => fakedb::run(args).await,
+    }
+}

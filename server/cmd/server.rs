@@ -1,0 +1,114 @@
+//! `plikd` and `plikd server`: the daemon.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::exit::{Exit, Failure, Outcome};
+use super::{limits, open};
+use crate::clean::Cleaner;
+use crate::config::{Config, Feature};
+use crate::http::{self, App, Clock, Listener, ServeError, Shutdown, VERSION};
+use crate::lifecycle;
+use crate::model::Timestamp;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// Port to listen on, instead of ListenPort
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+}
+
+impl ServerArgs {
+    /// These arguments, else those given before the subcommand.
+    pub fn or(self, outer: Self) -> Self {
+        Self {
+            port: self.port.or(outer.port),
+        }
+    }
+}
+
+/// Serves until a signal asks to stop; running requests are given a minute then.
+pub async fn run(args: ServerArgs, mut config: Config) -> Outcome {
+    if let Some(port) = args.port.filter(|port| *port != 0) {
+        config.listen_port = port;
+    }
+    info!("Starting plikd server v{VERSION}");
+    debug!("{config:?}");
+    warn_of_what_is_not_served(&config);
+    // Before anything is opened, so that a signal which comes meanwhile closes it properly.
+    let signals = lifecycle::listen().context("unable to listen for signals")?;
+    let shutdown = Shutdown {
+        ask: signals.ask.clone(),
+        insist: signals.insist.clone(),
+    };
+    serve(config, &shutdown)
+        .await
+        .map_err(|failure| failure.context("unable to start Plik server"))
+}
+
+async fn serve(config: Config, shutdown: &Shutdown) -> Outcome {
+    let metadata = open::metadata(&config).await?;
+    let data = open::data(&config).await?;
+    let listener = Listener::bind(&config).await?;
+    let url = listener.url();
+    info!("Starting server at {url}");
+
+    let clock: Clock = Arc::new(Timestamp::now);
+    let cleaner = Cleaner {
+        metadata: metadata.clone(),
+        data: Arc::clone(&data),
+        clock: Arc::clone(&clock),
+    };
+    let app = App {
+        address: listener.local_url(),
+        config,
+        metadata: metadata.clone(),
+        data,
+        tasks: TaskTracker::new(),
+        clock,
+    };
+    let announced = async {
+        shutdown.ask.cancelled().await;
+        info!("Shutdown server at {url}");
+    };
+    let max_connections = limits::max_connections();
+    let served = http::serve(listener, Arc::new(app), max_connections, shutdown);
+    tokio::join!(served, announced, cleaner.run_forever(&shutdown.ask));
+    metadata.close().await;
+    Ok(Exit::Done)
+}
+
+/// Tells the administrator of settings that mean more than this version does.
+fn warn_of_what_is_not_served(config: &Config) {
+    match config.feature_authentication {
+        Feature::Disabled => {}
+        Feature::Forced => warn!(
+            "FeatureAuthentication is forced, but this version serves anonymous uploads only: \
+             existing uploads can be downloaded, new ones are refused"
+        ),
+        Feature::Enabled | Feature::Default => warn!(
+            "FeatureAuthentication is enabled, but this version serves anonymous uploads only: \
+             there are no accounts, and API tokens are refused"
+        ),
+    }
+    if config.feature_stream == Feature::Forced {
+        warn!("FeatureStream is forced, but this version stores every upload and streams none");
+    }
+    if config.metrics_port > 0 {
+        warn!("MetricsPort is set, but this version publishes no metrics");
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        let exit = match error {
+            ServeError::Listen { .. } => Exit::Failed,
+            ServeError::Tls(_) => Exit::Usage,
+        };
+        let hint = error.hint();
+        Self::new(exit, error).with_hint(hint)
+    }
+}

@@ -1,0 +1,121 @@
+//! A blob being read: a chunk ahead of whoever reads it, and no thread held in between.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::Stream;
+use tokio::task::JoinHandle;
+
+use super::super::Blob;
+use super::super::name::BlobName;
+use super::{is_absent, regular};
+
+/// What is read at once. One is on its way to the reader while the next is read.
+const CHUNK_BYTES: u64 = 128 << 10;
+
+/// Opens a blob where it is, or where releases before 1.3 put it. `None` if it is in neither.
+///
+/// Blocks. Needs a tokio runtime only when the stream is read.
+pub(super) fn open(
+    directory: &Path,
+    name: &BlobName,
+    range: Option<Range<u64>>,
+) -> io::Result<Option<Blob>> {
+    for path in [name.path(), name.old_path()] {
+        match open_file(&directory.join(path)) {
+            Ok((file, size_bytes)) => return blob(file, size_bytes, range).map(Some),
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn open_file(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::options()
+        .read(true)
+        // Whatever else may lie there is neither followed nor waited for.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    let stat = regular(&file.metadata()?)?;
+    Ok((file, stat.size_bytes))
+}
+
+fn blob(mut file: File, size_bytes: u64, range: Option<Range<u64>>) -> io::Result<Blob> {
+    let range = range.unwrap_or(0..size_bytes);
+    if range.start > range.end || range.end > size_bytes {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "bytes {}..{} are not within its {size_bytes}",
+                range.start, range.end
+            ),
+        ));
+    }
+    file.seek(SeekFrom::Start(range.start))?;
+    let first = Chunk::read(file, range.end - range.start)?;
+    Ok(Blob {
+        size_bytes,
+        body: Box::pin(chunks(first)),
+    })
+}
+
+/// A chunk, and what is left to read after it.
+struct Chunk {
+    bytes: Bytes,
+    file: File,
+    left: u64,
+}
+
+impl Chunk {
+    fn read(file: File, left: u64) -> io::Result<Self> {
+        let wanted = left.min(CHUNK_BYTES);
+        let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+        (&file).take(wanted).read_to_end(&mut bytes)?;
+        if (bytes.len() as u64) < wanted {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the file ends {left} bytes before its length"),
+            ));
+        }
+        Ok(Self {
+            bytes: bytes.into(),
+            file,
+            left: left - wanted,
+        })
+    }
+}
+
+enum Ahead {
+    Read(Chunk),
+    Reading(JoinHandle<io::Result<Chunk>>),
+    End,
+}
+
+fn chunks(first: Chunk) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    futures::stream::unfold(Ahead::Read(first), |ahead| async {
+        let chunk = match ahead {
+            Ahead::Read(chunk) => Ok(chunk),
+            Ahead::Reading(job) => job
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error))),
+            Ahead::End => return None,
+        };
+        match chunk {
+            Ok(chunk) if chunk.bytes.is_empty() => None,
+            Ok(Chunk { bytes, file, left }) => Some((Ok(bytes), next(file, left))),
+            Err(error) => Some((Err(error), Ahead::End)),
+        }
+    })
+}
+
+fn next(file: File, left: u64) -> Ahead {
+    if left == 0 {
+        return Ahead::End;
+    }
+    Ahead::Reading(tokio::task::spawn_blocking(move || Chunk::read(file, left)))
+}

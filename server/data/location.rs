@@ -1,0 +1,160 @@
+//! Where a backend keeps its blobs, to see whether two of them are the same place.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{DataConfig, FileConfig, S3Config};
+
+/// The place of a backend's blobs. Two that [are the same](Location::is_same) share every blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    Directory {
+        /// Absolute and without symbolic links, as far as it exists.
+        path: PathBuf,
+        /// Device and inode, if it exists.
+        inode: Option<(u64, u64)>,
+    },
+    Bucket {
+        /// `host:port`, in one spelling.
+        endpoint: String,
+        bucket: String,
+        prefix: String,
+    },
+}
+
+impl Location {
+    /// The place that `config` names. Nothing is opened or created; of a bucket only the
+    /// configuration is looked at, so two names of one S3 host are two places.
+    pub fn of(config: &DataConfig) -> io::Result<Self> {
+        match config {
+            DataConfig::File(config) => Self::directory(config),
+            DataConfig::S3(config) => Ok(Self::bucket(config)),
+        }
+    }
+
+    /// Whether both hold the same blobs.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            // A directory mounted twice has two paths and one inode.
+            (
+                Self::Directory {
+                    inode: Some(one), ..
+                },
+                Self::Directory {
+                    inode: Some(other), ..
+                },
+            ) => one == other,
+            (one, other) => one == other,
+        }
+    }
+
+    fn directory(config: &FileConfig) -> io::Result<Self> {
+        let path = canonical(&std::path::absolute(&config.directory)?)?;
+        let inode = match fs::metadata(&path) {
+            Ok(metadata) => Some((metadata.dev(), metadata.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self::Directory { path, inode })
+    }
+
+    fn bucket(config: &S3Config) -> Self {
+        Self::Bucket {
+            endpoint: one_spelling(&config.endpoint, config.use_ssl),
+            bucket: config.bucket.clone(),
+            prefix: config.prefix.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory { path, .. } => write!(f, "{}", path.display()),
+            Self::Bucket {
+                endpoint,
+                bucket,
+                prefix,
+            } => {
+                write!(f, "s3://{endpoint}/{bucket}")?;
+                if prefix.is_empty() {
+                    return Ok(());
+                }
+                write!(f, "/{prefix}")
+            }
+        }
+    }
+}
+
+/// Links are resolved in what exists; what does not cannot be a link.
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(canonical(parent)?.join(name))
+        }
+        (result, _, _) => result,
+    }
+}
+
+fn one_spelling(endpoint: &str, use_ssl: bool) -> String {
+    let endpoint = endpoint.to_ascii_lowercase();
+    let (host, port) = match endpoint.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        _ => (endpoint.as_str(), if use_ssl { "443" } else { "80" }),
+    };
+    let host = match host.trim_end_matches('.') {
+        "127.0.0.1" | "[::1]" => "localhost",
+        host => host,
+    };
+    format!("{host}:{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(path: &Path) -> Location {
+        Location::of(&DataConfig::File(FileConfig {
+            directory: path.to_str().unwrap().into(),
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_directory_is_the_same_by_whatever_path() {
+        let temporary = tempfile::tempdir().unwrap();
+        let files = temporary.path().join("files");
+        let link = temporary.path().join("link");
+        let around = temporary.path().join("other/../files/.");
+        fs::create_dir(&files).unwrap();
+        fs::create_dir(temporary.path().join("other")).unwrap();
+        std::os::unix::fs::symlink(&files, &link).unwrap();
+        assert!(directory(&files).is_same(&directory(&link)));
+        assert!(directory(&files).is_same(&directory(&around)));
+        assert!(!directory(&files).is_same(&directory(&temporary.path().join("other"))));
+    }
+
+    #[test]
+    fn directories_that_do_not_exist_are_compared_by_path() {
+        let temporary = tempfile::tempdir().unwrap();
+        let link = temporary.path().join("link");
+        std::os::unix::fs::symlink(temporary.path(), &link).unwrap();
+        let (one, other) = (temporary.path().join("a/b"), link.join("a/b"));
+        assert!(directory(&one).is_same(&directory(&other)));
+        assert!(!directory(&one).is_same(&directory(&link.join("a/c"))));
+    }
+
+    #[test]
+    fn an_endpoint_has_one_spelling() {
+        assert_eq!(one_spelling("S3.Example.org.", true), "s3.example.org:443");
+        assert_eq!(
+            one_spelling("s3.example.org:443", true),
+            "s3.example.org:443"
+        );
+        assert_eq!(one_spelling("127.0.0.1:9000", false), "localhost:9000");
+        assert_eq!(one_spelling("minio", false), "minio:80");
+    }
+}

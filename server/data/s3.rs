@@ -1,0 +1,287 @@
+//! Blobs as objects of an S3 bucket: `[<prefix>/]<upload id>.<file id>`.
+
+mod bucket;
+mod client;
+mod download;
+mod encryption;
+mod error;
+mod part;
+mod upload;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::ServerSideEncryption;
+use tokio_util::task::TaskTracker;
+
+use super::name::BlobName;
+use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored};
+use crate::config::{S3Config, Sse};
+use encryption::{CustomerKey, with_customer_key};
+use error::{Failure, Kind};
+
+/// Versions of one object that a single `remove` deletes. A file has one, but for retries.
+const MAX_VERSIONS: usize = 100;
+
+/// See the module: `open` makes one.
+pub(super) struct S3Backend {
+    store: Arc<Store>,
+    absent: bool,
+}
+
+/// What uploads and downloads need of the backend.
+struct Store {
+    client: Client,
+    config: S3Config,
+    /// Clean-ups of uploads that were dropped; `close` waits for them.
+    cleanups: TaskTracker,
+}
+
+impl S3Backend {
+    pub async fn open(config: &S3Config, access: Access) -> Result<Self, DataError> {
+        let (client, absent) = bucket::open(config, access).await?;
+        let store = Arc::new(Store {
+            client,
+            config: config.clone(),
+            cleanups: TaskTracker::new(),
+        });
+        Ok(Self { store, absent })
+    }
+
+    fn not_found(&self, name: &BlobName) -> DataError {
+        DataError::NotFound {
+            id: name.id().to_owned(),
+            backend: self.to_string(),
+        }
+    }
+}
+
+/// What a request for the headers of an object gave.
+struct Head {
+    size_bytes: u64,
+    e_tag: Option<String>,
+    version_id: Option<String>,
+    /// The ETag may be the MD5 of the bytes.
+    e_tag_is_digest: bool,
+}
+
+impl Store {
+    fn key(&self, name: &BlobName) -> String {
+        name.key(&self.config.prefix)
+    }
+
+    /// Where a blob may be: where this release writes it, and where 1.3 did.
+    fn keys(&self, name: &BlobName) -> [String; 2] {
+        [self.key(name), name.old_key(&self.config.prefix)]
+    }
+
+    fn failed(&self, action: impl Into<String>, failure: Failure) -> DataError {
+        failure.into_data_error(action.into(), self.to_string())
+    }
+
+    /// `None` if there is no such object.
+    async fn head(
+        &self,
+        key: &str,
+        customer_key: Option<&CustomerKey>,
+    ) -> Result<Option<Head>, Failure> {
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.config.bucket)
+            .key(key);
+        let output = match with_customer_key!(request, customer_key).send().await {
+            Ok(output) => output,
+            Err(error) => {
+                let failure = Failure::from(error);
+                return match (failure.kind, customer_key) {
+                    (Kind::Missing, _) => Ok(None),
+                    // Perhaps it was written without that key, before or after SSE-C was set.
+                    (Kind::BadRequest, Some(_)) => Box::pin(self.head(key, None)).await,
+                    _ => Err(failure),
+                };
+            }
+        };
+        let encrypted_otherwise = output.sse_customer_algorithm().is_some()
+            || output
+                .server_side_encryption()
+                .is_some_and(|algorithm| *algorithm != ServerSideEncryption::Aes256);
+        Ok(Some(Head {
+            size_bytes: size_of(output.content_length())?,
+            version_id: output.version_id,
+            e_tag_is_digest: !encrypted_otherwise && customer_key.is_none(),
+            e_tag: output.e_tag,
+        }))
+    }
+
+    /// Deletes an object and its older versions. A bucket with versions would keep the bytes
+    /// behind a mark otherwise, and show an older version once the newest is gone.
+    async fn delete(&self, key: &str, customer_key: Option<&CustomerKey>) -> Result<(), Failure> {
+        for _ in 0..MAX_VERSIONS {
+            let version_id = match self.head(key, customer_key).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(head)) => head.version_id,
+                // Its key is lost: then at least the object goes.
+                Err(failure) if failure.kind == Kind::BadRequest => None,
+                Err(failure) => return Err(failure),
+            };
+            let versioned = version_id.is_some();
+            let deleted = self
+                .client
+                .delete_object()
+                .bucket(&self.config.bucket)
+                .key(key)
+                .set_version_id(version_id)
+                .send()
+                .await
+                .map_err(Failure::from);
+            match deleted {
+                Ok(_) if versioned => {}
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.kind == Kind::Missing => return Ok(()),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::other(format!(
+            "it has more than {MAX_VERSIONS} versions"
+        )))
+    }
+}
+
+/// Of a header that S3 always sends.
+fn size_of(content_length: Option<i64>) -> Result<u64, Failure> {
+    content_length
+        .and_then(|length| u64::try_from(length).ok())
+        .ok_or_else(|| Failure::other("the answer does not tell the size"))
+}
+
+/// The MD5 that an ETag is, for objects that were not uploaded in parts.
+fn md5_of_e_tag(e_tag: &str) -> Option<[u8; 16]> {
+    let hex = e_tag.trim_matches('"');
+    if hex.len() != 32 || !hex.is_ascii() {
+        return None;
+    }
+    let mut md5 = [0; 16];
+    for (byte, digits) in md5.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(md5)
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&bucket::place(&self.config))
+    }
+}
+
+impl fmt::Display for S3Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+#[async_trait]
+impl DataBackend for S3Backend {
+    async fn put(
+        &self,
+        blob: &BlobRef,
+        body: ByteStream,
+        size_bytes: Option<u64>,
+    ) -> Result<Stored, DataError> {
+        let name = BlobName::of(blob)?;
+        let encrypt = self.store.config.sse == Sse::Customer;
+        let (customer_key, details) = encryption::key_for_writing(&blob.details, encrypt);
+        let size_bytes = upload::Upload {
+            store: &self.store,
+            name: &name,
+            content_type: &blob.content_type,
+            customer_key,
+        }
+        .put(body, size_bytes)
+        .await?;
+        Ok(Stored {
+            size_bytes,
+            details,
+        })
+    }
+
+    async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError> {
+        let name = BlobName::of(blob)?;
+        if self.absent {
+            return Err(self.not_found(&name));
+        }
+        let customer_key = CustomerKey::of(&blob.details);
+        for key in self.store.keys(&name) {
+            let found = download::open(&self.store, key, customer_key.clone(), range.clone())
+                .await
+                .map_err(|failure| {
+                    self.store
+                        .failed(format!("read blob {}", name.id()), failure)
+                })?;
+            if let Some(blob) = found {
+                return Ok(blob);
+            }
+        }
+        Err(self.not_found(&name))
+    }
+
+    async fn stat(&self, blob: &BlobRef) -> Result<Option<BlobStat>, DataError> {
+        let name = BlobName::of(blob)?;
+        if self.absent {
+            return Ok(None);
+        }
+        let customer_key = CustomerKey::of(&blob.details);
+        for key in self.store.keys(&name) {
+            let head = self
+                .store
+                .head(&key, customer_key.as_ref())
+                .await
+                .map_err(|failure| {
+                    self.store
+                        .failed(format!("look up blob {}", name.id()), failure)
+                })?;
+            if let Some(head) = head {
+                let e_tag = head.e_tag.filter(|_| head.e_tag_is_digest);
+                return Ok(Some(BlobStat {
+                    size_bytes: head.size_bytes,
+                    md5: e_tag.as_deref().and_then(md5_of_e_tag),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn remove(&self, blob: &BlobRef) -> Result<(), DataError> {
+        let name = BlobName::of(blob)?;
+        if self.absent {
+            return Ok(());
+        }
+        let customer_key = CustomerKey::of(&blob.details);
+        for key in self.store.keys(&name) {
+            self.store
+                .delete(&key, customer_key.as_ref())
+                .await
+                .map_err(|failure| {
+                    self.store
+                        .failed(format!("remove blob {}", name.id()), failure)
+                })?;
+        }
+        Ok(())
+    }
+
+    fn is_absent(&self) -> bool {
+        self.absent
+    }
+
+    async fn close(&self) {
+        self.store.cleanups.close();
+        self.store.cleanups.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! Reads an object, and goes on where a connection broke.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::primitives::ByteStream as Body;
+use bytes::Bytes;
+use futures::Stream;
+use rand::RngExt;
+
+use super::encryption::{CustomerKey, with_customer_key};
+use super::error::{Failure, Kind};
+use super::{Store, size_of};
+use crate::data::Blob;
+
+/// How often one download is begun again, each time after twice the wait.
+const MAX_RESUMES: u32 = 6;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// Opens an object; `None` if there is none. The stream ends with an error unless all bytes came.
+pub(super) async fn open(
+    store: &Arc<Store>,
+    key: String,
+    customer_key: Option<CustomerKey>,
+    range: Option<Range<u64>>,
+) -> Result<Option<Blob>, Failure> {
+    // HTTP has no empty range, and an empty object has no range at all.
+    if let Some(range) = range.as_ref().filter(|range| range.is_empty()) {
+        return open_empty(store, &key, customer_key.as_ref(), range).await;
+    }
+    let mut source = Source {
+        store: Arc::clone(store),
+        key,
+        customer_key,
+        e_tag: None,
+    };
+    let Some(answer) = source.ask_first(range.as_ref()).await? else {
+        return Ok(None);
+    };
+    let size_bytes = check(&answer, range.as_ref())?;
+    source.e_tag = answer.e_tag;
+    let range = range.unwrap_or(0..size_bytes);
+    Ok(Some(Blob {
+        size_bytes,
+        body: Box::pin(bytes_of(Download {
+            source,
+            body: Some(answer.body),
+            offset: range.start,
+            end: range.end,
+            resumes: 0,
+        })),
+    }))
+}
+
+async fn open_empty(
+    store: &Store,
+    key: &str,
+    customer_key: Option<&CustomerKey>,
+    range: &Range<u64>,
+) -> Result<Option<Blob>, Failure> {
+    let Some(head) = store.head(key, customer_key).await? else {
+        return Ok(None);
+    };
+    if range.start > range.end || range.end > head.size_bytes {
+        return Err(outside(range, head.size_bytes));
+    }
+    Ok(Some(Blob {
+        size_bytes: head.size_bytes,
+        body: Box::pin(futures::stream::empty()),
+    }))
+}
+
+fn outside(range: &Range<u64>, size_bytes: u64) -> Failure {
+    Failure::other(format!(
+        "bytes {}..{} are not within its {size_bytes}",
+        range.start, range.end
+    ))
+}
+
+/// The size of the whole object, once the answer is known to be what was asked for.
+fn check(answer: &GetObjectOutput, range: Option<&Range<u64>>) -> Result<u64, Failure> {
+    let length = size_of(answer.content_length())?;
+    let Some(range) = range else {
+        return Ok(length);
+    };
+    let (first, total) = answer
+        .content_range()
+        .and_then(parse_content_range)
+        .ok_or_else(|| Failure::other("the server does not answer with the range asked for"))?;
+    // A range that goes on behind the end is cut off by servers, not refused.
+    if first != range.start || range.end > total || length != range.end - range.start {
+        return Err(outside(range, total));
+    }
+    Ok(total)
+}
+
+/// First byte and total size of `bytes 0-9/100`.
+fn parse_content_range(text: &str) -> Option<(u64, u64)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.parse().ok()?, total.parse().ok()?))
+}
+
+/// An object, and the version of it that is being read.
+struct Source {
+    store: Arc<Store>,
+    key: String,
+    customer_key: Option<CustomerKey>,
+    e_tag: Option<String>,
+}
+
+impl Source {
+    async fn ask_first(
+        &mut self,
+        range: Option<&Range<u64>>,
+    ) -> Result<Option<GetObjectOutput>, Failure> {
+        let mut answer = self.ask(range).await;
+        // Perhaps it was written without that key, before or after SSE-C was set.
+        if matches!(&answer, Err(failure) if failure.kind == Kind::BadRequest)
+            && self.customer_key.take().is_some()
+        {
+            answer = self.ask(range).await;
+        }
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(failure) if failure.kind == Kind::Missing => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn ask(&self, range: Option<&Range<u64>>) -> Result<GetObjectOutput, Failure> {
+        let request = self
+            .store
+            .client
+            .get_object()
+            .bucket(&self.store.config.bucket)
+            .key(&self.key)
+            .set_if_match(self.e_tag.clone())
+            .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)));
+        Ok(with_customer_key!(request, self.customer_key.as_ref())
+            .send()
+            .await?)
+    }
+}
+
+struct Download {
+    source: Source,
+    /// `None` after it broke.
+    body: Option<Body>,
+    offset: u64,
+    end: u64,
+    resumes: u32,
+}
+
+impl Download {
+    /// The next bytes; `None` once all have come.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        while self.offset < self.end {
+            let Some(body) = &mut self.body else {
+                self.resume().await?;
+                continue;
+            };
+            let broken = match body.try_next().await {
+                Ok(Some(bytes)) if bytes.is_empty() => continue,
+                Ok(Some(bytes)) => {
+                    let room = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
+                    let bytes = bytes.slice(..bytes.len().min(room));
+                    self.offset += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Ok(None) => "the body ended early".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            self.break_off(&broken)?;
+        }
+        Ok(None)
+    }
+
+    fn break_off(&mut self, reason: &str) -> io::Result<()> {
+        self.body = None;
+        if self.resumes == MAX_RESUMES {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!(
+                    "{} broke at byte {}, as {MAX_RESUMES} times before: {reason}",
+                    self.source.key, self.offset
+                ),
+            ));
+        }
+        tracing::debug!(
+            "{} broke at byte {}: {reason}",
+            self.source.key,
+            self.offset
+        );
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> io::Result<()> {
+        let wait = FIRST_WAIT * 2_u32.pow(self.resumes);
+        let chance = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(wait.mul_f64(chance)).await;
+        self.resumes += 1;
+        let range = self.offset..self.end;
+        let answer = self.source.ask(Some(&range)).await;
+        let answer = answer.map_err(io::Error::other)?;
+        check(&answer, Some(&range)).map_err(io::Error::other)?;
+        self.body = Some(answer.body);
+        Ok(())
+    }
+}
+
+fn bytes_of(download: Download) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    futures::stream::unfold(Some(download), |download| async {
+        let mut download = download?;
+        match download.next().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(download))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_range_tells_start_and_size() {
+        assert_eq!(parse_content_range("bytes 0-9/100"), Some((0, 100)));
+        assert_eq!(parse_content_range("bytes 50-99/100"), Some((50, 100)));
+        for text in ["", "bytes */100", "bytes 0-9/*", "0-9/100"] {
+            assert_eq!(parse_content_range(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What an S3 server, or the way to it, answered instead of what was asked for.
+
+use std::error::Error;
+use std::fmt;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use crate::data::DataError;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// 404, but not for the whole bucket.
+    Missing,
+    BucketMissing,
+    /// 400: also how an object with another SSE-C key, or in another region, is refused.
+    BadRequest,
+    Denied,
+    Full,
+    Unreachable,
+    Other,
+}
+
+/// One failed request, after all its attempts.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub kind: Kind,
+    /// The region that the server says the bucket is in.
+    pub region: Option<String>,
+    text: String,
+}
+
+impl Failure {
+    pub fn other(text: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Other,
+            region: None,
+            text: text.into(),
+        }
+    }
+
+    fn answered(status: u16, code: Option<&str>, details: &[Option<&str>]) -> Self {
+        let mut text = status.to_string();
+        if let Some(code) = code {
+            text = format!("{text} {code}");
+        }
+        for detail in details.iter().flatten().filter(|text| !text.is_empty()) {
+            text = format!("{text}: {detail}");
+        }
+        Self {
+            kind: kind_of(status, code),
+            region: None,
+            text,
+        }
+    }
+
+    /// The same, after what was tried.
+    pub fn after(mut self, attempt: &str) -> Self {
+        self.text = format!("{attempt} : {}", self.text);
+        self
+    }
+
+    pub fn into_data_error(self, action: String, backend: String) -> DataError {
+        match self.kind {
+            Kind::Denied => DataError::Denied {
+                action,
+                backend,
+                source: Box::new(self),
+            },
+            Kind::Full => DataError::Full {
+                action,
+                backend,
+                source: Box::new(self),
+            },
+            Kind::Unreachable => DataError::Unreachable {
+                action,
+                backend,
+                source: Box::new(self),
+            },
+            Kind::Missing | Kind::BucketMissing | Kind::BadRequest | Kind::Other => {
+                DataError::Failed {
+                    action,
+                    backend,
+                    source: Box::new(self),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for Failure {}
+
+fn kind_of(status: u16, code: Option<&str>) -> Kind {
+    match (status, code.unwrap_or_default()) {
+        (_, "NoSuchBucket") => Kind::BucketMissing,
+        (_, "XMinioStorageFull" | "QuotaExceeded" | "InsufficientCapacity") | (507, _) => {
+            Kind::Full
+        }
+        (404, _) => Kind::Missing,
+        (400, _) => Kind::BadRequest,
+        (401 | 403, _) => Kind::Denied,
+        _ => Kind::Other,
+    }
+}
+
+impl<E> From<SdkError<E, HttpResponse>> for Failure
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    fn from(error: SdkError<E, HttpResponse>) -> Self {
+        match &error {
+            SdkError::ServiceError(answer) => {
+                let metadata = answer.err().meta();
+                let mut failure = Self::answered(
+                    answer.raw().status().as_u16(),
+                    metadata.code(),
+                    &[metadata.message()],
+                );
+                if let Some(id) = metadata.request_id() {
+                    failure.text = format!("{} (request {id})", failure.text);
+                }
+                failure.region = answer
+                    .raw()
+                    .headers()
+                    .get("x-amz-bucket-region")
+                    .map(str::to_owned);
+                failure
+            }
+            SdkError::ResponseError(answer) => {
+                let cause = causes(&error);
+                Self::answered(answer.raw().status().as_u16(), None, &[Some(&cause)])
+            }
+            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => Self {
+                kind: Kind::Unreachable,
+                region: None,
+                text: causes(&error),
+            },
+            _ => Self::other(causes(&error)),
+        }
+    }
+}
+
+/// The texts of an error's causes, without the outermost, which only names the kind.
+fn causes(error: &dyn Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Wrappers often repeat what they wrap.
+        if texts.last() != Some(&text) {
+            texts.push(text);
+        }
+        next = cause.source();
+    }
+    texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart_from_absence() {
+        assert_eq!(kind_of(404, Some("NoSuchKey")), Kind::Missing);
+        assert_eq!(kind_of(404, None), Kind::Missing);
+        assert_eq!(kind_of(404, Some("NoSuchBucket")), Kind::BucketMissing);
+        assert_eq!(kind_of(403, Some("AccessDenied")), Kind::Denied);
+        assert_eq!(kind_of(403, None), Kind::Denied);
+        assert_eq!(kind_of(507, Some("XMinioStorageFull")), Kind::Full);
+        assert_eq!(kind_of(503, Some("SlowDown")), Kind::Other);
+    }
+
+    #[test]
+    fn an_answer_is_shown_with_its_status_and_code() {
+        let failure = Failure::answered(403, Some("AccessDenied"), &[Some("Access Denied")]);
+        let error = failure.into_data_error("write blob x".into(), "s3://h/b".into());
+        assert_eq!(error.to_string(), "s3://h/b refused to write blob x");
+        assert_eq!(
+            error.source().unwrap().to_string(),
+            "403 AccessDenied: Access Denied"
+        );
+    }
+}

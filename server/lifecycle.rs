@@ -1,0 +1,152 @@
+//! SIGINT and SIGTERM as tokens: the first signal asks to stop, the second insists.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A signal that ends the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT, as from Ctrl-C.
+    Interrupt,
+    /// SIGTERM, as from a service manager.
+    Terminate,
+}
+
+impl Signal {
+    /// What a shell expects of a program that this signal ended: 130 or 143.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+}
+
+/// The wish of the administrator that this process ends, as signals tell it.
+#[derive(Debug)]
+pub struct Shutdown {
+    /// Cancelled by the first signal: take no new work, finish what is in hand.
+    pub ask: CancellationToken,
+    /// Cancelled by the second signal, of either kind: drop what is in hand.
+    pub insist: CancellationToken,
+    first: Arc<OnceLock<Signal>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Shutdown {
+    /// The first signal, if one came.
+    pub fn signal(&self) -> Option<Signal> {
+        self.first.get().copied()
+    }
+
+    /// The exit code of the first signal, if one came: 130 or 143.
+    pub fn exit_code(&self) -> Option<u8> {
+        self.signal().map(Signal::exit_code)
+    }
+}
+
+/// Takes SIGINT and SIGTERM over from the operating system, which would end the process at once.
+///
+/// They stay taken over when the result is dropped: keep it until the process ends. Must be called
+/// within a runtime; one task waits for the signals, and ends with the result.
+///
+/// # Errors
+///
+/// When the operating system refuses.
+pub fn listen() -> io::Result<Shutdown> {
+    let signals = Signals {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+    };
+    let (ask, insist) = (CancellationToken::new(), CancellationToken::new());
+    let first = Arc::new(OnceLock::new());
+    let task = tokio::spawn(forward(
+        signals,
+        ask.clone(),
+        insist.clone(),
+        Arc::clone(&first),
+    ));
+    Ok(Shutdown {
+        ask,
+        insist,
+        first,
+        _task: AbortOnDropHandle::new(task),
+    })
+}
+
+async fn forward(
+    mut signals: Signals,
+    ask: CancellationToken,
+    insist: CancellationToken,
+    first: Arc<OnceLock<Signal>>,
+) {
+    let signal = signals.next().await;
+    // Before the token, so that whoever sees the token sees the signal.
+    first.get_or_init(|| signal);
+    ask.cancel();
+    signals.next().await;
+    insist.cancel();
+}
+
+struct Signals {
+    interrupt: Stream,
+    terminate: Stream,
+}
+
+impl Signals {
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Signals reach the whole process, so one test sends them all, in turn.
+    #[tokio::test]
+    async fn the_first_signal_asks_and_the_second_insists() {
+        for (first, second, code) in [("INT", "TERM", 130), ("TERM", "TERM", 143)] {
+            let shutdown = listen().unwrap();
+            assert_eq!((shutdown.signal(), shutdown.exit_code()), (None, None));
+
+            send(first);
+            arrives(&shutdown.ask).await;
+            assert_eq!(shutdown.exit_code(), Some(code));
+            assert!(!shutdown.insist.is_cancelled());
+
+            send(second);
+            arrives(&shutdown.insist).await;
+            assert_eq!(shutdown.exit_code(), Some(code), "the first signal decides");
+        }
+    }
+
+    fn send(signal: &str) {
+        // The shell's own `kill`, which is there even where no program of that name is.
+        let command = format!("kill -s {signal} {}", std::process::id());
+        let sent = Command::new("sh").args(["-c", &command]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn arrives(token: &CancellationToken) {
+        let waiting = tokio::time::timeout(Duration::from_secs(10), token.cancelled());
+        waiting.await.unwrap();
+    }
+}

@@ -1,0 +1,193 @@
+//! Tables as a database really has them, which may be more than this program knows.
+
+use super::table::{Kind, TABLES, Table};
+
+/// One table found in a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    pub name: String,
+    pub columns: Vec<Column>,
+    /// Positions in `columns`, in key order; empty for a table without primary key.
+    pub primary_key: Vec<usize>,
+    /// Plain indexes besides the primary key.
+    pub indexes: Vec<Index>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub kind: Kind,
+    /// The type as the database spells it.
+    pub declared: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    pub name: String,
+    pub columns: Vec<String>,
+}
+
+impl Layout {
+    /// This program's own definition, if it has one.
+    pub fn known(&self) -> Option<&'static Table> {
+        Table::find(&self.name)
+    }
+
+    pub fn position(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|found| found.name == column)
+    }
+
+    /// The columns of the primary key.
+    pub fn key_names(&self) -> Vec<&str> {
+        self.primary_key
+            .iter()
+            .map(|column| self.columns[*column].name.as_str())
+            .collect()
+    }
+
+    /// The kinds of the columns of the primary key.
+    pub fn key_kinds(&self) -> Vec<Kind> {
+        self.primary_key
+            .iter()
+            .map(|column| self.columns[*column].kind)
+            .collect()
+    }
+
+    /// The same table with the columns `keep` only, in that order; those it lacks are left out.
+    ///
+    /// The primary key must be among them, or the result has none.
+    pub fn project(&self, keep: &[&str]) -> Self {
+        let columns: Vec<Column> = keep
+            .iter()
+            .filter_map(|name| self.columns.iter().find(|column| column.name == *name))
+            .cloned()
+            .collect();
+        let primary_key = self
+            .primary_key
+            .iter()
+            .map(|key| {
+                columns
+                    .iter()
+                    .position(|column| column.name == self.columns[*key].name)
+            })
+            .collect::<Option<Vec<usize>>>()
+            .unwrap_or_default();
+        Self {
+            name: self.name.clone(),
+            columns,
+            primary_key,
+            indexes: Vec::new(),
+        }
+    }
+}
+
+/// What a column of `table` holds: as this program knows it, else as `declared` suggests.
+pub fn kind_of(table: &str, column: &str, declared: Kind) -> Kind {
+    Table::find(table)
+        .and_then(|table| table.column(column))
+        .map_or(declared, |known| known.kind)
+}
+
+/// The longest text that this program's PostgreSQL schema takes in that column, in characters.
+pub fn max_length(table: &str, column: &str) -> Option<usize> {
+    let known = Table::find(table)?.column(column)?;
+    known.max_length.map(usize::from)
+}
+
+/// The tables whose rows a migration carries, parents before children, then those that this
+/// program does not know, by name.
+///
+/// Left out: schema versions, which the target has of its own; login sessions that live for
+/// minutes; the bookkeeping of migrations; the engine's own tables.
+pub fn migrated(mut layouts: Vec<Layout>) -> Vec<Layout> {
+    layouts.retain(|layout| match layout.known() {
+        Some(table) => table.migrated,
+        None => {
+            layout.name != "migrations"
+                && !layout.name.starts_with("plikd_migrate_")
+                && !layout.name.starts_with("sqlite_")
+        }
+    });
+    let rank = |layout: &Layout| {
+        TABLES
+            .iter()
+            .position(|table| table.name == layout.name)
+            .unwrap_or(TABLES.len())
+    };
+    layouts.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
+    layouts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(name: &str, columns: &[&str], primary_key: &[usize]) -> Layout {
+        let column = |name: &&str| Column {
+            name: (*name).to_owned(),
+            kind: Kind::Text,
+            declared: "text".to_owned(),
+        };
+        Layout {
+            name: name.to_owned(),
+            columns: columns.iter().map(column).collect(),
+            primary_key: primary_key.to_vec(),
+            indexes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn tables_are_carried_parents_first_and_strangers_last() {
+        let found = [
+            "events",
+            "files",
+            "migrations",
+            "uploads",
+            "settings",
+            "tokens",
+            "users",
+            "cli_auth_sessions",
+            "plikd_migrate_runs",
+            "aaa",
+            "usage_stats",
+            "sqlite_sequence",
+        ];
+        let names: Vec<String> = migrated(
+            found
+                .iter()
+                .map(|name| layout(name, &["id"], &[0]))
+                .collect(),
+        )
+        .into_iter()
+        .map(|layout| layout.name)
+        .collect();
+        let expected = [
+            "users",
+            "tokens",
+            "uploads",
+            "files",
+            "settings",
+            "usage_stats",
+            "aaa",
+            "events",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_projection_keeps_the_key_where_it_moved_to() {
+        let files = layout("files", &["name", "id", "size"], &[1]);
+        let projected = files.project(&["size", "md5", "id"]);
+        assert_eq!(projected.columns.len(), 2);
+        assert_eq!(projected.primary_key, [1]);
+        assert!(files.project(&["size"]).primary_key.is_empty());
+    }
+
+    #[test]
+    fn known_columns_keep_their_kind_whatever_is_declared() {
+        assert_eq!(kind_of("uploads", "stream", Kind::Integer), Kind::Boolean);
+        assert_eq!(kind_of("uploads", "stranger", Kind::Integer), Kind::Integer);
+        assert_eq!(max_length("files", "upload_id"), Some(256));
+        assert_eq!(max_length("files", "name"), None);
+    }
+}

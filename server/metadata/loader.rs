@@ -1,0 +1,550 @@
+//! The target of a migration: rows written in batches, each with its checkpoint.
+
+use std::collections::HashMap;
+use std::ops::Add;
+
+use jiff::tz::TimeZone;
+
+use super::engine::{Expect, Statement};
+use super::layout::{Column, Layout};
+use super::postgres::writer::BulkWriter as PostgresWriter;
+use super::snapshot::{Cursor, Identity, Reject};
+use super::sqlite::writer::BulkWriter as SqliteWriter;
+use super::table::Kind;
+use super::tuple::{Batch, Encoding};
+use super::value::Value;
+use super::{Metadata, MetadataError, OpenMode, stats};
+use crate::config::{Driver, MetadataConfig};
+use crate::model::Timestamp;
+
+/// What became of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub copied: u64,
+    /// Already there, equal.
+    pub present: u64,
+    /// Already there, different; left as they are.
+    pub conflicts: u64,
+    /// Rejected.
+    pub failed: u64,
+}
+
+impl Tally {
+    pub fn total(&self) -> u64 {
+        self.copied + self.present + self.conflicts + self.failed
+    }
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            copied: self.copied + other.copied,
+            present: self.present + other.present,
+            conflicts: self.conflicts + other.conflicts,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+/// What one batch came to.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub copied: u64,
+    pub present: u64,
+    /// Keys that are there with other values, for a person to read.
+    pub conflicts: Vec<String>,
+    pub rejects: Vec<Reject>,
+}
+
+impl Loaded {
+    pub fn tally(&self) -> Tally {
+        Tally {
+            copied: self.copied,
+            present: self.present,
+            conflicts: self.conflicts.len() as u64,
+            failed: self.rejects.len() as u64,
+        }
+    }
+}
+
+/// What to do about a row that the target cannot hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReject {
+    /// Write nothing of its batch.
+    Stop,
+    /// Write the others.
+    Continue,
+}
+
+/// One batch to write.
+#[derive(Clone, Copy)]
+pub struct Write<'a> {
+    pub layout: &'a Layout,
+    pub rows: &'a Batch,
+    pub encoding: Encoding,
+    /// Columns in which a row that is there may differ and still be equal.
+    pub not_compared: &'a [&'a str],
+    pub on_reject: OnReject,
+    /// Where the run stands with this batch; what becomes of its rows is added.
+    pub checkpoint: &'a Checkpoint,
+}
+
+/// How far a run has come with one table, kept in the target in the transaction of its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The database that the rows come from.
+    pub source: Identity,
+    pub table: String,
+    /// The last row read; `None` at the start.
+    pub cursor: Option<Cursor>,
+    pub tally: Tally,
+}
+
+impl Checkpoint {
+    /// Before the first row.
+    pub fn new(source: &Identity, table: &str) -> Self {
+        Self {
+            source: source.clone(),
+            table: table.to_owned(),
+            cursor: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The statement that writes it down, with what became of the batch.
+    pub(super) fn statement_after(&self, loaded: &Loaded) -> Statement {
+        const SQL: &str = "INSERT INTO plikd_migrate_checkpoints \
+             (source, table_name, last_key, copied, present, conflicts, failed) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) \
+             ON CONFLICT (source, table_name) DO UPDATE SET last_key = excluded.last_key, \
+             copied = excluded.copied, present = excluded.present, \
+             conflicts = excluded.conflicts, failed = excluded.failed";
+        let tally = self.tally + loaded.tally();
+        let cursor = self.cursor.as_ref().map(Cursor::to_text);
+        Statement::new(
+            SQL,
+            [
+                Value::Text(self.source.to_string()),
+                Value::Text(self.table.clone()),
+                cursor.map_or(Value::Null, Value::Text),
+                number(tally.copied),
+                number(tally.present),
+                number(tally.conflicts),
+                number(tally.failed),
+            ],
+        )
+    }
+}
+
+fn number(count: u64) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// A blob that has arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobRecord {
+    pub file_id: String,
+    /// What the file's row must say in `backend_details`; `None` if what the source says holds.
+    pub details: Option<String>,
+}
+
+/// What the target knows of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlobState {
+    /// Its blob arrived in this run, or in one that was cut off.
+    pub recorded: bool,
+    /// `backend_details` of its row, if there is one.
+    pub details: Option<String>,
+    /// `md5` of its row, if there is one whose status promises a blob.
+    pub md5: Option<String>,
+}
+
+/// What a finished run leaves behind.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    pub id: String,
+    pub source: Identity,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    /// Counts, as JSON.
+    pub summary: String,
+}
+
+/// A database that rows are loaded into. Its tables exist and have this program's schema.
+pub struct Loader {
+    metadata: Metadata,
+    bulk: Bulk,
+}
+
+/// Files asked about at once.
+const IDS_PER_QUERY: usize = 500;
+
+enum Bulk {
+    Sqlite(SqliteWriter),
+    Postgres(PostgresWriter),
+}
+
+/// The bookkeeping of migrations, in the SQL of both engines. The names start with `plikd_migrate_`.
+const BOOKKEEPING: [&str; 3] = [
+    "CREATE TABLE IF NOT EXISTS plikd_migrate_checkpoints (source text NOT NULL, \
+     table_name text NOT NULL, last_key text, copied bigint NOT NULL, present bigint NOT NULL, \
+     conflicts bigint NOT NULL, failed bigint NOT NULL, PRIMARY KEY (source, table_name))",
+    "CREATE TABLE IF NOT EXISTS plikd_migrate_blobs (source text NOT NULL, \
+     file_id text NOT NULL, backend_details text, PRIMARY KEY (source, file_id))",
+    "CREATE TABLE IF NOT EXISTS plikd_migrate_runs (id text PRIMARY KEY, source text NOT NULL, \
+     started_at text NOT NULL, finished_at text NOT NULL, summary text NOT NULL)",
+];
+
+impl Loader {
+    /// Opens the database, creates or upgrades its tables, and keeps everybody else from loading
+    /// into it or serving it until this is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::InUse`] if a server or another run has it.
+    pub async fn open(config: &MetadataConfig) -> Result<Self, MetadataError> {
+        let metadata = Metadata::open(config, OpenMode::Load).await?;
+        let bulk = match config.driver {
+            Driver::Sqlite => Bulk::Sqlite(SqliteWriter::open(config, TimeZone::system()).await?),
+            Driver::Postgres => Bulk::Postgres(PostgresWriter::open(config).await?),
+        };
+        let loader = Self { metadata, bulk };
+        loader
+            .define(BOOKKEEPING.map(str::to_owned).to_vec())
+            .await?;
+        Ok(loader)
+    }
+
+    pub fn driver(&self) -> Driver {
+        match self.bulk {
+            Bulk::Sqlite(_) => Driver::Sqlite,
+            Bulk::Postgres(_) => Driver::Postgres,
+        }
+    }
+
+    /// Every table of the database.
+    pub async fn layouts(&self) -> Result<Vec<Layout>, MetadataError> {
+        match &self.bulk {
+            Bulk::Sqlite(writer) => writer.layouts().await,
+            Bulk::Postgres(writer) => writer.layouts().await,
+        }
+    }
+
+    /// Adds the tables and columns of `source` that the database lacks: those that this program
+    /// does not know, which must survive a migration all the same. Gives the tables of `source`
+    /// as this database has them: the same columns in the same order, with its own types.
+    pub async fn adopt(
+        &self,
+        source: &[Layout],
+        from: Driver,
+    ) -> Result<Vec<Layout>, MetadataError> {
+        let statements = self.missing(source, &self.layouts().await?, from);
+        if !statements.is_empty() {
+            self.define(statements).await?;
+        }
+        let target = self.layouts().await?;
+        source
+            .iter()
+            .map(|layout| self.counterpart(layout, &target))
+            .collect()
+    }
+
+    fn missing(&self, source: &[Layout], target: &[Layout], from: Driver) -> Vec<String> {
+        let types = Types {
+            same_engine: from == self.driver(),
+            driver: self.driver(),
+        };
+        let mut statements = Vec::new();
+        for layout in source {
+            match target.iter().find(|found| found.name == layout.name) {
+                Some(found) => {
+                    let missing = layout
+                        .columns
+                        .iter()
+                        .filter(|c| found.position(&c.name).is_none());
+                    statements.extend(missing.map(|column| types.add_column(layout, column)));
+                }
+                None => statements.extend(types.create_table(layout)),
+            }
+        }
+        statements
+    }
+
+    fn counterpart(&self, layout: &Layout, target: &[Layout]) -> Result<Layout, MetadataError> {
+        let names: Vec<&str> = layout
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
+        let found = target.iter().find(|found| found.name == layout.name);
+        let mut found = found.map(|found| found.project(&names)).unwrap_or_default();
+        if found.primary_key != layout.primary_key {
+            return Err(MetadataError::Layout {
+                backend: self.metadata.to_string(),
+                table: layout.name.clone(),
+                expected: format!("the primary key ({})", layout.key_names().join(", ")),
+                found: format!("({})", found.key_names().join(", ")),
+            });
+        }
+        for (there, here) in found.columns.iter_mut().zip(&layout.columns) {
+            // What travels is what the source's columns hold.
+            there.kind = here.kind;
+        }
+        Ok(found)
+    }
+
+    async fn define(&self, statements: Vec<String>) -> Result<(), MetadataError> {
+        match &self.bulk {
+            Bulk::Sqlite(writer) => writer.define(statements).await,
+            Bulk::Postgres(writer) => writer.define(statements).await,
+        }
+    }
+
+    /// Writes a batch and its checkpoint as one transaction. Rows that are there stay as they
+    /// are. With [`OnReject::Stop`] nothing is written if a row is rejected.
+    pub async fn write(&mut self, write: Write<'_>) -> Result<Loaded, MetadataError> {
+        match &mut self.bulk {
+            Bulk::Sqlite(writer) => writer.write(write).await,
+            Bulk::Postgres(writer) => writer.write(write).await,
+        }
+    }
+
+    /// Where a run from `source` that was cut off stood with `table`.
+    pub async fn checkpoint(
+        &self,
+        source: &Identity,
+        table: &str,
+    ) -> Result<Option<Checkpoint>, MetadataError> {
+        const SQL: &str = "SELECT last_key, copied, present, conflicts, failed \
+             FROM plikd_migrate_checkpoints WHERE source = $1 AND table_name = $2";
+        let params = [Value::Text(source.to_string()), table.into()];
+        let rows = self
+            .metadata
+            .engine()
+            .query("read its checkpoints", SQL, params)
+            .await?;
+        let checkpoint = rows.first().map(|row| {
+            let count = |column| row.integer(column).unsigned_abs();
+            Checkpoint {
+                source: source.clone(),
+                table: table.to_owned(),
+                cursor: Cursor::from_text(&row.text("last_key")),
+                tally: Tally {
+                    copied: count("copied"),
+                    present: count("present"),
+                    conflicts: count("conflicts"),
+                    failed: count("failed"),
+                },
+            }
+        });
+        Ok(checkpoint)
+    }
+
+    /// Writes down that blobs have arrived, and corrects the rows that are there already.
+    pub async fn record_blobs(
+        &self,
+        source: &Identity,
+        records: &[BlobRecord],
+    ) -> Result<(), MetadataError> {
+        const RECORD: &str = "INSERT INTO plikd_migrate_blobs (source, file_id, backend_details) \
+             VALUES ($1, $2, $3) ON CONFLICT (source, file_id) \
+             DO UPDATE SET backend_details = excluded.backend_details";
+        const CORRECT: &str = "UPDATE files SET backend_details = $1 WHERE id = $2";
+        let mut statements = Vec::with_capacity(records.len());
+        for record in records {
+            let details = record.details.clone().map_or(Value::Null, Value::Text);
+            let id = Value::Text(record.file_id.clone());
+            if record.details.is_some() {
+                statements.push(Statement::new(CORRECT, [details.clone(), id.clone()]));
+            }
+            let source = Value::Text(source.to_string());
+            statements.push(Statement::new(RECORD, [source, id, details]).expecting(Expect::Any));
+        }
+        self.metadata
+            .engine()
+            .write("record blobs", statements)
+            .await
+            .map(|_| ())
+    }
+
+    /// Those of the files `ids` whose blobs were recorded, in no order.
+    pub async fn blob_records(
+        &self,
+        source: &Identity,
+        ids: &[&str],
+    ) -> Result<Vec<BlobRecord>, MetadataError> {
+        const SQL: &str = "SELECT file_id, backend_details FROM plikd_migrate_blobs \
+             WHERE source = $1 AND file_id IN";
+        let mut records = Vec::new();
+        for ids in ids.chunks(IDS_PER_QUERY) {
+            let source = Value::Text(source.to_string());
+            let rows = self
+                .query_ids("read its records of blobs", SQL, Some(source), ids)
+                .await?;
+            records.extend(rows.iter().map(|row| BlobRecord {
+                file_id: row.text("file_id"),
+                details: match row.value("backend_details") {
+                    Value::Text(text) => Some(text.clone()),
+                    _ => None,
+                },
+            }));
+        }
+        Ok(records)
+    }
+
+    /// What is known of the files `ids`, in their order.
+    pub async fn blob_states(
+        &self,
+        source: &Identity,
+        ids: &[&str],
+    ) -> Result<Vec<BlobState>, MetadataError> {
+        const SQL: &str = "SELECT id, status, md5, backend_details FROM files WHERE id IN";
+        let mut known: HashMap<String, BlobState> = HashMap::new();
+        for record in self.blob_records(source, ids).await? {
+            known.entry(record.file_id).or_default().recorded = true;
+        }
+        for ids in ids.chunks(IDS_PER_QUERY) {
+            for row in self.query_ids("read its files", SQL, None, ids).await? {
+                let promised = matches!(row.text("status").as_str(), "uploaded" | "removed");
+                let state = known.entry(row.text("id")).or_default();
+                state.details = Some(row.text("backend_details"));
+                state.md5 = promised.then(|| row.text("md5"));
+            }
+        }
+        Ok(ids
+            .iter()
+            .map(|id| known.remove(*id).unwrap_or_default())
+            .collect())
+    }
+
+    /// Runs a query that ends in `IN`, with the list of `ids` after its other parameter.
+    async fn query_ids(
+        &self,
+        action: &'static str,
+        sql: &str,
+        parameter: Option<Value>,
+        ids: &[&str],
+    ) -> Result<Vec<super::value::Row>, MetadataError> {
+        let mut params: Vec<Value> = parameter.into_iter().collect();
+        let first = params.len() + 1;
+        params.extend(ids.iter().map(|id| Value::from(*id)));
+        let list: Vec<String> = (first..=params.len())
+            .map(|number| format!("${number}"))
+            .collect();
+        let sql = format!("{sql} ({})", list.join(", "));
+        self.metadata.engine().query(action, sql, params).await
+    }
+
+    /// Ends the run: its checkpoints and records go, one row about it stays. Schema versions that
+    /// only the source knows are noted too, as its tables are here now.
+    pub async fn finish(&self, run: &RunRecord, versions: &[String]) -> Result<(), MetadataError> {
+        let mut statements = vec![
+            Statement::new("DELETE FROM plikd_migrate_checkpoints", []),
+            Statement::new("DELETE FROM plikd_migrate_blobs", []),
+            Statement::new(
+                "INSERT INTO plikd_migrate_runs (id, source, started_at, finished_at, summary) \
+                 VALUES ($1, $2, $3, $4, $5)",
+                [
+                    Value::Text(run.id.clone()),
+                    Value::Text(run.source.to_string()),
+                    Value::Text(run.started_at.to_string()),
+                    Value::Text(run.finished_at.to_string()),
+                    Value::Text(run.summary.clone()),
+                ],
+            ),
+        ];
+        statements.extend(versions.iter().map(|version| {
+            let sql = "INSERT INTO migrations (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";
+            Statement::new(sql, [Value::Text(version.clone())])
+        }));
+        self.metadata
+            .engine()
+            .write("finish the migration", statements)
+            .await
+            .map(|_| ())
+    }
+
+    /// Makes room for the counters of the source: those that a server's first start put into an
+    /// otherwise empty database would be in conflict with them.
+    pub async fn drop_empty_counters(&self) -> Result<(), MetadataError> {
+        self.metadata
+            .engine()
+            .write("drop empty counters", vec![stats::drop_empty_sentinels()])
+            .await
+            .map(|_| ())
+    }
+
+    /// Counts what the rows say, for a source from before there were counters.
+    pub async fn count_usage(&self) -> Result<(), MetadataError> {
+        let statements = stats::adopt(self.metadata.engine().dialect());
+        self.metadata
+            .engine()
+            .write("count its usage", statements)
+            .await
+            .map(|_| ())
+    }
+
+    pub async fn close(self) {
+        self.metadata.close().await;
+    }
+}
+
+/// Turns columns found in one database into DDL for another.
+struct Types {
+    same_engine: bool,
+    driver: Driver,
+}
+
+impl Types {
+    fn add_column(&self, layout: &Layout, column: &Column) -> String {
+        format!(
+            "ALTER TABLE {} ADD COLUMN {}",
+            quote(&layout.name),
+            self.column(column)
+        )
+    }
+
+    /// The table and its plain indexes.
+    fn create_table(&self, layout: &Layout) -> Vec<String> {
+        let mut parts: Vec<String> = layout.columns.iter().map(|c| self.column(c)).collect();
+        let name_of = |column: &usize| quote(&layout.columns[*column].name);
+        let key: Vec<String> = layout.primary_key.iter().map(name_of).collect();
+        parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+        let table = quote(&layout.name);
+        let mut statements = vec![format!("CREATE TABLE {table} ({})", parts.join(", "))];
+        statements.extend(layout.indexes.iter().map(|index| {
+            let columns: Vec<String> = index.columns.iter().map(|name| quote(name)).collect();
+            format!(
+                "CREATE INDEX {} ON {table} ({})",
+                quote(&index.name),
+                columns.join(", ")
+            )
+        }));
+        statements
+    }
+
+    fn column(&self, column: &Column) -> String {
+        let declared = match (self.same_engine, self.driver, column.kind) {
+            (true, ..) => &column.declared,
+            (_, Driver::Sqlite, Kind::Text) | (_, Driver::Postgres, Kind::Text) => "text",
+            (_, Driver::Sqlite, Kind::Integer) => "integer",
+            (_, Driver::Sqlite, Kind::Boolean) => "numeric",
+            (_, Driver::Sqlite, Kind::Time) => "datetime",
+            (_, Driver::Sqlite, Kind::Real) => "real",
+            (_, Driver::Sqlite, Kind::Bytes) => "blob",
+            (_, Driver::Postgres, Kind::Integer) => "bigint",
+            (_, Driver::Postgres, Kind::Boolean) => "boolean",
+            (_, Driver::Postgres, Kind::Time) => "timestamptz",
+            (_, Driver::Postgres, Kind::Real) => "double precision",
+            (_, Driver::Postgres, Kind::Bytes) => "bytea",
+        };
+        format!("{} {declared}", quote(&column.name))
+    }
+}
+
+/// An identifier that came from a database.
+pub(super) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

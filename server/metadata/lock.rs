@@ -1,0 +1,111 @@
+//! Keeps a migration and a server apart: who serves a database shares it with other servers, who
+//! loads into it has it alone.
+
+use std::fs::{File, TryLockError};
+
+use tokio_postgres::Client;
+
+use super::error::During;
+use super::postgres::Connector;
+use super::sqlite::Location;
+use super::{MetadataError, OpenMode};
+use crate::config::{Driver, MetadataConfig};
+
+/// Of all advisory locks of a PostgreSQL database, the one that says who uses it. Any number will
+/// do that other programs are unlikely to have chosen.
+const USE_LOCK: i64 = 0x706c_696b_6475_7365;
+
+/// Held as long as the database is used; given back by the operating system or by PostgreSQL even
+/// if this program is killed.
+pub(super) enum Lock {
+    /// A file beside the database: SQLite's own locks come and go with each transaction.
+    Sqlite { _file: File },
+    /// A connection that does nothing else.
+    Postgres { _client: Client },
+}
+
+impl Lock {
+    /// # Errors
+    ///
+    /// [`MetadataError::InUse`] if somebody uses the database in a way that excludes `mode`.
+    pub async fn take(
+        config: &MetadataConfig,
+        mode: OpenMode,
+    ) -> Result<Option<Self>, MetadataError> {
+        let alone = match mode {
+            OpenMode::ReadOnly => return Ok(None),
+            OpenMode::Serve => false,
+            OpenMode::Load => true,
+        };
+        match config.driver {
+            Driver::Sqlite => sqlite(config, alone).map(Some),
+            Driver::Postgres => postgres(config, alone).await.map(Some),
+        }
+    }
+}
+
+fn sqlite(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {
+    let location = Location::parse(config.connection_string.expose())?;
+    let label = location.to_string();
+    let during = During {
+        action: "lock it",
+        backend: &label,
+    };
+    let mut path = location.path.into_os_string();
+    path.push(".lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                MetadataError::Config(format!("the directory for {label} does not exist"))
+            }
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                during.denied(error)
+            }
+            _ => during.failed(error),
+        })?;
+    let locked = if alone {
+        file.try_lock()
+    } else {
+        file.try_lock_shared()
+    };
+    match locked {
+        Ok(()) => Ok(Lock::Sqlite { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(in_use(label, alone)),
+        Err(TryLockError::Error(error)) => Err(during.failed(error)),
+    }
+}
+
+async fn postgres(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {
+    let connector = Connector::new(config)?;
+    let label = connector.to_string();
+    let client = connector.connect().await?;
+    let sql = match alone {
+        true => "SELECT pg_try_advisory_lock($1)",
+        false => "SELECT pg_try_advisory_lock_shared($1)",
+    };
+    let row = client.query_one(sql, &[&USE_LOCK]).await;
+    let locked: Result<bool, _> = row.and_then(|row| row.try_get(0));
+    let during = During {
+        action: "lock it",
+        backend: &label,
+    };
+    match locked.map_err(|error| during.failed(error))? {
+        true => Ok(Lock::Postgres { _client: client }),
+        false => Err(in_use(label, alone)),
+    }
+}
+
+fn in_use(backend: String, alone: bool) -> MetadataError {
+    let by = match alone {
+        true => "a server or another migration",
+        false => "a migration into it",
+    };
+    MetadataError::InUse {
+        backend,
+        by: by.to_owned(),
+    }
+}

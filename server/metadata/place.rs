@@ -1,0 +1,46 @@
+//! Where a database is, for a person and for checks before anything is opened.
+
+use std::path::{Path, PathBuf};
+
+use super::postgres::Connector;
+use super::sqlite::Location;
+use crate::config::{Driver, MetadataConfig};
+
+/// The database as messages name it, never with a password.
+pub fn name_of(config: &MetadataConfig) -> String {
+    let name = match config.driver {
+        Driver::Sqlite => {
+            Location::parse(config.connection_string.expose()).map(|location| location.to_string())
+        }
+        Driver::Postgres => Connector::new(config).map(|connector| connector.to_string()),
+    };
+    name.unwrap_or_else(|_| "database".to_owned())
+}
+
+/// Bytes that can still be written where the database is; `None` for one behind a network.
+pub fn free_bytes(config: &MetadataConfig) -> Option<u64> {
+    let path = sqlite_path(config)?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let space = rustix::fs::statvfs(directory).ok()?;
+    Some(space.f_bavail * space.f_frsize)
+}
+
+/// Bytes that the database's file has; 0 if there is none.
+pub fn file_size(config: &MetadataConfig) -> u64 {
+    sqlite_path(config)
+        .and_then(|path| std::fs::metadata(path).ok())
+        .map_or(0, |found| found.len())
+}
+
+fn sqlite_path(config: &MetadataConfig) -> Option<PathBuf> {
+    match config.driver {
+        Driver::Sqlite => {
+            let location = Location::parse(config.connection_string.expose()).ok()?;
+            Some(location.path)
+        }
+        Driver::Postgres => None,
+    }
+}

@@ -1,0 +1,452 @@
+//! Reads whole tables of a PostgreSQL database for a migration.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use futures::StreamExt;
+use tokio_postgres::Client;
+
+use super::{Connector, failure, read_state};
+use crate::config::MetadataConfig;
+use crate::metadata::MetadataError;
+use crate::metadata::error::During;
+use crate::metadata::layout::{self, Column, Index, Layout};
+use crate::metadata::loader::quote;
+use crate::metadata::schema::State;
+use crate::metadata::snapshot::{
+    BLOB_TOTALS, Cursor, Identity, Message, Request, RowStream, Sender, SourceBatch, is_full,
+};
+use crate::metadata::table::Kind;
+use crate::metadata::tuple::{Encoding, Fields, Tuple};
+
+/// What every binary COPY starts with.
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+/// A PostgreSQL database inside one read-only transaction.
+pub struct Reader {
+    client: Arc<Client>,
+    identity: Identity,
+    label: String,
+}
+
+impl Reader {
+    pub async fn open(config: &MetadataConfig) -> Result<Self, MetadataError> {
+        let connector = Connector::new(config)?;
+        let label = connector.to_string();
+        let client = connector.connect().await?;
+        // A migration may take longer than any limit meant for the statements of a web server.
+        client
+            .batch_execute(
+                "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+                 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            )
+            .await
+            .map_err(|error| failure(during(&label, "start reading"), &error))?;
+        let identity = identity(&client, &label).await?;
+        Ok(Self {
+            client: Arc::new(client),
+            identity,
+            label,
+        })
+    }
+
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Tables, columns and schema versions.
+    pub async fn state(&self) -> Result<State, MetadataError> {
+        read_state(&*self.client, &self.label).await
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub async fn layouts(&self) -> Result<Vec<Layout>, MetadataError> {
+        layouts(&self.client, &self.label).await
+    }
+
+    pub async fn count(&self, table: &str) -> Result<u64, MetadataError> {
+        let sql = format!("SELECT count(*) FROM {}", quote(table));
+        Ok(self.number(&sql).await?.unsigned_abs())
+    }
+
+    pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
+        let row = self.client.query_one(BLOB_TOTALS, &[]).await;
+        let totals = row.and_then(|row| Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, f64>(1)?)));
+        let (blobs, bytes) =
+            totals.map_err(|error| failure(during(&self.label, "count blobs"), &error))?;
+        Ok((blobs.unsigned_abs(), bytes as u64))
+    }
+
+    pub async fn size_bytes(&self) -> Result<u64, MetadataError> {
+        const SQL: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint \
+             FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace";
+        Ok(self.number(SQL).await?.unsigned_abs())
+    }
+
+    async fn number(&self, sql: &str) -> Result<i64, MetadataError> {
+        let row = self.client.query_one(sql, &[]).await;
+        row.and_then(|row| row.try_get(0))
+            .map_err(|error| failure(during(&self.label, "count"), &error))
+    }
+
+    pub fn read(&self, request: Request) -> RowStream {
+        let (client, label) = (Arc::clone(&self.client), self.label.clone());
+        RowStream::new(&self.label, |batches| {
+            tokio::spawn(async move {
+                let message = match read_rows(&client, &request, &batches, &label).await {
+                    Ok(()) => Message::End,
+                    Err(error) => Message::Failed(error),
+                };
+                // A receiver that is gone has stopped listening on purpose.
+                let _ = batches.send(message).await;
+            })
+        })
+    }
+}
+
+/// Cluster, database and schema, whichever host name or port led there.
+pub(super) async fn identity(client: &Client, label: &str) -> Result<Identity, MetadataError> {
+    const SQL: &str = "SELECT system_identifier::text, \
+         (SELECT oid::text FROM pg_database WHERE datname = current_database()), \
+         coalesce(current_schema(), '') FROM pg_control_system()";
+    let row = client.query_one(SQL, &[]).await;
+    let row = row.map_err(|error| failure(during(label, "be identified"), &error))?;
+    let (cluster, database, schema): (String, String, String) =
+        (row.get(0), row.get(1), row.get(2));
+    Ok(Identity(format!("postgres:{cluster}:{database}:{schema}")))
+}
+
+/// Every table of the current schema, with columns in the order of the table.
+pub(super) async fn layouts(client: &Client, label: &str) -> Result<Vec<Layout>, MetadataError> {
+    let failed = |error| failure(during(label, "read its schema"), &error);
+    const COLUMNS: &str = "SELECT c.relname, a.attname, t.typname, \
+         format_type(a.atttypid, a.atttypmod), \
+         coalesce(array_position(string_to_array(i.indkey::text, ' '), a.attnum::text), 0)::int8 \
+         FROM pg_class c \
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         JOIN pg_type t ON t.oid = a.atttypid \
+         LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY(i.indkey) \
+         WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace \
+         AND a.attgenerated = '' \
+         ORDER BY c.relname, a.attnum";
+    let rows = client.query(COLUMNS, &[]).await.map_err(failed)?;
+    let mut tables: BTreeMap<String, FoundTable> = BTreeMap::new();
+    for row in rows {
+        let (table, name, type_name, declared): (String, String, String, String) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let found = tables.entry(table.clone()).or_default();
+        if row.get::<_, i64>(4) > 0 {
+            found.key.push((row.get(4), found.columns.len()));
+        }
+        let kind = layout::kind_of(&table, &name, kind_of_type(&type_name));
+        found.columns.push(Column {
+            name,
+            kind,
+            declared,
+        });
+    }
+    let mut indexes = indexes(client).await.map_err(failed)?;
+    let layouts = tables.into_iter().map(|(name, mut found)| {
+        found.key.sort_unstable();
+        Layout {
+            columns: found.columns,
+            primary_key: found.key.into_iter().map(|(_, column)| column).collect(),
+            indexes: indexes.remove(&name).unwrap_or_default(),
+            name,
+        }
+    });
+    Ok(layouts.collect())
+}
+
+#[derive(Default)]
+struct FoundTable {
+    columns: Vec<Column>,
+    /// Rank within the primary key, and position in `columns`.
+    key: Vec<(i64, usize)>,
+}
+
+/// Plain indexes on columns, by table.
+async fn indexes(client: &Client) -> Result<BTreeMap<String, Vec<Index>>, tokio_postgres::Error> {
+    const SQL: &str = "SELECT t.relname, x.relname, \
+         array_agg(a.attname::text ORDER BY k.position) \
+         FROM pg_index i \
+         JOIN pg_class t ON t.oid = i.indrelid \
+         JOIN pg_class x ON x.oid = i.indexrelid \
+         CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position) \
+         JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum \
+         WHERE NOT i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL \
+         AND t.relnamespace = current_schema()::regnamespace \
+         GROUP BY t.relname, x.relname ORDER BY t.relname, x.relname";
+    let rows = client.query(SQL, &[]).await?;
+    let mut found: BTreeMap<String, Vec<Index>> = BTreeMap::new();
+    for row in rows {
+        let (table, name, columns) = (row.get(0), row.get(1), row.get(2));
+        found
+            .entry(table)
+            .or_default()
+            .push(Index { name, columns });
+    }
+    Ok(found)
+}
+
+/// What a column of that type holds; anything without a binary form of ours travels as text.
+fn kind_of_type(type_name: &str) -> Kind {
+    match type_name {
+        "bool" => Kind::Boolean,
+        "int2" | "int4" | "int8" => Kind::Integer,
+        "timestamptz" | "timestamp" | "date" => Kind::Time,
+        "float4" | "float8" => Kind::Real,
+        "bytea" => Kind::Bytes,
+        _ => Kind::Text,
+    }
+}
+
+/// The type whose binary form is that of the kind.
+pub(super) fn type_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "text",
+        Kind::Integer => "bigint",
+        Kind::Boolean => "boolean",
+        Kind::Time => "timestamptz",
+        Kind::Real => "double precision",
+        Kind::Bytes => "bytea",
+    }
+}
+
+async fn read_rows(
+    client: &Client,
+    request: &Request,
+    batches: &Sender,
+    label: &str,
+) -> Result<(), MetadataError> {
+    let action = format!("read table {}", request.layout.name);
+    let during = during(label, &action);
+    let sql =
+        select(request).ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
+    let copy = client
+        .copy_out(&format!("COPY ({sql}) TO STDOUT (FORMAT binary)"))
+        .await
+        .map_err(|error| failure(during, &error))?;
+    let mut copy = pin!(copy);
+    let mut tuples = Tuples::default();
+    let mut batch = SourceBatch::default();
+    while let Some(bytes) = copy.next().await {
+        tuples
+            .buffer
+            .extend_from_slice(&bytes.map_err(|error| failure(during, &error))?);
+        while let Some(length) = tuples.next_length() {
+            batch.rows.push_tuple(&tuples.buffer[..length]);
+            tuples.buffer.advance(length);
+            if is_full(&batch)
+                && batches
+                    .send(Message::Batch(std::mem::take(&mut batch)))
+                    .await
+                    .is_err()
+            {
+                return Ok(());
+            }
+        }
+    }
+    if !tuples.ended {
+        return Err(during.unreachable("the server stopped early"));
+    }
+    if !batch.rows.is_empty() {
+        let _ = batches.send(Message::Batch(batch)).await;
+    }
+    Ok(())
+}
+
+fn during<'a>(label: &'a str, action: &'a str) -> During<'a> {
+    During {
+        action,
+        backend: label,
+    }
+}
+
+/// Text as a literal of SQL, where there can be no parameters.
+fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Cuts the bytes of a binary COPY into tuples, however the server has packed them.
+#[derive(Default)]
+struct Tuples {
+    buffer: BytesMut,
+    started: bool,
+    ended: bool,
+}
+
+impl Tuples {
+    /// The length of the tuple at the start of the buffer, if all of it has arrived.
+    fn next_length(&mut self) -> Option<usize> {
+        if !self.started {
+            let extension = self.buffer.get(SIGNATURE.len() + 4..SIGNATURE.len() + 8)?;
+            let extension = u32::from_be_bytes(extension.try_into().ok()?) as usize;
+            let header = SIGNATURE.len() + 8 + extension;
+            if self.buffer.len() < header {
+                return None;
+            }
+            self.buffer.advance(header);
+            self.started = true;
+        }
+        let fields = i16::from_be_bytes(*self.buffer.first_chunk::<2>()?);
+        let Ok(fields) = usize::try_from(fields) else {
+            self.ended = true;
+            return None;
+        };
+        let mut length = 2;
+        for _ in 0..fields {
+            let field = i32::from_be_bytes(*self.buffer.get(length..)?.first_chunk::<4>()?);
+            length += 4 + usize::try_from(field).unwrap_or(0);
+        }
+        (length <= self.buffer.len()).then_some(length)
+    }
+}
+
+/// The query that reads what `request` asks for. `None` if its cursor is not one of this table.
+fn select(request: &Request) -> Option<String> {
+    let layout = &request.layout;
+    let column = |column: &Column| format!("{}::{}", quote(&column.name), type_of(column.kind));
+    let columns: Vec<String> = layout.columns.iter().map(column).collect();
+    let mut sql = format!("SELECT {} FROM {}", columns.join(", "), quote(&layout.name));
+    let key: Vec<String> = layout
+        .primary_key
+        .iter()
+        .map(|key| sort_key(&layout.columns[*key]))
+        .collect();
+    let mut conditions: Vec<String> = request
+        .rows
+        .condition()
+        .map(str::to_owned)
+        .into_iter()
+        .collect();
+    if let Some(cursor) = &request.after {
+        let values = after_key(cursor, &layout.key_kinds())?;
+        conditions.push(format!("({}) > ({})", key.join(", "), values.join(", ")));
+    }
+    if !conditions.is_empty() {
+        sql.push_str(" WHERE ");
+        sql.push_str(&conditions.join(" AND "));
+    }
+    if !key.is_empty() {
+        sql.push_str(" ORDER BY ");
+        sql.push_str(&key.join(", "));
+    }
+    Some(sql)
+}
+
+/// Text is ordered by its bytes, as SQLite orders it, whatever the collation of the database.
+fn sort_key(column: &Column) -> String {
+    match column.kind {
+        Kind::Text => format!("{}::text COLLATE \"C\"", quote(&column.name)),
+        _ => quote(&column.name),
+    }
+}
+
+/// COPY takes no parameters, so the key is written as literals.
+fn after_key(cursor: &Cursor, kinds: &[Kind]) -> Option<Vec<String>> {
+    let fields: Fields<'_> = Tuple::new(&cursor.key).fields();
+    if cursor.encoding != Encoding::Binary || fields.clone().count() != kinds.len() {
+        return None;
+    }
+    fields
+        .zip(kinds)
+        .map(|(field, kind)| key_literal(field?, *kind))
+        .collect()
+}
+
+fn key_literal(field: &[u8], kind: Kind) -> Option<String> {
+    let number = || Some(i64::from_be_bytes(field.try_into().ok()?));
+    match kind {
+        Kind::Text => Some(quote_literal(std::str::from_utf8(field).ok()?)),
+        Kind::Integer => Some(format!("{}::bigint", number()?)),
+        Kind::Time => Some(format!(
+            "('2000-01-01 00:00:00+00'::timestamptz + '{} microseconds'::interval)",
+            number()?
+        )),
+        Kind::Boolean => Some((field == [1]).to_string()),
+        Kind::Real => Some(format!(
+            "'{}'::double precision",
+            f64::from_be_bytes(field.try_into().ok()?)
+        )),
+        Kind::Bytes => {
+            let hex: String = field.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(format!("'\\x{hex}'::bytea"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::snapshot::Rows;
+    use crate::metadata::tuple::Batch;
+
+    fn files() -> Layout {
+        let column = |name: &str, kind| Column {
+            name: name.into(),
+            kind,
+            declared: String::new(),
+        };
+        Layout {
+            name: "files".into(),
+            columns: vec![column("size", Kind::Integer), column("id", Kind::Text)],
+            primary_key: vec![1],
+            indexes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_behind_the_cursor_in_byte_order() {
+        let mut key = Batch::default();
+        key.begin_row(1);
+        key.field(b"it's");
+        let after = Cursor {
+            encoding: Encoding::Binary,
+            key: key.as_bytes().to_vec(),
+        };
+        let request = Request {
+            layout: files(),
+            encoding: Encoding::Binary,
+            after: Some(after),
+            rows: Rows::WithBlob,
+        };
+        assert_eq!(
+            select(&request).unwrap(),
+            "SELECT \"size\"::bigint, \"id\"::text FROM \"files\" \
+             WHERE status IN ('uploaded', 'removed') \
+             AND (\"id\"::text COLLATE \"C\") > ('it''s') ORDER BY \"id\"::text COLLATE \"C\""
+        );
+    }
+
+    #[test]
+    fn tuples_are_cut_however_they_arrive() {
+        let mut copy = [SIGNATURE, &[0; 8]].concat();
+        let mut batch = Batch::default();
+        for id in ["a", "bb"] {
+            batch.begin_row(2);
+            batch.field(id.as_bytes());
+            batch.null();
+            batch.end_row();
+        }
+        copy.extend_from_slice(batch.as_bytes());
+        copy.extend_from_slice(&(-1_i16).to_be_bytes());
+        for step in [1, 3, copy.len()] {
+            let (mut tuples, mut found) = (Tuples::default(), Vec::new());
+            for bytes in copy.chunks(step) {
+                tuples.buffer.extend_from_slice(bytes);
+                while let Some(length) = tuples.next_length() {
+                    found.extend_from_slice(&tuples.buffer[..length]);
+                    tuples.buffer.advance(length);
+                }
+            }
+            assert_eq!(found, batch.as_bytes());
+            assert!(tuples.ended);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Writes the rows of a migration into a PostgreSQL database.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::pin::pin;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::SinkExt;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Transaction};
+
+use super::reader::{layouts, type_of};
+use super::{Connector, failure, run};
+use crate::config::MetadataConfig;
+use crate::metadata::MetadataError;
+use crate::metadata::error::During;
+use crate::metadata::layout::{Column, Layout};
+use crate::metadata::loader::{Loaded, OnReject, Write, quote};
+use crate::metadata::snapshot::{Reject, mask};
+use crate::metadata::table::Kind;
+
+/// What a binary COPY starts with: signature, flags, length of the header's extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What it ends with.
+const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+
+/// A migration may take longer than any limit meant for the statements of a web server. And its
+/// only join looks a batch up in a table that may be a thousand times larger: by the key, always.
+const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+     SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+/// A connection of its own, beside those of the pool.
+pub struct BulkWriter {
+    client: Client,
+    label: String,
+    /// Tables that have a staging table on this connection.
+    staged: HashSet<String>,
+}
+
+impl BulkWriter {
+    /// Opens a database whose tables exist.
+    pub async fn open(config: &MetadataConfig) -> Result<Self, MetadataError> {
+        let connector = Connector::new(config)?;
+        let label = connector.to_string();
+        let client = connector.connect().await?;
+        client.batch_execute(SESSION).await.map_err(|error| {
+            failure(
+                During {
+                    action: "open it",
+                    backend: &label,
+                },
+                &error,
+            )
+        })?;
+        Ok(Self {
+            client,
+            label,
+            staged: HashSet::new(),
+        })
+    }
+
+    /// Every table of the database.
+    pub async fn layouts(&self) -> Result<Vec<Layout>, MetadataError> {
+        layouts(&self.client, &self.label).await
+    }
+
+    /// Runs DDL, all of it or none.
+    pub async fn define(&self, statements: Vec<String>) -> Result<(), MetadataError> {
+        let all = format!("BEGIN; {}; COMMIT", statements.join("; "));
+        let during = During {
+            action: "extend its tables",
+            backend: &self.label,
+        };
+        let outcome = self.client.batch_execute(&all).await;
+        if outcome.is_err() {
+            // The first error is the one to report.
+            let _ = self.client.batch_execute("ROLLBACK").await;
+        }
+        outcome.map_err(|error| failure(during, &error))
+    }
+
+    /// Writes the rows and the checkpoint as one transaction.
+    pub async fn write(&mut self, write: Write<'_>) -> Result<Loaded, MetadataError> {
+        let label = self.label.clone();
+        let during = During {
+            action: "write rows",
+            backend: &label,
+        };
+        self.try_write(write)
+            .await
+            .map_err(|error| failure(during, &error))
+    }
+
+    async fn try_write(&mut self, write: Write<'_>) -> Result<Loaded, tokio_postgres::Error> {
+        if self.staged.insert(write.layout.name.clone()) {
+            self.client
+                .batch_execute(&create_staging(write.layout))
+                .await?;
+        }
+        let mut transaction = self.client.transaction().await?;
+        let mut load = Load {
+            write,
+            loaded: Loaded::default(),
+        };
+        load.rows(&mut transaction, 0..write.rows.len()).await?;
+        let loaded = load.loaded;
+        if write.on_reject == OnReject::Stop && !loaded.rejects.is_empty() {
+            transaction.rollback().await?;
+            return Ok(loaded);
+        }
+        run(&transaction, &write.checkpoint.statement_after(&loaded)).await?;
+        transaction.commit().await?;
+        Ok(loaded)
+    }
+}
+
+/// One batch on its way in.
+struct Load<'a> {
+    write: Write<'a>,
+    loaded: Loaded,
+}
+
+impl Load<'_> {
+    /// Writes the rows in `range`. If PostgreSQL refuses one of them it refuses all, so they are
+    /// tried by halves, until the one at fault is found and named.
+    async fn rows(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        range: Range<usize>,
+    ) -> Result<(), tokio_postgres::Error> {
+        let mut pending = vec![range];
+        while let Some(range) = pending.pop() {
+            if range.is_empty() {
+                continue;
+            }
+            let savepoint = transaction.transaction().await?;
+            match self.try_rows(&savepoint, range.clone()).await {
+                Ok(()) => savepoint.commit().await?,
+                Err(error) if is_about_a_row(&error) => {
+                    savepoint.rollback().await?;
+                    if range.len() == 1 {
+                        self.reject(range.start, &error);
+                    } else {
+                        let middle = range.start + range.len() / 2;
+                        pending.push(middle..range.end);
+                        pending.push(range.start..middle);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_rows(
+        &mut self,
+        transaction: &Transaction<'_>,
+        range: Range<usize>,
+    ) -> Result<(), tokio_postgres::Error> {
+        let layout = self.write.layout;
+        copy_in(transaction, layout, self.write.rows.slice(range.clone())).await?;
+        let copied = transaction.execute(&insert_sql(layout), &[]).await?;
+        let rows = range.len() as u64;
+        let mut conflicts = Vec::new();
+        if copied < rows {
+            let sql = conflicts_sql(layout, self.write.not_compared);
+            let found = transaction.query(&sql, &[]).await?;
+            conflicts.extend(found.iter().map(|row| mask(&layout.name, row.get(0))));
+        }
+        if range.len() < self.write.rows.len() {
+            // A whole batch is cleared by the commit, a part of one must make room for the next.
+            transaction
+                .batch_execute(&format!("TRUNCATE {}", staging(layout)))
+                .await?;
+        }
+        self.loaded.copied += copied;
+        self.loaded.present += rows - copied - conflicts.len() as u64;
+        self.loaded.conflicts.extend(conflicts);
+        Ok(())
+    }
+
+    fn reject(&mut self, row: usize, error: &tokio_postgres::Error) {
+        let reason = error.as_db_error().map_or_else(
+            || error.to_string(),
+            |error| match (error.column(), error.constraint()) {
+                (Some(column), _) => format!("{column}: {}", error.message()),
+                (None, Some(constraint)) => format!("{} ({constraint})", error.message()),
+                (None, None) => error.message().to_owned(),
+            },
+        );
+        let tuple = self.write.rows.tuple(row);
+        self.loaded.rejects.push(Reject::new(
+            self.write.layout,
+            tuple,
+            self.write.encoding,
+            reason,
+        ));
+    }
+}
+
+/// Whether the fault is in a row, so that others can still be written: classes "data exception"
+/// and "integrity constraint violation", and keys too long for an index.
+fn is_about_a_row(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        code.code().starts_with("22")
+            || code.code().starts_with("23")
+            || *code == SqlState::PROGRAM_LIMIT_EXCEEDED
+    })
+}
+
+/// Sends ready-made tuples to the staging table.
+async fn copy_in(
+    transaction: &Transaction<'_>,
+    layout: &Layout,
+    tuples: &[u8],
+) -> Result<(), tokio_postgres::Error> {
+    let names: Vec<String> = layout
+        .columns
+        .iter()
+        .map(|column| quote(&column.name))
+        .collect();
+    let sql = format!(
+        "COPY {} ({}) FROM STDIN (FORMAT binary)",
+        staging(layout),
+        names.join(", ")
+    );
+    let mut bytes = BytesMut::with_capacity(HEADER.len() + tuples.len() + TRAILER.len());
+    bytes.put_slice(HEADER);
+    bytes.put_slice(tuples);
+    bytes.put_slice(TRAILER);
+    let mut sink = pin!(transaction.copy_in::<_, Bytes>(&sql).await?);
+    sink.send(bytes.freeze()).await?;
+    sink.finish().await?;
+    Ok(())
+}
+
+/// A table of this connection only, which keeps nothing on disk past it.
+fn staging(layout: &Layout) -> String {
+    quote(&format!("plikd_migrate_staging_{}", layout.name))
+}
+
+/// Its columns have the types whose binary form the tuples have.
+fn create_staging(layout: &Layout) -> String {
+    let columns: Vec<String> = layout
+        .columns
+        .iter()
+        .map(|column| format!("{} {}", quote(&column.name), type_of(column.kind)))
+        .collect();
+    let (table, columns) = (staging(layout), columns.join(", "));
+    format!("CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DELETE ROWS")
+}
+
+/// Moves the staged rows into the table, except those whose key is there already.
+fn insert_sql(layout: &Layout) -> String {
+    let names: Vec<String> = layout
+        .columns
+        .iter()
+        .map(|column| quote(&column.name))
+        .collect();
+    let values: Vec<String> = layout.columns.iter().map(as_declared).collect();
+    let key: Vec<String> = layout
+        .primary_key
+        .iter()
+        .map(|key| names[*key].clone())
+        .collect();
+    format!(
+        "INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT ({}) DO NOTHING",
+        quote(&layout.name),
+        names.join(", "),
+        values.join(", "),
+        staging(layout),
+        key.join(", ")
+    )
+}
+
+/// A staged value as the table's type. Text is left to the assignment, which refuses what is too
+/// long where a cast would cut it.
+fn as_declared(column: &Column) -> String {
+    let name = quote(&column.name);
+    match column.kind {
+        Kind::Text if column.declared != "text" && !column.declared.starts_with("char") => {
+            format!("{name}::{}", column.declared)
+        }
+        _ => name,
+    }
+}
+
+/// The keys of the staged rows that the table has with other values.
+fn conflicts_sql(layout: &Layout, not_compared: &[&str]) -> String {
+    let key: Vec<String> = layout
+        .primary_key
+        .iter()
+        .map(|key| quote(&layout.columns[*key].name))
+        .collect();
+    let same_key: Vec<String> = key
+        .iter()
+        .map(|name| format!("t.{name} = s.{name}"))
+        .collect();
+    let shown: Vec<String> = key.iter().map(|name| format!("s.{name}::text")).collect();
+    let different: Vec<String> = layout
+        .columns
+        .iter()
+        .filter(|column| !not_compared.contains(&column.name.as_str()))
+        .map(|column| {
+            let (name, kind) = (quote(&column.name), type_of(column.kind));
+            format!("t.{name}::{kind} IS DISTINCT FROM s.{name}")
+        })
+        .collect();
+    format!(
+        "SELECT concat_ws('/', {}) FROM {} s JOIN {} t ON {} WHERE {}",
+        shown.join(", "),
+        staging(layout),
+        quote(&layout.name),
+        same_key.join(" AND "),
+        different.join(" OR ")
+    )
+}

@@ -1,0 +1,400 @@
+//! The source of a migration: a database at one moment, only read.
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::MetadataError;
+use super::dialect::Dialect;
+use super::error::During;
+use super::layout::Layout;
+use super::postgres::reader::Reader as PostgresReader;
+use super::schema::{self, State};
+use super::sqlite::reader::Reader as SqliteReader;
+use super::table::Kind;
+use super::tuple::{Batch, Encoding, Tuple, display_key};
+use crate::config::{Driver, MetadataConfig};
+
+/// Batches read ahead of the writer; with the batch limit this bounds the memory of a migration.
+const BATCHES_AHEAD: usize = 2;
+
+/// Everything a database held at the moment [`Snapshot::open`] returned, whatever others write to
+/// it meanwhile. Nothing is ever written to it, not even a schema upgrade.
+pub enum Snapshot {
+    Sqlite(SqliteReader),
+    Postgres(PostgresReader),
+}
+
+/// Tells one database from another, also when it is named in two ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity(pub(super) String);
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What to read of one table.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The columns, in the order in which they are wanted.
+    pub layout: Layout,
+    pub encoding: Encoding,
+    /// Rows after that key only.
+    pub after: Option<Cursor>,
+    pub rows: Rows,
+}
+
+/// Which rows of a table to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    All,
+    /// Of `files`, those whose status says that there are bytes.
+    WithBlob,
+}
+
+impl Rows {
+    /// The condition, in the SQL of both engines.
+    pub(super) fn condition(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::WithBlob => Some("status IN ('uploaded', 'removed')"),
+        }
+    }
+}
+
+/// The key of the last row read, written down so that a later run goes on behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub(super) encoding: Encoding,
+    /// The key's fields as a tuple; none of them is NULL.
+    pub(super) key: Vec<u8>,
+}
+
+impl Cursor {
+    /// As text, for a checkpoint.
+    pub fn to_text(&self) -> String {
+        use base64::Engine as _;
+        let encoding = match self.encoding {
+            Encoding::Binary => "binary",
+            Encoding::Native => "native",
+        };
+        format!(
+            "{encoding}:{}",
+            base64::engine::general_purpose::STANDARD.encode(&self.key)
+        )
+    }
+
+    /// Reads what [`Cursor::to_text`] wrote; `None` for anything else.
+    pub fn from_text(text: &str) -> Option<Self> {
+        use base64::Engine as _;
+        let (encoding, key) = text.split_once(':')?;
+        let encoding = match encoding {
+            "binary" => Encoding::Binary,
+            "native" => Encoding::Native,
+            _ => return None,
+        };
+        let key = base64::engine::general_purpose::STANDARD.decode(key).ok()?;
+        Some(Self { encoding, key })
+    }
+}
+
+/// Rows in key order, and those that could not be encoded.
+#[derive(Debug, Default)]
+pub struct SourceBatch {
+    pub rows: Batch,
+    pub rejects: Vec<Reject>,
+}
+
+impl SourceBatch {
+    /// Where the next read starts. `None` if no row was read, or the key of the last one has a
+    /// NULL, behind which nothing can be found again.
+    pub fn cursor(&self, layout: &Layout, encoding: Encoding) -> Option<Cursor> {
+        let last = self.rows.tuple(self.rows.len().checked_sub(1)?);
+        let key = last.project(&layout.primary_key);
+        let complete =
+            !layout.primary_key.is_empty() && Tuple::new(&key).fields().all(|f| f.is_some());
+        complete.then_some(Cursor { encoding, key })
+    }
+}
+
+/// A row that cannot go to the target as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    pub table: String,
+    pub key: String,
+    /// What is wrong, with the column where it is one column's fault; no value is shown.
+    pub reason: String,
+}
+
+impl Reject {
+    pub(super) fn new(layout: &Layout, row: Tuple<'_>, encoding: Encoding, reason: String) -> Self {
+        Self {
+            table: layout.name.clone(),
+            key: shown_key(layout, row, encoding),
+            reason,
+        }
+    }
+}
+
+/// The key of a row, for a person to read.
+pub fn shown_key(layout: &Layout, row: Tuple<'_>, encoding: Encoding) -> String {
+    let key = row.project(&layout.primary_key);
+    mask(
+        &layout.name,
+        display_key(Tuple::new(&key), &layout.key_kinds(), encoding),
+    )
+}
+
+/// The key of a token is the token: shown only as far as it helps to find the row.
+pub(super) fn mask(table: &str, key: String) -> String {
+    match table {
+        "tokens" => {
+            let start: String = key.chars().take(8).collect();
+            format!("{start}…")
+        }
+        _ => key,
+    }
+}
+
+/// Batches of one table, read ahead by a task of their own.
+pub struct RowStream {
+    batches: mpsc::Receiver<Message>,
+    task: JoinHandle<()>,
+    label: String,
+}
+
+pub(super) enum Message {
+    Batch(SourceBatch),
+    /// The last row was read. A stream that stops without it was cut short.
+    End,
+    Failed(MetadataError),
+}
+
+/// The reading end's counterpart: where a reader puts its batches.
+pub(super) type Sender = mpsc::Sender<Message>;
+
+impl RowStream {
+    pub(super) fn new(label: &str, start: impl FnOnce(Sender) -> JoinHandle<()>) -> Self {
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        Self {
+            batches,
+            task: start(sender),
+            label: label.to_owned(),
+        }
+    }
+
+    /// The next batch, or `None` behind the last row.
+    pub async fn next(&mut self) -> Result<Option<SourceBatch>, MetadataError> {
+        match self.batches.recv().await {
+            Some(Message::Batch(batch)) => Ok(Some(batch)),
+            Some(Message::End) => Ok(None),
+            Some(Message::Failed(error)) => Err(error),
+            None => {
+                let during = During {
+                    action: "read all rows",
+                    backend: &self.label,
+                };
+                Err(during.failed("the reader stopped early"))
+            }
+        }
+    }
+}
+
+impl Drop for RowStream {
+    fn drop(&mut self) {
+        // A blocking reader sees the closed channel; an async one is stopped where it waits.
+        self.task.abort();
+    }
+}
+
+impl Snapshot {
+    /// Opens the database and fixes the moment that is read.
+    pub async fn open(config: &MetadataConfig) -> Result<Self, MetadataError> {
+        match config.driver {
+            Driver::Sqlite => SqliteReader::open(config).await.map(Self::Sqlite),
+            Driver::Postgres => PostgresReader::open(config).await.map(Self::Postgres),
+        }
+    }
+
+    pub fn driver(&self) -> Driver {
+        match self {
+            Self::Sqlite(_) => Driver::Sqlite,
+            Self::Postgres(_) => Driver::Postgres,
+        }
+    }
+
+    pub fn identity(&self) -> &Identity {
+        match self {
+            Self::Sqlite(reader) => reader.identity(),
+            Self::Postgres(reader) => reader.identity(),
+        }
+    }
+
+    /// How rows of this database must be encoded for one of `target`.
+    pub fn encoding_for(&self, target: Driver) -> Encoding {
+        match (self.driver(), target) {
+            (Driver::Sqlite, Driver::Sqlite) => Encoding::Native,
+            _ => Encoding::Binary,
+        }
+    }
+
+    /// Every table of the database, whether this program knows it or not.
+    pub async fn layouts(&self) -> Result<Vec<Layout>, MetadataError> {
+        match self {
+            Self::Sqlite(reader) => reader.layouts().await,
+            Self::Postgres(reader) => reader.layouts().await,
+        }
+    }
+
+    /// The schema versions that were applied, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::NotInitialised`] if there are no tables of Plik, [`MetadataError::Layout`]
+    /// if there are others of their names, [`MetadataError::Newer`] if a newer program made them.
+    pub async fn versions(&self) -> Result<Vec<String>, MetadataError> {
+        let state = self.state().await?;
+        schema::check(self.dialect(), self.label(), &state)?;
+        if let Some(id) = state.newer_id() {
+            return Err(MetadataError::Newer {
+                backend: self.label().to_owned(),
+                id: id.to_owned(),
+            });
+        }
+        Ok(state.ids.unwrap_or_default())
+    }
+
+    async fn state(&self) -> Result<State, MetadataError> {
+        match self {
+            Self::Sqlite(reader) => reader.state().await,
+            Self::Postgres(reader) => reader.state().await,
+        }
+    }
+
+    fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    fn label(&self) -> &str {
+        match self {
+            Self::Sqlite(reader) => reader.label(),
+            Self::Postgres(reader) => reader.label(),
+        }
+    }
+
+    /// How many rows the table has.
+    pub async fn count(&self, table: &str) -> Result<u64, MetadataError> {
+        match self {
+            Self::Sqlite(reader) => reader.count(table).await,
+            Self::Postgres(reader) => reader.count(table).await,
+        }
+    }
+
+    /// How many files there are whose status says that they have bytes, and how many bytes.
+    pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
+        match self {
+            Self::Sqlite(reader) => reader.blob_totals().await,
+            Self::Postgres(reader) => reader.blob_totals().await,
+        }
+    }
+
+    /// An upper bound, near enough, of what the rows take on disk, indexes included.
+    pub async fn size_bytes(&self) -> Result<u64, MetadataError> {
+        match self {
+            Self::Sqlite(reader) => reader.size_bytes().await,
+            Self::Postgres(reader) => reader.size_bytes().await,
+        }
+    }
+
+    /// Reads one table in the order of its key: text by its bytes, numbers and times by value.
+    ///
+    /// One stream at a time: a second one waits until the first is dropped or read to its end.
+    pub fn read(&self, request: Request) -> RowStream {
+        match self {
+            Self::Sqlite(reader) => reader.read(request),
+            Self::Postgres(reader) => reader.read(request),
+        }
+    }
+}
+
+/// Floating point, because a sum may be beyond 64 bits where sizes are nonsense.
+pub(super) const BLOB_TOTALS: &str = "SELECT count(*), CAST(coalesce(sum(CAST(size AS double precision)), 0) AS double precision) \
+     FROM files WHERE status IN ('uploaded', 'removed')";
+
+/// Rows and bytes after which a batch is handed on.
+pub(super) const BATCH_ROWS: usize = 10_000;
+pub(super) const BATCH_BYTES: usize = 1 << 20;
+
+/// Whether a batch is big enough to be handed on. One row may be larger than the limit.
+pub(super) fn is_full(batch: &SourceBatch) -> bool {
+    batch.rows.len() + batch.rejects.len() >= BATCH_ROWS
+        || batch.rows.as_bytes().len() >= BATCH_BYTES
+}
+
+/// What an undeclared type in SQL most likely holds.
+pub(super) fn kind_of_declared(declared: &str) -> Kind {
+    let declared = declared.to_ascii_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
+    if has(&["bool", "numeric"]) {
+        // Plik's ORM declares booleans of SQLite `numeric`.
+        Kind::Boolean
+    } else if has(&["date", "time"]) {
+        Kind::Time
+    } else if has(&["int"]) {
+        Kind::Integer
+    } else if has(&["char", "clob", "text"]) {
+        Kind::Text
+    } else if has(&["real", "floa", "doub"]) {
+        Kind::Real
+    } else if declared.is_empty() || has(&["blob", "bytea"]) {
+        Kind::Bytes
+    } else {
+        Kind::Text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_being_written_down() {
+        for encoding in [Encoding::Binary, Encoding::Native] {
+            let cursor = Cursor {
+                encoding,
+                key: vec![0, 1, 255],
+            };
+            assert_eq!(Cursor::from_text(&cursor.to_text()), Some(cursor));
+        }
+        assert_eq!(Cursor::from_text("binary"), None);
+        assert_eq!(Cursor::from_text("other:AA=="), None);
+        assert_eq!(Cursor::from_text("binary:?"), None);
+    }
+
+    #[test]
+    fn tokens_are_not_shown_whole() {
+        assert_eq!(mask("tokens", "dff7aa8c-dc44-4313".to_owned()), "dff7aa8c…");
+        assert_eq!(mask("users", "local:admin".to_owned()), "local:admin");
+    }
+
+    #[test]
+    fn declared_types_are_understood() {
+        for (declared, kind) in [
+            ("varchar(255)", Kind::Text),
+            ("bool", Kind::Boolean),
+            ("numeric", Kind::Boolean),
+            ("bigint", Kind::Integer),
+            ("datetime", Kind::Time),
+            ("timestamp with time zone", Kind::Time),
+            ("double precision", Kind::Real),
+            ("", Kind::Bytes),
+            ("jsonb", Kind::Text),
+        ] {
+            assert_eq!(kind_of_declared(declared), kind, "{declared}");
+        }
+    }
+}
