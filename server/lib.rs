@@ -10,6 +10,7 @@
 //! - [`metadata`]: the rows, in SQLite or PostgreSQL
 //! - [`clean`]: removes what has expired
 //! - [`migrate`]: moves a server from one set of backends to another
+//! - [`fakedb`]: makes up a server, to try things on
 //! - [`http`]: the API
 //! - [`cmd`]: the subcommands
 
@@ -17,8 +18,10 @@ pub mod clean;
 pub mod cmd;
 pub mod config;
 pub mod data;
+pub mod fakedb;
 pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod metadata;
+pub mod migrate;
 pub mod model;

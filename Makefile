@@ -1,0 +1,32 @@
+# The commands of the project; README.md and .ci/run call these and nothing else.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint docs tools
+
+help: ## Show these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: tools ## Start a server on http://127.0.0.1:8080, with SQLite and local files in this directory
+	cargo run --release
+
+test: tools ## Run every test, against a PostgreSQL and an S3 server started for them
+	cargo test --no-run
+	testing/services_test.sh
+	testing/services.sh run -- cargo test -- --include-ignored
+	testing/test_backends.sh
+
+lint: tools ## Check format, lints, documentation, licences and links
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items
+	cargo test --test licences --test manual
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; fi
+
+docs: tools ## Check the links of the manual, and build it if mdbook is installed
+	cargo test --test manual
+	@if command -v mdbook >/dev/null; then mdbook build docs; \
+	else echo "mdbook is not installed (cargo install mdbook): read the manual in docs/README.md"; fi
+
+tools:
+	@command -v cargo >/dev/null || { echo "cargo was not found: install Rust from https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "cc was not found: install a C compiler (Debian: apt-get install build-essential)" >&2; exit 1; }
