@@ -23,4 +23,5 @@ pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod metadata;
+pub mod migrate;
 pub mod model;

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::process::{ExitCode, Termination};
 
 use crate::config::ConfigError;
+use crate::data::DataError;
 use crate::lifecycle::Signal;
+use crate::metadata::MetadataError;
 
 /// The exit codes, the same for every subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,47 @@ impl From<ConfigError> for Failure {
             true => failure,
             false => failure.context("Unable to load config"),
         }
+    }
+}
+
+impl From<&MetadataError> for Exit {
+    fn from(error: &MetadataError) -> Self {
+        match error {
+            MetadataError::NotInitialised { .. } | MetadataError::Layout { .. } => {
+                Self::NotInitialised
+            }
+            MetadataError::Newer { .. } => Self::Newer,
+            MetadataError::Unreachable { .. } | MetadataError::Denied { .. } => Self::Unreachable,
+            MetadataError::InUse { .. }
+            | MetadataError::Busy { .. }
+            | MetadataError::HalfMigrated { .. } => Self::InUse,
+            MetadataError::Config(_) => Self::Usage,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl From<&DataError> for Exit {
+    fn from(error: &DataError) -> Self {
+        match error {
+            DataError::Unreachable { .. } | DataError::Denied { .. } => Self::Unreachable,
+            DataError::Config(_) => Self::Usage,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl From<MetadataError> for Failure {
+    fn from(error: MetadataError) -> Self {
+        let hint = error.hint();
+        Self::new(Exit::from(&error), error).with_hint(hint)
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        let hint = error.hint();
+        Self::new(Exit::from(&error), error).with_hint(hint)
     }
 }
 

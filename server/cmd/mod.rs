@@ -4,6 +4,7 @@ mod clean;
 mod exit;
 mod fakedb;
 mod limits;
+mod migrate;
 mod open;
 mod server;
 
@@ -44,6 +45,7 @@ enum Command {
     Server(server::ServerArgs),
     /// Remove what has expired and erase what was removed, once
     Clean,
+    Migrate(migrate::MigrateArgs),
     Fakedb(fakedb::FakedbArgs),
 }
 
@@ -53,9 +55,15 @@ pub async fn main() -> Exit {
 }
 
 async fn run(cli: Cli) -> Outcome {
-    let loaded = config::load(cli.config.as_deref(), &Environment::of_process())?;
+    let env = Environment::of_process();
+    let loaded = config::load(cli.config.as_deref(), &env)?;
     let threshold = Threshold::named(&loaded.config.log_level);
-    logging::init(threshold, io::stdout).map_err(anyhow::Error::from)?;
+    match &cli.command {
+        // What it found and did is its output; what happens meanwhile is not.
+        Some(Command::Migrate(_)) => logging::init(threshold, io::stderr),
+        _ => logging::init(threshold, io::stdout),
+    }
+    .map_err(anyhow::Error::from)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -63,6 +71,7 @@ async fn run(cli: Cli) -> Outcome {
         None => server::run(cli.server, loaded.config).await,
         Some(Command::Server(args)) => server::run(args.or(cli.server), loaded.config).await,
         Some(Command::Clean) => clean::run(loaded.config).await,
+        Some(Command::Migrate(args)) => migrate::run(args, &loaded, &env).await,
         Some(Command::Fakedb(args)) => fakedb::run(args).await,
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
 use crate::config::Config;
-use crate::data::{self, DataBackend, DataError};
-use crate::metadata::{Metadata, MetadataError, OpenMode};
+use crate::data::{self, DataBackend};
+use crate::metadata::{Metadata, OpenMode};
 
 /// The metadata, created or brought to this version if need be.
 pub async fn metadata(config: &Config) -> Result<Metadata, Failure> {
@@ -19,33 +19,4 @@ pub async fn data(config: &Config) -> Result<Arc<dyn DataBackend>, Failure> {
     data::open(&config.data, data::Access::Serve)
         .await
         .map_err(|error| Failure::from(error).context("unable to initialize data backend"))
-}
-
-impl From<MetadataError> for Failure {
-    fn from(error: MetadataError) -> Self {
-        let exit = match &error {
-            MetadataError::NotInitialised { .. } | MetadataError::Layout { .. } => {
-                Exit::NotInitialised
-            }
-            MetadataError::Newer { .. } => Exit::Newer,
-            MetadataError::Unreachable { .. } | MetadataError::Denied { .. } => Exit::Unreachable,
-            MetadataError::InUse { .. } | MetadataError::Busy { .. } => Exit::InUse,
-            MetadataError::Config(_) => Exit::Usage,
-            _ => Exit::Failed,
-        };
-        let hint = error.hint();
-        Self::new(exit, error).with_hint(hint)
-    }
-}
-
-impl From<DataError> for Failure {
-    fn from(error: DataError) -> Self {
-        let exit = match &error {
-            DataError::Unreachable { .. } | DataError::Denied { .. } => Exit::Unreachable,
-            DataError::Config(_) => Exit::Usage,
-            _ => Exit::Failed,
-        };
-        let hint = error.hint();
-        Self::new(exit, error).with_hint(hint)
-    }
 }

@@ -1,6 +1,8 @@
 //! What both engines promise: every test here runs on SQLite and on PostgreSQL.
 
 mod adoption;
+mod counters;
+mod paging;
 mod place;
 mod repository;
 mod writes;

@@ -1,10 +1,10 @@
 //! Files and their status.
 
 use super::engine::{Expect, Statement};
-use super::uploads;
 use super::value::{Row, Value};
 use super::{Metadata, MetadataError};
-use crate::model::{BackendDetails, File, FileStatus};
+use super::{stats, uploads};
+use crate::model::{BackendDetails, File, FileStatus, Timestamp};
 
 pub(super) const COLUMNS: &[&str] = &[
     "id",
@@ -24,6 +24,9 @@ pub(super) const COLUMNS: &[&str] = &[
 /// without an upload is its own.
 const LOCK_UPLOAD: &str =
     "SELECT id FROM uploads WHERE id = (SELECT upload_id FROM files WHERE id = $1)";
+
+/// Locks a file that the counters still count.
+const LOCK_UPLOADED: &str = "SELECT id FROM files WHERE id = $1 AND status = 'uploaded'";
 
 /// Rows of old releases hold `''` or NULL for `missing`.
 const STATUS: &str = "COALESCE(NULLIF(status, ''), 'missing')";
@@ -72,7 +75,10 @@ impl Metadata {
     ///
     /// [`MetadataError::Failed`] if the id is taken.
     pub async fn add_file(&self, file: &File) -> Result<bool, MetadataError> {
-        let statements = vec![uploads::lock_live(&file.upload_id), insert(file)];
+        let mut statements = vec![uploads::lock_live(&file.upload_id), insert(file)];
+        if file.status == FileStatus::Uploaded {
+            statements.extend(self.completed(&file.id));
+        }
         let written = self.engine().write("add a file", statements).await?;
         Ok(written.is_done())
     }
@@ -92,10 +98,16 @@ impl Metadata {
             Value::from(from.as_str()),
             Value::from(to.as_str()),
         ];
-        let statements = vec![
-            Statement::lock(LOCK_UPLOAD, [Value::from(id)]),
-            Statement::new(sql, params).expecting(Expect::AtLeastOne),
-        ];
+        let mut statements = vec![Statement::lock(LOCK_UPLOAD, [Value::from(id)])];
+        if from == FileStatus::Uploaded {
+            let lock = Statement::lock(LOCK_UPLOADED, [Value::from(id)]);
+            statements.push(lock.expecting(Expect::AtLeastOne));
+            statements.extend(stats::file_leaves(id, Timestamp::now()));
+        }
+        statements.push(Statement::new(sql, params).expecting(Expect::AtLeastOne));
+        if to == FileStatus::Uploaded {
+            statements.extend(self.completed(id));
+        }
         let written = self
             .engine()
             .write("change the status of a file", statements)
@@ -116,10 +128,11 @@ impl Metadata {
             Value::from(file.backend_details.as_str()),
             Value::from(file.is_text),
         ];
-        let statements = vec![
+        let mut statements = vec![
             Statement::lock(LOCK_UPLOAD, [Value::from(file.id.as_str())]),
             Statement::new(SQL, params).expecting(Expect::AtLeastOne),
         ];
+        statements.extend(self.completed(&file.id));
         let written = self.engine().write("complete a file", statements).await?;
         Ok(written.is_done())
     }
@@ -133,6 +146,11 @@ impl Metadata {
         );
         let params = [Value::from(after), Value::from(limit)];
         self.files("list removed files", sql, params).await
+    }
+
+    /// Counts a file that is now uploaded.
+    fn completed(&self, id: &str) -> Vec<Statement> {
+        stats::file_completed(self.engine().dialect(), id, Timestamp::now())
     }
 
     async fn files(

@@ -3,7 +3,7 @@
 use super::table::{Kind, TABLES, Table};
 
 /// One table found in a database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     pub name: String,
     pub columns: Vec<Column>,
@@ -35,6 +35,14 @@ impl Layout {
 
     pub fn position(&self, column: &str) -> Option<usize> {
         self.columns.iter().position(|found| found.name == column)
+    }
+
+    /// The columns of the primary key.
+    pub fn key_names(&self) -> Vec<&str> {
+        self.primary_key
+            .iter()
+            .map(|column| self.columns[*column].name.as_str())
+            .collect()
     }
 
     /// The kinds of the columns of the primary key.

@@ -233,9 +233,25 @@ impl Loader {
     }
 
     /// Adds the tables and columns of `source` that the database lacks: those that this program
-    /// does not know, which must survive a migration all the same.
-    pub async fn adopt(&self, source: &[Layout], from: Driver) -> Result<(), MetadataError> {
+    /// does not know, which must survive a migration all the same. Gives the tables of `source`
+    /// as this database has them: the same columns in the same order, with its own types.
+    pub async fn adopt(
+        &self,
+        source: &[Layout],
+        from: Driver,
+    ) -> Result<Vec<Layout>, MetadataError> {
+        let statements = self.missing(source, &self.layouts().await?, from);
+        if !statements.is_empty() {
+            self.define(statements).await?;
+        }
         let target = self.layouts().await?;
+        source
+            .iter()
+            .map(|layout| self.counterpart(layout, &target))
+            .collect()
+    }
+
+    fn missing(&self, source: &[Layout], target: &[Layout], from: Driver) -> Vec<String> {
         let types = Types {
             same_engine: from == self.driver(),
             driver: self.driver(),
@@ -253,10 +269,30 @@ impl Loader {
                 None => statements.extend(types.create_table(layout)),
             }
         }
-        match statements.is_empty() {
-            true => Ok(()),
-            false => self.define(statements).await,
+        statements
+    }
+
+    fn counterpart(&self, layout: &Layout, target: &[Layout]) -> Result<Layout, MetadataError> {
+        let names: Vec<&str> = layout
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
+        let found = target.iter().find(|found| found.name == layout.name);
+        let mut found = found.map(|found| found.project(&names)).unwrap_or_default();
+        if found.primary_key != layout.primary_key {
+            return Err(MetadataError::Layout {
+                backend: self.metadata.to_string(),
+                table: layout.name.clone(),
+                expected: format!("the primary key ({})", layout.key_names().join(", ")),
+                found: format!("({})", found.key_names().join(", ")),
+            });
         }
+        for (there, here) in found.columns.iter_mut().zip(&layout.columns) {
+            // What travels is what the source's columns hold.
+            there.kind = here.kind;
+        }
+        Ok(found)
     }
 
     async fn define(&self, statements: Vec<String>) -> Result<(), MetadataError> {

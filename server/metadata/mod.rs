@@ -6,6 +6,7 @@
 //! the rest of the program asks for. [`Snapshot`] and [`Loader`] are the two ends of a migration:
 //! whole tables, read as of one moment and written in batches.
 
+pub mod cursor;
 mod dialect;
 mod engine;
 mod error;

@@ -6,11 +6,13 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
+use jiff::tz::TimeZone;
+
 use super::dialect::Dialect;
 use super::engine::Statement;
 use super::table::{Kind, Table};
 use super::value::Value;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, Upload};
 
 /// The scope of uploads without a user.
 pub const ANONYMOUS: &str = "__anonymous__";
@@ -245,4 +247,204 @@ pub fn ensure_sentinels(now: Timestamp) -> Vec<Statement> {
             [],
         ),
     ]
+}
+
+/// Which of the two kinds of counters a change is about.
+#[derive(Clone, Copy)]
+enum Change {
+    /// Something new: what is and what was both grow.
+    Add,
+    /// It goes: only what is shrinks.
+    Subtract,
+}
+
+/// Counters of the user (or of nobody) and, if it has a row, of the token: in this order, in which
+/// everyone locks them.
+const SCOPES: [&str; 2] = [
+    "usage_stats.token = ''",
+    "usage_stats.token = d.token AND d.token <> ''",
+];
+
+/// Counts an upload that these statements follow in the same write.
+pub fn upload_created(dialect: Dialect, upload: &Upload, now: Timestamp) -> Vec<Statement> {
+    static COUNT: LazyLock<[String; 2]> =
+        LazyLock::new(|| SCOPES.map(|scope| upload_change(Change::Add, scope)));
+    let created = upload.created_at.unwrap_or(now);
+    let mut statements = vec![Statement::new(
+        daily(dialect, "1", "0", "uploads AS u WHERE u.id = $1"),
+        [
+            Value::from(upload.id.as_str()),
+            day_of(created),
+            Value::Time(now),
+        ],
+    )];
+    if !upload.user.is_empty() {
+        let params = [Value::from(upload.user.as_str()), Value::Time(now)];
+        statements.push(Statement::new(ensure_user(dialect), params));
+    }
+    statements.extend(changes(&*COUNT, &upload.id, now));
+    statements
+}
+
+/// Subtracts an upload and its files, which are still as they were: the write goes on to take
+/// them out of service.
+pub fn upload_leaves(id: &str, now: Timestamp) -> Vec<Statement> {
+    static FILES: LazyLock<[String; 2]> =
+        LazyLock::new(|| SCOPES.map(|scope| file_change(Change::Subtract, "f.upload_id", scope)));
+    static UPLOAD: LazyLock<[String; 2]> =
+        LazyLock::new(|| SCOPES.map(|scope| upload_change(Change::Subtract, scope)));
+    let [files_of_user, files_of_token] = changes(&*FILES, id, now);
+    let [upload_of_user, upload_of_token] = changes(&*UPLOAD, id, now);
+    vec![
+        files_of_user,
+        upload_of_user,
+        files_of_token,
+        upload_of_token,
+    ]
+}
+
+/// Counts a file that is uploaded since the statement before.
+pub fn file_completed(dialect: Dialect, id: &str, now: Timestamp) -> Vec<Statement> {
+    static COUNT: LazyLock<[String; 2]> =
+        LazyLock::new(|| SCOPES.map(|scope| file_change(Change::Add, "f.id", scope)));
+    const FROM: &str = "files AS f JOIN uploads AS u ON u.id = f.upload_id WHERE f.id = $1";
+    let mut statements = vec![Statement::new(
+        daily(dialect, "0", "COALESCE(f.size, 0)", FROM),
+        [Value::from(id), day_of(now), Value::Time(now)],
+    )];
+    statements.extend(changes(&*COUNT, id, now));
+    statements
+}
+
+/// Subtracts a file that the write goes on to take out of service.
+pub fn file_leaves(id: &str, now: Timestamp) -> Vec<Statement> {
+    static COUNT: LazyLock<[String; 2]> =
+        LazyLock::new(|| SCOPES.map(|scope| file_change(Change::Subtract, "f.id", scope)));
+    changes(&*COUNT, id, now).into()
+}
+
+fn changes(sql: &'static [String; 2], id: &str, now: Timestamp) -> [Statement; 2] {
+    let statement =
+        |sql: &'static String| Statement::new(sql.as_str(), [Value::from(id), Value::Time(now)]);
+    [statement(&sql[0]), statement(&sql[1])]
+}
+
+fn day_of(time: Timestamp) -> Value {
+    Value::Day(time.to_zoned(TimeZone::UTC).date())
+}
+
+/// Adds to the row of a day, a user (`''` for nobody) and a token. `$1` is the id, `$2` the day,
+/// `$3` the time of the change.
+fn daily(dialect: Dialect, uploads: &str, bytes: &str, from: &str) -> String {
+    format!(
+        "INSERT INTO upload_stats_daily (day, user_id, token, uploads, bytes, updated_at) \
+         SELECT {day}, COALESCE(u.\"user\", ''), COALESCE(u.token, ''), {uploads}, {bytes}, {now} \
+         FROM {from} \
+         ON CONFLICT (day, user_id, token) DO UPDATE SET \
+         uploads = COALESCE(upload_stats_daily.uploads, 0) + excluded.uploads, \
+         bytes = COALESCE(upload_stats_daily.bytes, 0) + excluded.bytes, \
+         updated_at = excluded.updated_at",
+        day = dialect.time_param("$2"),
+        now = dialect.time_param("$3"),
+    )
+}
+
+/// Gives a user who lost it a new row. A token's row comes and goes with the token only.
+fn ensure_user(dialect: Dialect) -> String {
+    let names: Vec<&str> = counters().collect();
+    let values: Vec<&str> = counters()
+        .map(|name| if name == "lifetime_users" { "1" } else { "0" })
+        .collect();
+    format!(
+        "INSERT INTO usage_stats (user_id, token, {}, started_at, created_at, updated_at) \
+         SELECT id, '', {}, created_at, {now}, {now} FROM users WHERE id = $1 \
+         ON CONFLICT (user_id, token) DO NOTHING",
+        names.join(", "),
+        values.join(", "),
+        now = dialect.time_param("$2"),
+    )
+}
+
+/// Adds or subtracts the upload `$1`.
+fn upload_change(change: Change, scope: &str) -> String {
+    let mut sets = Sets::new(change);
+    let mut sums = String::from("1 AS uploads");
+    sets.count("uploads");
+    for Feature { name, condition } in UPLOAD_FEATURES {
+        let _ = write!(sums, ", {} AS {name}", count_if(condition));
+        sets.count(name);
+    }
+    if let Change::Add = change {
+        sets.list.push("last_upload_at = d.created_at".to_owned());
+    }
+    update(
+        &sets,
+        &format!("{sums}, u.created_at"),
+        "uploads AS u WHERE u.id = $1",
+        scope,
+    )
+}
+
+/// Adds or subtracts the uploaded files of live uploads whose `column` is `$1`.
+fn file_change(change: Change, column: &str, scope: &str) -> String {
+    let mut sets = Sets::new(change);
+    let mut sums =
+        String::from("COUNT(*) AS files, CAST(SUM(COALESCE(f.size, 0)) AS bigint) AS size");
+    sets.count("files");
+    sets.count("size");
+    for Feature { name, condition } in FILE_FEATURES {
+        let _ = write!(sums, ", SUM({}) AS {name}", count_if(condition));
+        sets.count(name);
+    }
+    if let Change::Add = change {
+        sets.push("uploaded_bytes", '+', "size");
+    }
+    let from = format!(
+        "files AS f JOIN uploads AS u ON u.id = f.upload_id \
+         WHERE {column} = $1 AND f.status = 'uploaded' AND u.deleted_at IS NULL GROUP BY u.id"
+    );
+    update(&sets, &sums, &from, scope)
+}
+
+fn update(sets: &Sets, sums: &str, from: &str, scope: &str) -> String {
+    format!(
+        "UPDATE usage_stats SET {}, updated_at = $2 \
+         FROM (SELECT {SCOPE_OF_UPLOAD} AS user_id, COALESCE(u.token, '') AS token, {sums} \
+         FROM {from}) AS d WHERE usage_stats.user_id = d.user_id AND {scope}",
+        sets.list.join(", ")
+    )
+}
+
+/// The assignments of an update.
+struct Sets {
+    change: Change,
+    list: Vec<String>,
+}
+
+impl Sets {
+    fn new(change: Change) -> Self {
+        Self {
+            change,
+            list: Vec::new(),
+        }
+    }
+
+    /// Changes the counters of something by the column of that name.
+    fn count(&mut self, name: &str) {
+        let current = format!("current_{name}");
+        match self.change {
+            Change::Add => {
+                self.push(&current, '+', name);
+                self.push(&format!("lifetime_{name}"), '+', name);
+            }
+            Change::Subtract => self.push(&current, '-', name),
+        }
+    }
+
+    /// A counter that is NULL, as Plik (Go) leaves those it does not know, counts as 0.
+    fn push(&mut self, counter: &str, operator: char, column: &str) {
+        self.list.push(format!(
+            "{counter} = COALESCE(usage_stats.{counter}, 0) {operator} d.{column}"
+        ));
+    }
 }

@@ -2,9 +2,10 @@
 
 use super::engine::{Expect, Statement};
 use super::files;
+use super::stats;
 use super::value::{Row, Value};
 use super::{Metadata, MetadataError};
-use crate::model::{File, Timestamp, Upload};
+use crate::model::{File, FileStatus, Timestamp, Upload};
 
 pub(super) const COLUMNS: &[&str] = &[
     "id",
@@ -54,8 +55,14 @@ impl Metadata {
         upload: &Upload,
         files: &[File],
     ) -> Result<(), MetadataError> {
+        let (dialect, now) = (self.engine().dialect(), Timestamp::now());
         let mut statements = vec![insert(upload)];
         statements.extend(files.iter().map(files::insert));
+        statements.extend(stats::upload_created(dialect, upload, now));
+        let uploaded = files
+            .iter()
+            .filter(|file| file.status == FileStatus::Uploaded);
+        statements.extend(uploaded.flat_map(|file| stats::file_completed(dialect, &file.id, now)));
         self.engine()
             .write("create an upload", statements)
             .await
@@ -99,12 +106,11 @@ impl Metadata {
     pub async fn remove_upload(&self, id: &str, now: Timestamp) -> Result<bool, MetadataError> {
         const SOFT_DELETE: &str = "UPDATE uploads SET deleted_at = $2 WHERE id = $1";
         let this = || vec![Value::from(id)];
-        let statements = vec![
-            lock_live(id),
-            Statement::lock(LOCK_FILES, this()),
-            Statement::new(REMOVE_FILES, this()),
-            Statement::new(SOFT_DELETE, [Value::from(id), Value::Time(now)]),
-        ];
+        let mut statements = vec![lock_live(id), Statement::lock(LOCK_FILES, this())];
+        statements.extend(stats::upload_leaves(id, now));
+        statements.push(Statement::new(REMOVE_FILES, this()));
+        let params = [Value::from(id), Value::Time(now)];
+        statements.push(Statement::new(SOFT_DELETE, params));
         let written = self.engine().write("remove an upload", statements).await?;
         Ok(written.is_done())
     }

@@ -23,12 +23,15 @@ use md5::{Digest, Md5};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio_util::io::ReaderStream;
 
 /// The smallest part that S3 accepts, but for the last.
 const MIN_PART_BYTES: u64 = 5 << 20;
 /// Where the MD5 of an object's SSE-C key is kept: among its own metadata, never shown.
 const SSE_MARK: &str = "plikd-sse-c-key-md5";
+const READ_BYTES: usize = 256 << 10;
 /// Objects share this many locks.
 const LOCKS: usize = 256;
 
@@ -126,6 +129,28 @@ impl S3Layer {
         output.sse_customer_algorithm = stored.as_ref().map(|_| "AES256".to_owned());
         output.sse_customer_key_md5 = stored;
         Ok(response)
+    }
+
+    /// The same bytes that `s3s-fs` answers with, but in larger pieces. The caller holds the lock.
+    async fn body(&self, key: &Path, answer: &GetObjectOutput) -> S3Result<StreamingBlob> {
+        let first = answer
+            .content_range
+            .as_deref()
+            .and_then(|range| range.strip_prefix("bytes ")?.split_once('-'))
+            .and_then(|(first, _)| first.parse().ok())
+            .unwrap_or(0);
+        let length = answer.content_length.unwrap_or(0).unsigned_abs();
+        let opened = async {
+            let mut file = tokio::fs::File::open(self.root.join(key)).await?;
+            file.seek(io::SeekFrom::Start(first)).await?;
+            io::Result::Ok(file.take(length))
+        };
+        let file = opened
+            .await
+            .map_err(|error| s3_error!(error, InternalError))?;
+        Ok(StreamingBlob::wrap(ReaderStream::with_capacity(
+            file, READ_BYTES,
+        )))
     }
 
     fn open_upload(&self, id: &str, bucket: &str, key: &str) -> S3Result<OpenUpload> {
@@ -346,7 +371,6 @@ impl S3 for S3Layer {
         match std::fs::create_dir(self.root.join(&request.input.bucket)) {
             Ok(()) => Ok(S3Response::new(CreateBucketOutput {
                 location: Some(format!("/{}", request.input.bucket)),
-                ..Default::default()
             })),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(s3_error!(BucketAlreadyOwnedByYou))
@@ -417,12 +441,14 @@ impl S3 for S3Layer {
         {
             return Err(s3_error!(PreconditionFailed));
         }
+        let key = Path::new(&request.input.bucket).join(&request.input.key);
         let mut response = self.fs.get_object(request).await?;
         let output = &mut response.output;
         take_mark(&mut output.metadata);
         output.e_tag = head.e_tag;
         output.sse_customer_algorithm = head.sse_customer_algorithm;
         output.sse_customer_key_md5 = head.sse_customer_key_md5;
+        output.body = Some(self.body(&key, output).await?);
         Ok(response)
     }
 

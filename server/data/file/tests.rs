@@ -95,8 +95,8 @@ async fn a_blob_is_where_older_releases_look_for_it() {
     let files = Files::new().await;
     put(&*files.backend, &blob("FileId123"), &bytes(5, 1)).await;
     let path = files.directory.path().join("Fi/FileId123");
-    assert_eq!(listing(files.directory.path()), [path.clone()]);
-    assert_eq!(fs::read(path).unwrap(), bytes(5, 1));
+    assert_eq!(fs::read(&path).unwrap(), bytes(5, 1));
+    assert_eq!(listing(files.directory.path()), [path]);
 }
 
 #[tokio::test]

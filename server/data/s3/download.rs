@@ -17,7 +17,7 @@ use super::{Store, size_of};
 use crate::data::Blob;
 
 /// How often one download is begun again, each time after twice the wait.
-const MAX_RESUMES: u32 = 8;
+const MAX_RESUMES: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 /// Opens an object; `None` if there is none. The stream ends with an error unless all bytes came.

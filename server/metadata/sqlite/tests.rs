@@ -245,3 +245,41 @@ fn values_of_any_storage_class_are_read() {
     assert_eq!(row.text("bytes"), "\u{fffd}A");
     assert_eq!(row.value("none"), &Value::Null);
 }
+
+#[tokio::test]
+async fn a_write_that_finds_the_disk_full_harms_no_neighbour() {
+    let database = Database::closed();
+    let connection = database.wal();
+    // A few pages more than there are.
+    connection
+        .pragma_update(None, "max_page_count", 24)
+        .unwrap();
+    let writer = Writer::start(connection, "sqlite it".to_owned(), TimeZone::UTC).unwrap();
+    let insert = |id: String, size: usize| {
+        let params = [Value::from(id.as_str()), Value::Text("x".repeat(size))];
+        vec![Statement::new(
+            "INSERT INTO t (id, at) VALUES ($1, $2)",
+            params,
+        )]
+    };
+    let writes = (0..30).map(|number| {
+        let size = if number % 10 == 5 { 1 << 20 } else { 10 };
+        writer.write("insert", insert(number.to_string(), size))
+    });
+    for (number, outcome) in futures::future::join_all(writes)
+        .await
+        .into_iter()
+        .enumerate()
+    {
+        match number % 10 {
+            5 => assert!(
+                matches!(outcome, Err(MetadataError::Full { .. })),
+                "{outcome:?}"
+            ),
+            _ => assert!(outcome.unwrap().is_done()),
+        }
+    }
+    writer.close().await;
+    let reader = connect(&database.location, Access::ReadOnly).unwrap();
+    assert_eq!(count(&reader), 1 + 27);
+}

@@ -1,0 +1,251 @@
+//! How far a migration has come: bars on a terminal, else a log line every few seconds.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::migrate::{Action, BlobProblem, Event, Progress};
+
+/// Between two log lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+const ROWS_TEMPLATE: &str = "{prefix:20} {bar:24} {human_pos}/{human_len} rows {per_sec} {eta}";
+const BYTES_TEMPLATE: &str =
+    "{prefix:20} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}";
+
+/// The way to show progress that fits where standard error goes.
+pub fn watcher(verbose: bool) -> std::sync::Arc<dyn Progress> {
+    match std::io::stderr().is_terminal() {
+        true => std::sync::Arc::new(Bars::new(verbose)),
+        false => std::sync::Arc::new(Lines::new(verbose)),
+    }
+}
+
+/// One bar per table and one for the bytes, on standard error.
+struct Bars {
+    screen: MultiProgress,
+    blobs: Mutex<Option<ProgressBar>>,
+    table: Mutex<Option<ProgressBar>>,
+    verbose: bool,
+}
+
+impl Bars {
+    fn new(verbose: bool) -> Self {
+        Self {
+            screen: MultiProgress::new(),
+            blobs: Mutex::new(None),
+            table: Mutex::new(None),
+            verbose,
+        }
+    }
+
+    fn bar(&self, length: u64, template: &str, prefix: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| {
+            // The templates are constants, which the tests try.
+            ProgressStyle::default_bar()
+        });
+        let bar = ProgressBar::new(length)
+            .with_style(style)
+            .with_prefix(prefix.to_owned());
+        self.screen.add(bar)
+    }
+
+    fn say(&self, line: &str) {
+        // A terminal that went away takes its messages with it.
+        let _ = self.screen.println(line);
+    }
+}
+
+fn with(slot: &Mutex<Option<ProgressBar>>, act: impl FnOnce(&ProgressBar)) {
+    if let Ok(slot) = slot.lock()
+        && let Some(bar) = slot.as_ref()
+    {
+        act(bar);
+    }
+}
+
+fn put(slot: &Mutex<Option<ProgressBar>>, bar: ProgressBar) {
+    if let Ok(mut slot) = slot.lock() {
+        *slot = Some(bar);
+    }
+}
+
+impl Progress for Bars {
+    fn on(&self, event: Event<'_>) {
+        match event {
+            Event::BlobsBegin { blobs, bytes } => {
+                let bar = self.bar(bytes, BYTES_TEMPLATE, "blobs");
+                bar.set_message(format!("{blobs} blobs"));
+                put(&self.blobs, bar);
+            }
+            Event::BlobBytes(bytes) => with(&self.blobs, |bar| bar.inc(bytes)),
+            Event::BlobEnd { bytes_left } => with(&self.blobs, |bar| bar.inc(bytes_left)),
+            Event::TableBegin { table, rows } => {
+                put(&self.table, self.bar(rows, ROWS_TEMPLATE, table));
+            }
+            Event::Rows { rows, .. } => with(&self.table, |bar| bar.inc(rows)),
+            Event::TableEnd { .. } => with(&self.table, ProgressBar::finish),
+            Event::VerifyBegin => self.say("comparing source and target"),
+            event => {
+                if let Some(line) = line_of(&event, self.verbose) {
+                    self.say(&line);
+                }
+            }
+        }
+    }
+}
+
+/// Log lines, for a service manager's journal or a file.
+struct Lines {
+    started: Instant,
+    /// Milliseconds since `started` at which the last line was written.
+    last: AtomicU64,
+    bytes: AtomicU64,
+    bytes_total: AtomicU64,
+    rows: AtomicU64,
+    rows_total: AtomicU64,
+    verbose: bool,
+}
+
+impl Lines {
+    fn new(verbose: bool) -> Self {
+        Self {
+            started: Instant::now(),
+            last: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            bytes_total: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            rows_total: AtomicU64::new(0),
+            verbose,
+        }
+    }
+
+    /// Whether it is time for another line; of several tasks that ask at once one is told so.
+    fn is_due(&self) -> bool {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.last.load(Ordering::Relaxed);
+        let interval = u64::try_from(LINE_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        now.saturating_sub(last) >= interval
+            && self
+                .last
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    fn bytes_passed(&self, bytes: u64) {
+        let done = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.is_due() {
+            let total = self.bytes_total.load(Ordering::Relaxed);
+            tracing::info!("{} of {} done", HumanBytes(done), HumanBytes(total));
+        }
+    }
+
+    fn rows_passed(&self, table: &str, rows: u64) {
+        let done = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        if self.is_due() {
+            let total = self.rows_total.load(Ordering::Relaxed);
+            tracing::info!("{table}: {done} of {total} rows");
+        }
+    }
+}
+
+impl Progress for Lines {
+    fn on(&self, event: Event<'_>) {
+        match event {
+            Event::BlobsBegin { blobs, bytes } => {
+                self.bytes_total.store(bytes, Ordering::Relaxed);
+                tracing::info!("{blobs} blobs to look at, {}", HumanBytes(bytes));
+            }
+            Event::BlobBytes(bytes) | Event::BlobEnd { bytes_left: bytes } => {
+                self.bytes_passed(bytes);
+            }
+            Event::TableBegin { rows, .. } => {
+                self.rows.store(0, Ordering::Relaxed);
+                self.rows_total.store(rows, Ordering::Relaxed);
+            }
+            Event::Rows { table, rows } => self.rows_passed(table, rows),
+            Event::TableEnd { table } => {
+                tracing::info!("{table}: {} rows read", self.rows.load(Ordering::Relaxed));
+            }
+            Event::VerifyBegin => tracing::info!("Comparing source and target"),
+            event => {
+                if let Some(line) = line_of(&event, self.verbose) {
+                    eprintln!("{line}");
+                }
+            }
+        }
+    }
+}
+
+/// The line about one row or blob, if there is something to say about it.
+fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
+    match event {
+        Event::BlobProblem { problem } => Some(blob_line(problem)),
+        Event::Rejected(reject) => Some(format!(
+            "rejected: {} {}: {}",
+            reject.table, reject.key, reject.reason
+        )),
+        Event::Conflict { table, key } => Some(format!(
+            "conflict: {table} {key}: the target has it with other values"
+        )),
+        Event::Would {
+            action,
+            what,
+            key,
+            detail,
+        } => {
+            let tells = matches!(action, Action::Conflict | Action::Reject);
+            let detail = if detail.is_empty() {
+                String::new()
+            } else {
+                format!(": {detail}")
+            };
+            (verbose || tells).then(|| format!("{:9} {what} {key}{detail}", action.as_str()))
+        }
+        _ => None,
+    }
+}
+
+fn blob_line(problem: &BlobProblem) -> String {
+    let BlobProblem {
+        file_id,
+        upload_id,
+        harmless,
+        reason,
+    } = problem;
+    match harmless {
+        true => format!("skipped: blob {file_id} of a removed file: {reason}"),
+        false => format!("failed: blob {file_id} of upload {upload_id}: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_valid() {
+        for template in [ROWS_TEMPLATE, BYTES_TEMPLATE] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_dry_run_lists_everything_only_when_asked() {
+        let event = |action| Event::Would {
+            action,
+            what: "users",
+            key: "local:joe",
+            detail: "",
+        };
+        assert_eq!(line_of(&event(Action::Copy), false), None);
+        assert_eq!(
+            line_of(&event(Action::Copy), true).unwrap(),
+            "copy      users local:joe"
+        );
+        assert!(line_of(&event(Action::Conflict), false).is_some());
+    }
+}

@@ -1,0 +1,186 @@
+//! Two databases side by side: which rows are missing, which differ.
+
+use std::cmp::Ordering;
+
+use super::error::MigrateError;
+use crate::metadata::{
+    Batch, Encoding, Layout, Reject, Request, RowStream, Rows, Snapshot, Tuple, order_of, shown_key,
+};
+
+/// How a row of the source stands in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Both have it, equal in every column that was compared.
+    Equal,
+    Different,
+    /// The target has no row of that key.
+    Missing,
+}
+
+/// One row of the source.
+pub(super) struct Compared<'a> {
+    pub standing: Standing,
+    row: Tuple<'a>,
+    layout: &'a Layout,
+    encoding: Encoding,
+}
+
+impl Compared<'_> {
+    /// The key of the row, for a person to read.
+    pub fn key(&self) -> String {
+        shown_key(self.layout, self.row, self.encoding)
+    }
+}
+
+/// Compares the rows of one table, both sides read in key order.
+pub(super) struct Comparison<'a> {
+    pub from: &'a Snapshot,
+    /// `None` for a database that does not exist yet.
+    pub to: Option<(&'a Snapshot, &'a Layout)>,
+    pub layout: &'a Layout,
+    /// Columns that may differ.
+    pub not_compared: &'a [&'a str],
+}
+
+impl Comparison<'_> {
+    /// Calls `found` for each row of the source, in key order, or with the reason why the target
+    /// cannot hold it. Memory does not grow with the table.
+    ///
+    /// Columns that only one side has are not compared: a target that is yet to be upgraded lacks
+    /// some.
+    pub async fn run(
+        &self,
+        mut found: impl FnMut(Result<Compared<'_>, &Reject>),
+    ) -> Result<(), MigrateError> {
+        let driver = self.to.map_or(self.from.driver(), |(to, _)| to.driver());
+        let encoding = self.from.encoding_for(driver);
+        let (layout, there) = self.common_layouts();
+        let kinds = layout.key_kinds();
+        let skipped: Vec<usize> = self
+            .not_compared
+            .iter()
+            .filter_map(|name| layout.position(name))
+            .collect();
+        let mut from = Side::new(self.from, &layout, encoding);
+        let mut to = there
+            .zip(self.to)
+            .map(|(there, (to, _))| Side::new(to, &there, encoding));
+        loop {
+            from.fill(|reject| found(Err(reject))).await?;
+            if let Some(to) = &mut to {
+                to.fill(|_| ()).await?;
+            }
+            let Some(row) = from.row() else { return Ok(()) };
+            let other = to.as_ref().and_then(Side::row);
+            let order = other.map_or(Ordering::Less, |other| {
+                let (key, other) = (
+                    row.project(&layout.primary_key),
+                    other.project(&layout.primary_key),
+                );
+                order_of(Tuple::new(&key), Tuple::new(&other), &kinds, encoding)
+            });
+            let standing = match (order, other) {
+                (Ordering::Equal, Some(other)) if equal(row, other, &skipped) => {
+                    Some(Standing::Equal)
+                }
+                (Ordering::Equal, _) => Some(Standing::Different),
+                (Ordering::Less, _) => Some(Standing::Missing),
+                (Ordering::Greater, _) => None,
+            };
+            if let Some(standing) = standing {
+                found(Ok(Compared {
+                    standing,
+                    row,
+                    layout: &layout,
+                    encoding,
+                }));
+            }
+            if order.is_le() {
+                from.advance();
+            }
+            if let Some(to) = to.as_mut().filter(|_| order.is_ge()) {
+                to.advance();
+            }
+        }
+    }
+
+    /// The columns that both sides have, in one order; nothing of the target if its key is another.
+    fn common_layouts(&self) -> (Layout, Option<Layout>) {
+        let Some((_, there)) = self.to else {
+            return (self.layout.clone(), None);
+        };
+        let names: Vec<&str> = self
+            .layout
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .filter(|name| there.position(name).is_some())
+            .collect();
+        let (here, mut there) = (self.layout.project(&names), there.project(&names));
+        if here.primary_key.is_empty() || here.primary_key != there.primary_key {
+            return (self.layout.clone(), None);
+        }
+        for (there, here) in there.columns.iter_mut().zip(&here.columns) {
+            there.kind = here.kind;
+        }
+        (here, Some(there))
+    }
+}
+
+fn equal(a: Tuple<'_>, b: Tuple<'_>, skipped: &[usize]) -> bool {
+    if skipped.is_empty() {
+        return a == b;
+    }
+    let pairs = a.fields().zip(b.fields()).enumerate();
+    pairs
+        .into_iter()
+        .all(|(column, (a, b))| a == b || skipped.contains(&column))
+}
+
+/// One side of a comparison: a stream of rows and the one in hand.
+struct Side {
+    stream: RowStream,
+    batch: Batch,
+    row: usize,
+    ended: bool,
+}
+
+impl Side {
+    fn new(snapshot: &Snapshot, layout: &Layout, encoding: Encoding) -> Self {
+        let stream = snapshot.read(Request {
+            layout: layout.clone(),
+            encoding,
+            after: None,
+            rows: Rows::All,
+        });
+        Self {
+            stream,
+            batch: Batch::default(),
+            row: 0,
+            ended: false,
+        }
+    }
+
+    /// Makes sure that there is a row in hand unless there are no more.
+    async fn fill(&mut self, mut rejected: impl FnMut(&Reject)) -> Result<(), MigrateError> {
+        while self.row >= self.batch.len() && !self.ended {
+            match self.stream.next().await? {
+                Some(next) => {
+                    next.rejects.iter().for_each(&mut rejected);
+                    self.batch = next.rows;
+                    self.row = 0;
+                }
+                None => self.ended = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self) -> Option<Tuple<'_>> {
+        (self.row < self.batch.len()).then(|| self.batch.tuple(self.row))
+    }
+
+    fn advance(&mut self) {
+        self.row += 1;
+    }
+}

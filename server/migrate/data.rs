@@ -1,0 +1,386 @@
+//! The blobs: those of every file that has, or may still have, bytes.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::blob::{BlobRow, parse_md5};
+use super::error::MigrateError;
+use super::progress::{BlobProblem, Event, Progress};
+use super::report::BlobReport;
+use crate::data::digest::{Expected, hashed, verified};
+use crate::data::{BlobRef, ByteStream, DataBackend, DataError};
+use crate::metadata::{
+    BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Request, RowStream, Rows, Snapshot,
+};
+use crate::model::{BackendDetails, FileStatus};
+
+/// Finished blobs are written down after so many of them …
+const RECORDS_PER_WRITE: usize = 500;
+/// … or after that long, so that little is asked twice when a run is cut off.
+const RECORD_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Copies blobs between two data backends.
+#[derive(Clone)]
+pub(super) struct BlobCopy {
+    pub from: Arc<dyn DataBackend>,
+    pub to: Arc<dyn DataBackend>,
+    /// The target was just created, so nothing in it need be asked about.
+    pub to_is_absent: bool,
+    /// The target encrypts each blob with a key of its own, kept in the file's row.
+    pub to_keeps_keys: bool,
+    pub workers: NonZeroUsize,
+    pub ignore_errors: bool,
+    pub progress: Arc<dyn Progress>,
+    pub cancel: CancellationToken,
+}
+
+/// How the copy of one blob ended.
+#[derive(Debug)]
+enum Outcome {
+    /// With what the row must say, where the target's backend said something new.
+    Copied {
+        bytes: u64,
+        details: Option<BackendDetails>,
+    },
+    Present,
+    Problem(BlobProblem),
+}
+
+/// One blob that was dealt with.
+struct Done {
+    file_id: String,
+    outcome: Outcome,
+}
+
+impl BlobCopy {
+    /// Copies every blob that `files` names and the target lacks, at most `workers` at a time.
+    ///
+    /// The first error ends the run, unless it concerns one blob only and errors are ignored; what
+    /// is in flight then is aborted and leaves nothing visible. Once `cancel` fires no new copy
+    /// starts and those in flight are aborted. What was finished is written down in `journal`.
+    pub async fn run(
+        &self,
+        files: &Snapshot,
+        layout: &Layout,
+        mut journal: Option<&mut Loader>,
+    ) -> Result<BlobReport, MigrateError> {
+        let mut rows = BlobRows::with_blob(files, layout);
+        let mut run = Run::new(self, files.identity());
+        let ended = run.copy_all(&mut rows, journal.as_deref_mut()).await;
+        // Also after a failure: what was finished need not be copied again. Dropping the set
+        // aborts what is in flight.
+        run.copies.shutdown().await;
+        let recorded = run.write_down(journal).await;
+        ended?;
+        recorded?;
+        Ok(run.report)
+    }
+
+    /// Copies one blob unless it is there already.
+    async fn copy(&self, row: BlobRow, state: BlobState) -> Result<Done, MigrateError> {
+        let outcome = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+            outcome = self.try_copy(&row, &state) => outcome?,
+        };
+        Ok(Done {
+            file_id: row.file_id,
+            outcome,
+        })
+    }
+
+    async fn try_copy(&self, row: &BlobRow, state: &BlobState) -> Result<Outcome, MigrateError> {
+        if state.recorded {
+            self.progress.on(Event::BlobEnd {
+                bytes_left: row.size_bytes(),
+            });
+            return Ok(Outcome::Present);
+        }
+        let passed = Arc::new(AtomicU64::new(0));
+        let outcome = self.present_or_put(row, state, &passed).await;
+        let passed = passed.load(Ordering::Relaxed);
+        self.progress.on(Event::BlobEnd {
+            bytes_left: row.size_bytes().saturating_sub(passed),
+        });
+        match outcome {
+            Ok(outcome) => Ok(outcome),
+            Err(error) if error.is_fatal() => Err(error.into()),
+            Err(error) => Ok(Outcome::Problem(problem(row, &error))),
+        }
+    }
+
+    async fn present_or_put(
+        &self,
+        row: &BlobRow,
+        state: &BlobState,
+        passed: &Arc<AtomicU64>,
+    ) -> Result<Outcome, DataError> {
+        let known = state.md5.as_deref().and_then(parse_md5);
+        if known.is_some() && known != row.md5 {
+            let reason = "the target has another file of that id, with other bytes".to_owned();
+            return Ok(Outcome::Problem(row.problem(reason)));
+        }
+        if self.is_present(row, state).await? {
+            return Ok(Outcome::Present);
+        }
+        self.put(row, passed).await
+    }
+
+    /// Whether the target has the blob with the size and digest that the row says.
+    async fn is_present(&self, row: &BlobRow, state: &BlobState) -> Result<bool, DataError> {
+        let Some(md5) = row.md5.filter(|_| !self.to_is_absent) else {
+            return Ok(false);
+        };
+        let details = BackendDetails::new(state.details.clone().unwrap_or_default());
+        if self.to_keeps_keys && details.sse_key().is_none() {
+            // Without its key a blob cannot be asked about, and nobody can read it either.
+            return Ok(false);
+        }
+        let blob = BlobRef {
+            details,
+            ..row.blob()
+        };
+        let Some(stat) = self.to.stat(&blob).await? else {
+            return Ok(false);
+        };
+        if stat.size_bytes != row.size_bytes() {
+            return Ok(false);
+        }
+        if stat.md5 == Some(md5) {
+            return Ok(true);
+        }
+        // No digest is kept there, or one that need not be the MD5: the bytes decide.
+        match self.to.get(&blob, None).await {
+            Ok(found) => Ok(md5_of(found.body).await == Some(md5)),
+            Err(DataError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put(&self, row: &BlobRow, passed: &Arc<AtomicU64>) -> Result<Outcome, DataError> {
+        let source = row.blob();
+        let found = self.from.get(&source, None).await?;
+        let expected = Expected {
+            size_bytes: Some(row.size_bytes()),
+            md5: row.md5,
+        };
+        let (body, _) = verified(found.body, expected);
+        let body = self.counted(body, Arc::clone(passed));
+        // A key of the source's backend means nothing to a backend that keeps none.
+        let details = match self.to_keeps_keys {
+            true => source.details.clone(),
+            false => BackendDetails::default(),
+        };
+        let target = BlobRef {
+            details,
+            ..source.clone()
+        };
+        let stored = self.to.put(&target, body, Some(found.size_bytes)).await?;
+        let changed = stored.details.sse_key() != source.details.sse_key();
+        Ok(Outcome::Copied {
+            bytes: stored.size_bytes,
+            details: changed.then_some(stored.details),
+        })
+    }
+
+    fn counted(&self, body: ByteStream, passed: Arc<AtomicU64>) -> ByteStream {
+        let progress = Arc::clone(&self.progress);
+        Box::pin(body.inspect_ok(move |bytes| {
+            let bytes = bytes.len() as u64;
+            passed.fetch_add(bytes, Ordering::Relaxed);
+            progress.on(Event::BlobBytes(bytes));
+        }))
+    }
+}
+
+/// The MD5 of all of `body`, or `None` if it cannot be read to its end.
+async fn md5_of(body: ByteStream) -> Option<[u8; 16]> {
+    let (mut body, digest) = hashed(body);
+    while let Some(chunk) = body.next().await {
+        chunk.ok()?;
+    }
+    digest.get().map(|digest| digest.md5)
+}
+
+/// Why one blob could not be copied, with its causes.
+fn problem(row: &BlobRow, error: &DataError) -> BlobProblem {
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        reason = format!("{reason}: {error}");
+        cause = error.source();
+    }
+    row.problem(reason)
+}
+
+impl BlobRow {
+    /// What went wrong with this blob; harmless if its file waits to be deleted anyway.
+    fn problem(&self, reason: String) -> BlobProblem {
+        BlobProblem {
+            file_id: self.file_id.clone(),
+            upload_id: self.upload_id.clone(),
+            harmless: self.status == FileStatus::Removed,
+            reason,
+        }
+    }
+}
+
+/// A run of [`BlobCopy`]: the copies in flight and what came of those before.
+struct Run<'a> {
+    copy: &'a BlobCopy,
+    source: &'a Identity,
+    copies: JoinSet<Result<Done, MigrateError>>,
+    report: BlobReport,
+    records: Vec<BlobRecord>,
+    recorded: Instant,
+}
+
+impl<'a> Run<'a> {
+    fn new(copy: &'a BlobCopy, source: &'a Identity) -> Self {
+        Self {
+            copy,
+            source,
+            copies: JoinSet::new(),
+            report: BlobReport::default(),
+            records: Vec::new(),
+            recorded: Instant::now(),
+        }
+    }
+
+    async fn copy_all(
+        &mut self,
+        rows: &mut BlobRows,
+        mut journal: Option<&mut Loader>,
+    ) -> Result<(), MigrateError> {
+        loop {
+            let batch = tokio::select! {
+                biased; // a cancelled run takes no further row, even one that is ready
+                () = self.copy.cancel.cancelled() => return Err(MigrateError::Interrupted),
+                batch = rows.next() => batch?,
+            };
+            let Some(batch) = batch else { break };
+            let states = match &journal {
+                Some(loader) => {
+                    let ids: Vec<&str> = batch.iter().map(|row| row.file_id.as_str()).collect();
+                    loader.blob_states(self.source, &ids).await?
+                }
+                None => vec![BlobState::default(); batch.len()],
+            };
+            for (row, state) in batch.into_iter().zip(states) {
+                // Backpressure: the next copy starts only when a worker is free.
+                while self.copies.len() >= self.copy.workers.get() {
+                    self.finish_one().await?;
+                }
+                let copy = self.copy.clone();
+                self.copies
+                    .spawn(async move { copy.copy(row, state).await });
+                if self.is_time_to_write_down() {
+                    self.write_down(journal.as_deref_mut()).await?;
+                }
+            }
+        }
+        while !self.copies.is_empty() {
+            self.finish_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_one(&mut self) -> Result<(), MigrateError> {
+        let Some(done) = self.copies.join_next().await else {
+            return Ok(());
+        };
+        let done = done??;
+        match done.outcome {
+            Outcome::Copied { bytes, details } => {
+                self.report.copied += 1;
+                self.report.bytes += bytes;
+                let details = details.map(|details| details.as_str().to_owned());
+                self.records.push(BlobRecord {
+                    file_id: done.file_id,
+                    details,
+                });
+            }
+            Outcome::Present => self.report.present += 1,
+            Outcome::Problem(problem) => {
+                self.copy
+                    .progress
+                    .on(Event::BlobProblem { problem: &problem });
+                if problem.harmless {
+                    self.report.skipped += 1;
+                } else if self.copy.ignore_errors {
+                    self.report.failed += 1;
+                } else {
+                    return Err(MigrateError::Blob(problem));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_time_to_write_down(&self) -> bool {
+        self.records.len() >= RECORDS_PER_WRITE
+            || (!self.records.is_empty() && self.recorded.elapsed() >= RECORD_INTERVAL)
+    }
+
+    /// Only what is on stable storage is written down: a record is worth no less than its blob.
+    async fn write_down(&mut self, journal: Option<&mut Loader>) -> Result<(), MigrateError> {
+        if let Some(loader) = journal
+            && !self.records.is_empty()
+        {
+            loader.record_blobs(self.source, &self.records).await?;
+        }
+        self.records.clear();
+        self.recorded = Instant::now();
+        Ok(())
+    }
+}
+
+/// The files of the source, in the order of their ids.
+pub(super) struct BlobRows {
+    stream: RowStream,
+    layout: Layout,
+    encoding: Encoding,
+}
+
+impl BlobRows {
+    /// The files whose status says that there are bytes.
+    pub fn with_blob(from: &Snapshot, files: &Layout) -> Self {
+        Self::read(from, files, Rows::WithBlob)
+    }
+
+    /// Every file.
+    pub fn all(from: &Snapshot, files: &Layout) -> Self {
+        Self::read(from, files, Rows::All)
+    }
+
+    fn read(from: &Snapshot, files: &Layout, rows: Rows) -> Self {
+        let layout = files.project(BlobRow::COLUMNS);
+        // The values are read here and stay here, so they come exactly as they are stored.
+        let encoding = from.encoding_for(from.driver());
+        let stream = from.read(Request {
+            layout: layout.clone(),
+            encoding,
+            after: None,
+            rows,
+        });
+        Self {
+            stream,
+            layout,
+            encoding,
+        }
+    }
+
+    pub async fn next(&mut self) -> Result<Option<Vec<BlobRow>>, MigrateError> {
+        let Some(batch) = self.stream.next().await? else {
+            return Ok(None);
+        };
+        let decode = |row| BlobRow::decode(row, &self.layout, self.encoding);
+        Ok(Some(batch.rows.iter().map(decode).collect()))
+    }
+}

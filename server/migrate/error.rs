@@ -1,0 +1,145 @@
+//! Why a migration did not start, or stopped.
+
+use crate::data::DataError;
+use crate::metadata::{MetadataError, Reject};
+
+use super::progress::BlobProblem;
+
+/// Something that keeps a migration from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("source and target are the same {half}: {place}")]
+    SamePlace { half: &'static str, place: String },
+    #[error("the {side} cannot be used")]
+    Metadata { side: Side, source: MetadataError },
+    #[error("the {side} cannot be used")]
+    Data { side: Side, source: DataError },
+    #[error("{place} has {free} bytes free, and {needed} are to be written")]
+    NoSpace {
+        place: String,
+        free: u64,
+        needed: u64,
+    },
+    #[error("table {0} has no primary key, so its rows cannot be told apart")]
+    NoPrimaryKey(String),
+    #[error(
+        "the target encrypts each blob with a key of its own (SSE-C), and there is no row of the target to keep it in"
+    )]
+    NoPlaceForKeys,
+}
+
+/// One of the two ends of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Source,
+    Target,
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        })
+    }
+}
+
+impl Problem {
+    /// The problem with its causes, in one line.
+    pub fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+
+    /// What the administrator can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::SamePlace { .. } => {
+                Some("give the file of --to a place of its own, or leave this half out with --data-only or --metadata-only".to_owned())
+            }
+            Self::Metadata { source, .. } => source.hint(),
+            Self::Data { source, .. } => source.hint(),
+            Self::NoSpace { .. } => Some("free some space there, or choose another place".to_owned()),
+            Self::NoPrimaryKey(table) => {
+                Some(format!("give table {table} a primary key, or drop it if nothing needs it"))
+            }
+            Self::NoPlaceForKeys => Some(
+                "migrate the metadata to a database of its own first (or together), or set SSE to 'S3' or ''".to_owned(),
+            ),
+        }
+    }
+}
+
+/// Why a migration ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// Nothing was written.
+    #[error("the migration cannot start: {}", first(.0))]
+    Preflight(Vec<Problem>),
+    #[error("the metadata could not be copied")]
+    Metadata(#[from] MetadataError),
+    #[error("the data could not be copied")]
+    Data(#[from] DataError),
+    /// Rows that the target cannot hold; the first hundred at most.
+    #[error("{} of table {} cannot go to the target: {}", rows(.0.len()), .0[0].table, .0[0].reason)]
+    Rejected(Vec<Reject>),
+    #[error("blob {} of upload {}: {}", .0.file_id, .0.upload_id, .0.reason)]
+    Blob(BlobProblem),
+    /// Stopped on request, after the item in hand; what was done stays done.
+    #[error("interrupted")]
+    Interrupted,
+    /// The target does not hold what was written to it.
+    #[error("table {table} differs between source and target after the copy: {missing} rows are missing, {different} differ{}", such_as(.example.as_deref()))]
+    Differs {
+        table: String,
+        missing: u64,
+        different: u64,
+        example: Option<String>,
+    },
+    #[error("a task of the migration ended unexpectedly")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// The first problem with its causes.
+fn first(problems: &[Problem]) -> String {
+    problems.first().map(Problem::explain).unwrap_or_default()
+}
+
+fn rows(count: usize) -> String {
+    match count {
+        1 => "a row".to_owned(),
+        count => format!("{count} rows"),
+    }
+}
+
+fn such_as(key: Option<&str>) -> String {
+    key.map(|key| format!(", such as {key}"))
+        .unwrap_or_default()
+}
+
+impl MigrateError {
+    /// What the administrator can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Preflight(problems) => problems.first()?.hint(),
+            Self::Metadata(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Rejected(_) => Some(
+                "mend them in the source (`plikd clean` drops rows without a parent), or carry on without them with --ignore-errors".to_owned(),
+            ),
+            Self::Blob(_) => Some(
+                "remove the file in the source, or carry on without it with --ignore-errors".to_owned(),
+            ),
+            Self::Interrupted => Some("run the same command again to resume".to_owned()),
+            Self::Differs { .. } => Some(
+                "another program may be writing to the target; run the same command again".to_owned(),
+            ),
+            Self::Task(_) => None,
+        }
+    }
+}

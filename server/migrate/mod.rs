@@ -1,0 +1,228 @@
+//! Moves a server from one set of backends to another: blobs first, then rows.
+//!
+//! The source is only read. What is copied is one moment of it, even while it is written to. The
+//! blobs go first, so that no row in the target ever promises bytes that are not there. A run that
+//! was cut off is resumed by running it again: what has arrived is found and not copied again.
+
+mod blob;
+mod compare;
+mod data;
+mod error;
+mod metadata;
+mod plan;
+mod preview;
+mod progress;
+mod report;
+mod verify;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{DataConfig, MetadataConfig};
+use crate::metadata::{Loader, OnReject, RunRecord};
+use crate::model::{Timestamp, id};
+
+pub use error::{MigrateError, Problem, Side};
+pub use preview::preview;
+pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
+pub use report::{BlobReport, Preview, Report, StatusReport, TableReport};
+
+use data::BlobCopy;
+use metadata::{RowCopy, Table};
+use plan::{Plan, Target};
+
+/// One end of a migration.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint<'a> {
+    pub metadata: &'a MetadataConfig,
+    pub data: &'a DataConfig,
+}
+
+/// Which of the two halves to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halves {
+    Both,
+    MetadataOnly,
+    DataOnly,
+}
+
+impl Halves {
+    pub fn has_metadata(self) -> bool {
+        self != Self::DataOnly
+    }
+
+    pub fn has_data(self) -> bool {
+        self != Self::MetadataOnly
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub halves: Halves,
+    /// Blobs copied at the same time.
+    pub workers: NonZeroUsize,
+    /// Carry on past rows and blobs that cannot be copied.
+    pub ignore_errors: bool,
+}
+
+/// Copies what the target lacks.
+///
+/// Before the first write both sides are checked, and all problems are reported at once. Once
+/// `cancel` fires the run ends with [`MigrateError::Interrupted`] after writing down how far it
+/// came. Dropping the future is safe too: nothing half-written becomes visible.
+///
+/// # Errors
+///
+/// [`MigrateError::Preflight`] if nothing was written; with any other error what was copied stays,
+/// and running again goes on from there.
+pub async fn run(
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
+    options: Options,
+    progress: &Arc<dyn Progress>,
+    cancel: &CancellationToken,
+) -> Result<Report, MigrateError> {
+    let (started, started_at) = (Instant::now(), Timestamp::now());
+    let plan = Plan::make(from, to, options).await?;
+    let mut target = Target::open(&plan, to).await?;
+    let mut report = Report::default();
+    if options.halves.has_data() {
+        report.blobs = Some(copy_blobs(&plan, &mut target, options, progress, cancel).await?);
+    }
+    if options.halves.has_metadata()
+        && let Some(loader) = &mut target.loader
+    {
+        report.tables = copy_rows(&plan, loader, to, options, progress, cancel).await?;
+    }
+    report.elapsed = started.elapsed();
+    if let Some(loader) = target.loader {
+        let run = record(&plan, &report, started_at);
+        loader.finish(&run, &plan.foreign_versions).await?;
+        loader.close().await;
+    }
+    Ok(report)
+}
+
+async fn copy_blobs(
+    plan: &Plan,
+    target: &mut Target,
+    options: Options,
+    progress: &Arc<dyn Progress>,
+    cancel: &CancellationToken,
+) -> Result<BlobReport, MigrateError> {
+    let (Some(from), Some(to), Some(files)) = (&plan.from_data, &target.data, plan.files()) else {
+        return Ok(BlobReport::default());
+    };
+    let (blobs, bytes) = plan.source.blob_totals().await?;
+    progress.on(Event::BlobsBegin { blobs, bytes });
+    let copy = BlobCopy {
+        from: Arc::clone(from),
+        to: Arc::clone(to),
+        to_is_absent: plan.to_is_absent,
+        to_keeps_keys: plan.to_keeps_keys,
+        workers: options.workers,
+        ignore_errors: options.ignore_errors,
+        progress: Arc::clone(progress),
+        cancel: cancel.clone(),
+    };
+    let copied = copy.run(&plan.source, files, target.loader.as_mut()).await;
+    to.close().await;
+    copied
+}
+
+async fn copy_rows(
+    plan: &Plan,
+    loader: &mut Loader,
+    to: Endpoint<'_>,
+    options: Options,
+    progress: &Arc<dyn Progress>,
+    cancel: &CancellationToken,
+) -> Result<Vec<TableReport>, MigrateError> {
+    let on_reject = if options.ignore_errors {
+        OnReject::Continue
+    } else {
+        OnReject::Stop
+    };
+    let targets = loader.adopt(&plan.layouts, plan.source.driver()).await?;
+    let pairs = plan.layouts.iter().cloned().zip(targets);
+    let pairs: Vec<Table> = pairs.map(|(from, to)| Table { from, to }).collect();
+    loader.drop_empty_counters().await?;
+    let mut copy = RowCopy {
+        from: &plan.source,
+        to: loader,
+        on_reject,
+        with_blobs: options.halves.has_data(),
+        progress: progress.as_ref(),
+        cancel,
+    };
+    let mut tables = copy.run(&pairs, false).await?;
+    progress.on(Event::VerifyBegin);
+    let with_blobs = options.halves.has_data();
+    if verify::difference(
+        &plan.source,
+        to.metadata,
+        &plan.layouts,
+        &tables,
+        with_blobs,
+        cancel,
+    )
+    .await?
+    .is_some()
+    {
+        // A run that was resumed on a source that lives on has passed over rows that are new
+        // before the cursor of its checkpoint; a run from the start finds them.
+        tables = copy.run(&pairs, true).await?;
+        let found = verify::difference(
+            &plan.source,
+            to.metadata,
+            &plan.layouts,
+            &tables,
+            with_blobs,
+            cancel,
+        );
+        if let Some(difference) = found.await? {
+            return Err(difference);
+        }
+    }
+    if plan.lacks_counters {
+        loader.count_usage().await?;
+    }
+    Ok(tables)
+}
+
+/// What the target remembers of the run.
+fn record(plan: &Plan, report: &Report, started_at: Timestamp) -> RunRecord {
+    let tables: serde_json::Map<String, serde_json::Value> = report
+        .tables
+        .iter()
+        .map(|table| {
+            let rows = table.rows;
+            let counts = serde_json::json!({
+                "copied": rows.copied,
+                "present": rows.present,
+                "conflicts": rows.conflicts,
+                "failed": rows.failed,
+            });
+            (table.table.clone(), counts)
+        })
+        .collect();
+    let blobs = report.blobs.map(|blobs| {
+        serde_json::json!({
+            "copied": blobs.copied,
+            "present": blobs.present,
+            "skipped": blobs.skipped,
+            "failed": blobs.failed,
+            "bytes": blobs.bytes,
+        })
+    });
+    RunRecord {
+        id: id::alphanumeric(id::ID_LENGTH, &mut rand::rng()),
+        source: plan.source.identity().clone(),
+        started_at,
+        finished_at: Timestamp::now(),
+        summary: serde_json::json!({ "tables": tables, "blobs": blobs }).to_string(),
+    }
+}

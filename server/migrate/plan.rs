@@ -1,0 +1,322 @@
+//! What is checked before the first write, and what the two ends turned out to be.
+
+use std::sync::Arc;
+
+use super::data::BlobRows;
+use super::error::{MigrateError, Problem, Side};
+use super::{Endpoint, Options};
+use crate::config::{DataConfig, Sse};
+use crate::data::{self, Access, DataBackend, Location};
+use crate::metadata::schema::KNOWN_IDS;
+use crate::metadata::{self, Layout, Loader, MetadataError, Snapshot};
+
+/// Room that a database needs besides its rows, for its log.
+const SPARE_BYTES: u64 = 16 << 20;
+
+/// A migration whose ends were looked at and found fit.
+pub(super) struct Plan {
+    pub source: Snapshot,
+    /// The tables to copy, parents first.
+    pub layouts: Vec<Layout>,
+    /// Schema versions of the source that this program does not know.
+    pub foreign_versions: Vec<String>,
+    /// The source has no counters, so the target's are to be counted.
+    pub lacks_counters: bool,
+    pub from_data: Option<Arc<dyn DataBackend>>,
+    /// The target's directory or bucket is still to be created, so it has no blob.
+    pub to_is_absent: bool,
+    /// The target encrypts each blob with a key of its own, kept in the file's row.
+    pub to_keeps_keys: bool,
+    /// The target's metadata is written to: rows, keys, or records of blobs.
+    pub needs_loader: bool,
+    needs_data: bool,
+}
+
+impl Plan {
+    /// Looks at both ends, and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError::Preflight`] with every problem that was found.
+    pub async fn make(
+        from: Endpoint<'_>,
+        to: Endpoint<'_>,
+        options: Options,
+    ) -> Result<Self, MigrateError> {
+        let mut check = Check {
+            from,
+            to,
+            options,
+            problems: Vec::new(),
+        };
+        let plan = check.run().await?;
+        match plan {
+            Some(plan) if check.problems.is_empty() => Ok(plan),
+            _ => Err(MigrateError::Preflight(check.problems)),
+        }
+    }
+
+    pub fn files(&self) -> Option<&Layout> {
+        self.layouts.iter().find(|layout| layout.name == "files")
+    }
+}
+
+/// The target, opened for writing.
+pub(super) struct Target {
+    pub loader: Option<Loader>,
+    pub data: Option<Arc<dyn DataBackend>>,
+}
+
+impl Target {
+    /// Opens what the plan needs, creating what is missing.
+    pub async fn open(plan: &Plan, to: Endpoint<'_>) -> Result<Self, MigrateError> {
+        let refused = |problem| MigrateError::Preflight(vec![problem]);
+        let loader = match plan.needs_loader {
+            true => Some(Loader::open(to.metadata).await.map_err(|source| {
+                refused(Problem::Metadata {
+                    side: Side::Target,
+                    source,
+                })
+            })?),
+            false => None,
+        };
+        let data = match plan.needs_data {
+            true => Some(data::open(to.data, Access::Serve).await.map_err(|source| {
+                refused(Problem::Data {
+                    side: Side::Target,
+                    source,
+                })
+            })?),
+            false => None,
+        };
+        Ok(Self { loader, data })
+    }
+}
+
+struct Check<'a> {
+    from: Endpoint<'a>,
+    to: Endpoint<'a>,
+    options: Options,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// `None` if the source could not even be read.
+    async fn run(&mut self) -> Result<Option<Plan>, MigrateError> {
+        let halves = self.options.halves;
+        let source = self.open_source().await;
+        let target = self.open_target().await;
+        let (from_data, to_is_absent) = match halves.has_data() {
+            true => self.open_data().await,
+            false => (None, false),
+        };
+        let Some((source, versions)) = source else {
+            return Ok(None);
+        };
+        let layouts = metadata::migrated(source.layouts().await?);
+        self.check_keys(&layouts);
+        self.check_places(&source, target.as_ref());
+        let to_keeps_keys = keeps_keys(self.to.data) && halves.has_data();
+        if to_keeps_keys && !halves.has_metadata() {
+            self.check_place_for_keys(&source, target.as_ref()).await?;
+        }
+        self.check_space(&source, &layouts).await?;
+        Ok(Some(Plan {
+            lacks_counters: !layouts.iter().any(|layout| layout.name == "usage_stats"),
+            foreign_versions: versions
+                .into_iter()
+                .filter(|version| !KNOWN_IDS.contains(&version.as_str()))
+                .collect(),
+            source,
+            layouts,
+            from_data,
+            to_is_absent,
+            to_keeps_keys,
+            needs_loader: halves.has_metadata() || to_keeps_keys,
+            needs_data: halves.has_data(),
+        }))
+    }
+
+    async fn open_source(&mut self) -> Option<(Snapshot, Vec<String>)> {
+        let opened = async {
+            let source = Snapshot::open(self.from.metadata).await?;
+            let versions = source.versions().await?;
+            Ok((source, versions))
+        };
+        let problem = |source| Problem::Metadata {
+            side: Side::Source,
+            source,
+        };
+        opened
+            .await
+            .map_err(|error| self.problems.push(problem(error)))
+            .ok()
+    }
+
+    /// The target's metadata as it is, if it exists.
+    async fn open_target(&mut self) -> Option<Snapshot> {
+        if !self.options.halves.has_metadata() && !keeps_keys(self.to.data) {
+            return None;
+        }
+        let opened = async {
+            let target = Snapshot::open(self.to.metadata).await?;
+            match target.versions().await {
+                // Empty, and to be filled.
+                Ok(_) | Err(MetadataError::NotInitialised { .. }) => Ok(Some(target)),
+                Err(error) => Err(error),
+            }
+        };
+        match opened.await {
+            Ok(target) => target,
+            Err(MetadataError::NotInitialised { .. }) => None,
+            Err(source) => {
+                self.problems.push(Problem::Metadata {
+                    side: Side::Target,
+                    source,
+                });
+                None
+            }
+        }
+    }
+
+    /// The source's blobs, and whether the target has no place for any yet.
+    async fn open_data(&mut self) -> (Option<Arc<dyn DataBackend>>, bool) {
+        let from = data::open(self.from.data, Access::ReadOnly).await;
+        let from = from.map_err(|source| {
+            self.problems.push(Problem::Data {
+                side: Side::Source,
+                source,
+            });
+        });
+        let to = data::open(self.to.data, Access::Probe).await;
+        let to_is_absent = to.map_or_else(
+            |source| {
+                self.problems.push(Problem::Data {
+                    side: Side::Target,
+                    source,
+                });
+                false
+            },
+            |to| to.is_absent(),
+        );
+        (from.ok(), to_is_absent)
+    }
+
+    fn check_keys(&mut self, layouts: &[Layout]) {
+        if self.options.halves.has_metadata() {
+            let keyless = layouts
+                .iter()
+                .filter(|layout| layout.primary_key.is_empty());
+            self.problems
+                .extend(keyless.map(|layout| Problem::NoPrimaryKey(layout.name.clone())));
+        }
+    }
+
+    fn check_places(&mut self, source: &Snapshot, target: Option<&Snapshot>) {
+        let halves = self.options.halves;
+        if halves.has_metadata() && target.is_some_and(|to| to.identity() == source.identity()) {
+            let place = metadata::name_of(self.from.metadata);
+            self.problems.push(Problem::SamePlace {
+                half: "metadata",
+                place,
+            });
+        }
+        let places = (Location::of(self.from.data), Location::of(self.to.data));
+        if let (true, (Ok(from), Ok(to))) = (halves.has_data(), places)
+            && from.is_same(&to)
+        {
+            let place = from.to_string();
+            self.problems.push(Problem::SamePlace {
+                half: "data",
+                place,
+            });
+        }
+    }
+
+    /// Keys of blobs go into rows of the target, which must be there already.
+    async fn check_place_for_keys(
+        &mut self,
+        source: &Snapshot,
+        target: Option<&Snapshot>,
+    ) -> Result<(), MigrateError> {
+        let usable = match target {
+            Some(target) if target.identity() != source.identity() => target
+                .layouts()
+                .await?
+                .iter()
+                .any(|layout| layout.name == "files"),
+            _ => false,
+        };
+        if !usable {
+            self.problems.push(Problem::NoPlaceForKeys);
+        }
+        Ok(())
+    }
+
+    async fn check_space(
+        &mut self,
+        source: &Snapshot,
+        layouts: &[Layout],
+    ) -> Result<(), MigrateError> {
+        if !self.problems.is_empty() {
+            return Ok(());
+        }
+        if self.options.halves.has_metadata() {
+            let needed = source.size_bytes().await? + SPARE_BYTES;
+            let present = metadata::file_size(self.to.metadata);
+            let free = metadata::free_bytes(self.to.metadata);
+            self.check_free(
+                metadata::name_of(self.to.metadata),
+                free,
+                needed.saturating_sub(present),
+            );
+        }
+        if self.options.halves.has_data() {
+            let to = data::open(self.to.data, Access::Probe).await?;
+            let free = to.available_bytes().await?;
+            let (_, bytes) = source.blob_totals().await?;
+            if free.is_some_and(|free| free < bytes) {
+                // A run that is resumed has most of them there already.
+                let needed = missing_bytes(source, layouts, to.as_ref()).await?;
+                self.check_free(to.to_string(), free, needed);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_free(&mut self, place: String, free: Option<u64>, needed: u64) {
+        if let Some(free) = free.filter(|free| *free < needed) {
+            self.problems.push(Problem::NoSpace {
+                place,
+                free,
+                needed,
+            });
+        }
+    }
+}
+
+/// Bytes of the blobs that the target does not have in full.
+async fn missing_bytes(
+    source: &Snapshot,
+    layouts: &[Layout],
+    to: &dyn DataBackend,
+) -> Result<u64, MigrateError> {
+    let Some(files) = layouts.iter().find(|layout| layout.name == "files") else {
+        return Ok(0);
+    };
+    let mut rows = BlobRows::with_blob(source, files);
+    let mut bytes = 0;
+    while let Some(batch) = rows.next().await? {
+        for row in batch {
+            let stat = to.stat(&row.blob()).await?;
+            if stat.is_none_or(|stat| stat.size_bytes != row.size_bytes()) {
+                bytes += row.size_bytes();
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn keeps_keys(config: &DataConfig) -> bool {
+    matches!(config, DataConfig::S3(s3) if s3.sse == Sse::Customer)
+}

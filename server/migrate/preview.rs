@@ -1,0 +1,232 @@
+//! A dry run: what a migration would do, without writing anything anywhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
+
+use super::blob::BlobRow;
+use super::compare::{Comparison, Standing};
+use super::data::BlobRows;
+use super::error::MigrateError;
+use super::metadata::not_compared;
+use super::plan::Plan;
+use super::progress::{Action, Event, Progress};
+use super::report::{BlobReport, Preview, StatusReport, TableReport};
+use super::{Endpoint, Options};
+use crate::data::{self, Access, DataBackend};
+use crate::metadata::{Layout, MetadataError, Snapshot, Tally};
+use crate::model::FileStatus;
+
+/// Looks at everything that [`super::run`] would copy.
+///
+/// # Errors
+///
+/// [`MigrateError::Preflight`] with every problem that would keep the run from starting.
+pub async fn preview(
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
+    options: Options,
+    progress: &Arc<dyn Progress>,
+    cancel: &CancellationToken,
+) -> Result<Preview, MigrateError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(MigrateError::Interrupted),
+        preview = look(from, to, options, progress) => preview,
+    }
+}
+
+async fn look(
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
+    options: Options,
+    progress: &Arc<dyn Progress>,
+) -> Result<Preview, MigrateError> {
+    let plan = Plan::make(from, to, options).await?;
+    let mut preview = Preview::default();
+    if options.halves.has_data()
+        && let (Some(from), Some(files)) = (&plan.from_data, plan.files())
+    {
+        let to = data::open(to.data, Access::Probe).await?;
+        let look = BlobLook {
+            from,
+            to: &to,
+            can_ask: !plan.to_keeps_keys,
+            progress,
+        };
+        let (blobs, statuses) = look.at_all(&plan.source, files, options).await?;
+        preview.blobs = Some(blobs);
+        preview.statuses = statuses;
+    }
+    if options.halves.has_metadata() {
+        let target = match Snapshot::open(to.metadata).await {
+            Ok(target) => Some(target),
+            Err(MetadataError::NotInitialised { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        for layout in &plan.layouts {
+            let rows = compare(&plan, target.as_ref(), layout, options, progress).await?;
+            preview.tables.push(TableReport {
+                table: layout.name.clone(),
+                rows,
+            });
+        }
+    }
+    Ok(preview)
+}
+
+async fn compare(
+    plan: &Plan,
+    target: Option<&Snapshot>,
+    layout: &Layout,
+    options: Options,
+    progress: &Arc<dyn Progress>,
+) -> Result<Tally, MigrateError> {
+    let rows = plan.source.count(&layout.name).await?;
+    progress.on(Event::TableBegin {
+        table: &layout.name,
+        rows,
+    });
+    let there = match target {
+        Some(target) => target
+            .layouts()
+            .await?
+            .into_iter()
+            .find(|found| found.name == layout.name),
+        None => None,
+    };
+    let comparison = Comparison {
+        from: &plan.source,
+        to: target.zip(there.as_ref()),
+        layout,
+        not_compared: not_compared(layout, options.halves.has_data()),
+    };
+    let mut tally = Tally::default();
+    let what = layout.name.as_str();
+    comparison
+        .run(|row| {
+            let (count, action) = match &row {
+                Ok(row) => match row.standing {
+                    Standing::Missing => (&mut tally.copied, Action::Copy),
+                    Standing::Equal => (&mut tally.present, Action::Keep),
+                    Standing::Different => (&mut tally.conflicts, Action::Conflict),
+                },
+                Err(_) => (&mut tally.failed, Action::Reject),
+            };
+            *count += 1;
+            match row {
+                Ok(row) => progress.on(Event::Would {
+                    action,
+                    what,
+                    key: &row.key(),
+                    detail: "",
+                }),
+                Err(reject) => {
+                    let (key, detail) = (&reject.key, &reject.reason);
+                    progress.on(Event::Would {
+                        action,
+                        what,
+                        key,
+                        detail,
+                    });
+                }
+            }
+            progress.on(Event::Rows {
+                table: what,
+                rows: 1,
+            });
+        })
+        .await?;
+    progress.on(Event::TableEnd { table: what });
+    Ok(tally)
+}
+
+/// Asks both data backends about blobs, and reads none.
+struct BlobLook<'a> {
+    from: &'a Arc<dyn DataBackend>,
+    to: &'a Arc<dyn DataBackend>,
+    /// Blobs of the target can be asked about without a key from its rows.
+    can_ask: bool,
+    progress: &'a Arc<dyn Progress>,
+}
+
+impl BlobLook<'_> {
+    async fn at_all(
+        &self,
+        files: &Snapshot,
+        layout: &Layout,
+        options: Options,
+    ) -> Result<(BlobReport, Vec<StatusReport>), MigrateError> {
+        let mut report = BlobReport::default();
+        let mut statuses: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+        let mut rows = BlobRows::all(files, layout);
+        while let Some(batch) = rows.next().await? {
+            for row in &batch {
+                let counts = statuses.entry(row.status.as_str()).or_default();
+                counts.0 += 1;
+                counts.1 += row.size_bytes();
+            }
+            let looks = batch
+                .iter()
+                .filter(|row| row.status.has_blob())
+                .map(|row| self.at(row));
+            let looks = futures::stream::iter(looks).buffer_unordered(options.workers.get());
+            let found: Vec<(Action, u64)> = looks.try_collect().await?;
+            for (action, bytes) in found {
+                report.bytes += if action == Action::Copy { bytes } else { 0 };
+                match action {
+                    Action::Copy => report.copied += 1,
+                    Action::Keep => report.present += 1,
+                    Action::Skip => report.skipped += 1,
+                    Action::Conflict | Action::Reject => report.failed += 1,
+                }
+            }
+        }
+        let statuses = FileStatus::ALL.into_iter().filter_map(|status| {
+            let (files, bytes) = *statuses.get(status.as_str())?;
+            Some(StatusReport {
+                status: status.as_str().to_owned(),
+                files,
+                bytes,
+            })
+        });
+        Ok((report, statuses.collect()))
+    }
+
+    async fn at(&self, row: &BlobRow) -> Result<(Action, u64), MigrateError> {
+        let blob = row.blob();
+        let (action, detail) = match self.from.stat(&blob).await? {
+            None if row.status == FileStatus::Removed => (Action::Skip, "its bytes are gone"),
+            None => (Action::Reject, "its bytes are missing"),
+            Some(stat) if stat.size_bytes != row.size_bytes() => {
+                (Action::Reject, "it has another size than its row says")
+            }
+            Some(_) if self.is_there(row).await? => (Action::Keep, ""),
+            Some(_) => (Action::Copy, ""),
+        };
+        self.progress.on(Event::Would {
+            action,
+            what: "blob",
+            key: &row.file_id,
+            detail,
+        });
+        Ok((action, row.size_bytes()))
+    }
+
+    /// By name and size: a dry run reads no bytes, so a digest counts only where one is kept.
+    async fn is_there(&self, row: &BlobRow) -> Result<bool, MigrateError> {
+        if !self.can_ask {
+            return Ok(false);
+        }
+        let blob = data::BlobRef {
+            details: crate::model::BackendDetails::default(),
+            ..row.blob()
+        };
+        let stat = self.to.stat(&blob).await?;
+        Ok(stat.is_some_and(|stat| {
+            stat.size_bytes == row.size_bytes() && (stat.md5.is_none() || stat.md5 == row.md5)
+        }))
+    }
+}

@@ -1,0 +1,95 @@
+//! What a migration tells while it runs. It prints nothing itself.
+
+use crate::metadata::Reject;
+
+/// Something that happened, for a person who watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Blobs are about to be copied: how many, and their bytes, as the rows say.
+    BlobsBegin {
+        blobs: u64,
+        bytes: u64,
+    },
+    /// That many bytes of a blob have passed.
+    BlobBytes(u64),
+    /// A blob is done, copied or not; its bytes that did not pass are not coming.
+    BlobEnd {
+        bytes_left: u64,
+    },
+    /// A blob that could not be copied, or was left out, and why.
+    BlobProblem {
+        problem: &'a BlobProblem,
+    },
+    TableBegin {
+        table: &'a str,
+        rows: u64,
+    },
+    /// So many rows of the table were dealt with since the last such event.
+    Rows {
+        table: &'a str,
+        rows: u64,
+    },
+    TableEnd {
+        table: &'a str,
+    },
+    /// A row that cannot go to the target.
+    Rejected(&'a Reject),
+    /// A row whose key is in the target with other values.
+    Conflict {
+        table: &'a str,
+        key: &'a str,
+    },
+    /// The target is being compared with the source.
+    VerifyBegin,
+    /// Something that a dry run would do with one row or blob.
+    Would {
+        action: Action,
+        what: &'a str,
+        key: &'a str,
+        detail: &'a str,
+    },
+}
+
+/// What a run would do with one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Copy,
+    Keep,
+    Conflict,
+    Skip,
+    Reject,
+}
+
+impl Action {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Keep => "present",
+            Self::Conflict => "conflict",
+            Self::Skip => "skip",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// A blob that is not in the target after the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobProblem {
+    pub file_id: String,
+    pub upload_id: String,
+    /// A file about to be deleted: its bytes are missed by nobody.
+    pub harmless: bool,
+    pub reason: String,
+}
+
+/// Watches a migration. Called often, from several tasks: it must not block.
+pub trait Progress: Send + Sync {
+    fn on(&self, event: Event<'_>);
+}
+
+/// Watches nothing.
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn on(&self, _: Event<'_>) {}
+}

@@ -1,0 +1,101 @@
+//! What a migration did, or would do.
+
+use std::time::Duration;
+
+use crate::metadata::Tally;
+
+/// One table after the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableReport {
+    pub table: String,
+    pub rows: Tally,
+}
+
+/// The blobs after the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlobReport {
+    pub copied: u64,
+    /// Already there, with the right size and digest.
+    pub present: u64,
+    /// Bytes of removed files that were gone already.
+    pub skipped: u64,
+    pub failed: u64,
+    /// Of those copied.
+    pub bytes: u64,
+}
+
+/// What one run did. Bounded, however many rows and blobs there were.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// In the order in which they were copied; empty if only data was.
+    pub tables: Vec<TableReport>,
+    /// `None` if only metadata was copied.
+    pub blobs: Option<BlobReport>,
+    pub elapsed: Duration,
+}
+
+impl Report {
+    /// Whether everything of the source is in the target, equal.
+    pub fn is_complete(&self) -> bool {
+        self.left_behind() == 0
+    }
+
+    /// Rows and blobs that are not in the target as they are in the source.
+    pub fn left_behind(&self) -> u64 {
+        let rows: u64 = self
+            .tables
+            .iter()
+            .map(|table| table.rows.conflicts + table.rows.failed)
+            .sum();
+        rows + self.blobs.map_or(0, |blobs| blobs.failed)
+    }
+}
+
+/// What a run would do, and whether it could start.
+#[derive(Clone, Debug, Default)]
+pub struct Preview {
+    pub tables: Vec<TableReport>,
+    pub statuses: Vec<StatusReport>,
+    pub blobs: Option<BlobReport>,
+    /// Bytes of the blobs that would be copied.
+    pub bytes: u64,
+}
+
+/// The files of one status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusReport {
+    /// As stored; `''` is legacy for missing.
+    pub status: String,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conflicts_and_failures_are_left_behind() {
+        let rows = Tally {
+            copied: 5,
+            present: 4,
+            conflicts: 1,
+            failed: 2,
+        };
+        let report = Report {
+            tables: vec![TableReport {
+                table: "users".into(),
+                rows,
+            }],
+            blobs: Some(BlobReport {
+                failed: 3,
+                skipped: 9,
+                ..BlobReport::default()
+            }),
+            elapsed: Duration::ZERO,
+        };
+        assert_eq!(report.left_behind(), 6);
+        assert!(!report.is_complete());
+        assert!(Report::default().is_complete());
+    }
+}

@@ -1,0 +1,74 @@
+//! Whether the target holds what was written to it: both sides are read once more and compared.
+
+use tokio_util::sync::CancellationToken;
+
+use super::compare::{Comparison, Standing};
+use super::error::MigrateError;
+use super::metadata::not_compared;
+use super::report::TableReport;
+use crate::config::MetadataConfig;
+use crate::metadata::{Layout, Snapshot};
+
+/// The first table in which source and target differ by more than the rows that `tables` says were
+/// rejected or in conflict.
+pub(super) async fn difference(
+    from: &Snapshot,
+    to: &MetadataConfig,
+    layouts: &[Layout],
+    tables: &[TableReport],
+    with_blobs: bool,
+    cancel: &CancellationToken,
+) -> Result<Option<MigrateError>, MigrateError> {
+    let to = Snapshot::open(to).await?;
+    let targets = to.layouts().await?;
+    for (layout, report) in layouts.iter().zip(tables) {
+        let Some(target) = targets.iter().find(|target| target.name == layout.name) else {
+            continue;
+        };
+        let comparison = Comparison {
+            from,
+            to: Some((&to, target)),
+            layout,
+            not_compared: not_compared(layout, with_blobs),
+        };
+        let difference = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(MigrateError::Interrupted),
+            difference = compare(&comparison, report) => difference?,
+        };
+        if difference.is_some() {
+            return Ok(difference);
+        }
+    }
+    Ok(None)
+}
+
+async fn compare(
+    comparison: &Comparison<'_>,
+    report: &TableReport,
+) -> Result<Option<MigrateError>, MigrateError> {
+    let (mut missing, mut different, mut rejected, mut example) = (0, 0, 0, None);
+    comparison
+        .run(|row| match row {
+            Ok(row) => {
+                match row.standing {
+                    Standing::Equal => return,
+                    Standing::Missing => missing += 1,
+                    Standing::Different => different += 1,
+                }
+                example.get_or_insert_with(|| row.key());
+            }
+            Err(_) => rejected += 1,
+        })
+        .await?;
+    let known = report.rows;
+    if missing + rejected <= known.failed && different <= known.conflicts {
+        return Ok(None);
+    }
+    Ok(Some(MigrateError::Differs {
+        table: report.table.clone(),
+        missing,
+        different,
+        example,
+    }))
+}
