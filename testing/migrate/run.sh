@@ -8,14 +8,14 @@
 #                                                   PLIKD_TEST_S3 (see testing/services.sh)
 #     testing/migrate/run.sh SCENARIO…              one of the functions `scenario_…` below
 #
-# PLIKD_TEST_USERS (20) sets the size: 100 files per user. RANDOM_SEED repeats the moments at which
+# PLIKD_TEST_USERS (10) sets the size: 100 files per user. RANDOM_SEED repeats the moments at which
 # runs are killed.
 
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$project/target}/debug
-users=${PLIKD_TEST_USERS:-20}
+users=${PLIKD_TEST_USERS:-10}
 kills=10
 seed=${RANDOM_SEED:-$RANDOM}
 
@@ -106,7 +106,7 @@ CFG
 define_services() {
     local name=$1
     shift
-    local unique=plikd-test-$$-$name-$RANDOM
+    local unique=plikd-test-$$-${#databases[@]}-$name
     local database=${unique//-/_} credentials host
     credentials=${PLIKD_TEST_S3#http://}
     host=${credentials#*@}
