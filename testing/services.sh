@@ -141,10 +141,11 @@ create_cluster() {
     if [[ $EUID -eq 0 ]]; then
         chown -R "$(postgres_user):" "$cluster"
     fi
+    # In the background: a signal interrupts `wait`, but not a command in the foreground.
     (exec_postgres "$bin/initdb" --pgdata="$cluster/data" --username=plikd \
         --pwfile="$cluster/password" --auth=scram-sha-256 --encoding=UTF8 --locale=C \
-        --no-instructions) >"$directory/initdb.log" 2>&1 </dev/null ||
-        fail "initdb failed:" "$(cat "$directory/initdb.log")"
+        --no-instructions) >"$directory/initdb.log" 2>&1 </dev/null &
+    wait "$!" || fail "initdb failed:" "$(cat "$directory/initdb.log")"
 }
 
 # Waits until the cluster answers; fails if the server ended instead.
