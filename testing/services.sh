@@ -266,8 +266,10 @@ main() {
     trap 'interrupted INT 2' INT
     trap 'interrupted TERM 15' TERM
 
-    directory=$(mktemp -d "${TMPDIR:-/tmp}/plikd-services.XXXXXX")
-    chmod 0711 "$directory" # PostgreSQL's user must reach its own directory inside
+    # Named before it is made, so that a signal at any moment finds what there is to remove; the
+    # name is too random to be anybody else's. PostgreSQL's user must reach its directory inside.
+    directory=${TMPDIR:-/tmp}/plikd-services.$(random_hex)
+    mkdir -m 0711 "$directory"
     start_postgres
     start_s3
 
