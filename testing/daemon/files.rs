@@ -1,5 +1,7 @@
 //! Uploading, adding and removing files.
 
+use std::time::Duration;
+
 use md5::{Digest, Md5};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -286,23 +288,40 @@ async fn the_text_of_an_early_error_reaches_the_client() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The client writes eight MiB that nobody reads, and looks for an answer only then.
-#[tokio::test]
-async fn even_a_client_that_keeps_writing_gets_to_read_its_error() -> anyhow::Result<()> {
-    let server = Server::start().await?;
+/// Sends the whole of a body that is refused, and looks for the answer only when the server has
+/// long said what it has to say.
+async fn refused_late(server: &Server, size: usize, more: &str) -> anyhow::Result<String> {
     let upload = server.create(json!({})).await?;
-    let (mut reader, mut writer) = server.connect().await?.into_split();
+    let mut connection = server.connect().await?;
     let head = format!(
-        "POST /file/{} HTTP/1.1\r\nHost: x\r\nContent-Length: 8388608\r\n\r\n",
+        "POST /file/{} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n",
         upload.id
     );
-    writer.write_all(head.as_bytes()).await?;
-    // Writing may fail: the server has said what it has to say.
-    let _ = writer.write_all(&vec![0; 8 << 20]).await;
-    let mut answer = String::new();
-    reader.read_to_string(&mut answer).await?;
-    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-    assert!(answer.ends_with("you are not allowed to add file to this upload\n"));
+    connection.write_all(head.as_bytes()).await?;
+    connection.write_all(&vec![0; size]).await?;
+    connection.write_all(more.as_bytes()).await?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut answers = String::new();
+    connection.read_to_string(&mut answers).await?;
+    Ok(answers)
+}
+
+#[tokio::test]
+async fn a_small_body_that_nobody_wants_keeps_the_connection_open() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let more = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answers = refused_late(&server, 200_000, more).await?;
+    assert!(answers.starts_with("HTTP/1.1 403 "), "{answers}");
+    assert!(answers.ends_with("\r\n\r\nok\n"), "{answers}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_body_that_nobody_wants_does_not_reset_the_connection() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let answers = refused_late(&server, 1_500_000, "").await?;
+    assert!(answers.starts_with("HTTP/1.1 403 "), "{answers}");
+    assert!(answers.ends_with("you are not allowed to add file to this upload\n"));
     Ok(())
 }
 
@@ -311,7 +330,7 @@ async fn uploads_adopted_in_stream_mode_are_not_served() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let upload = server.create_with_file(json!({}), "a").await?;
     let database = rusqlite::Connection::open(server.home.path("plik.db"))?;
-    database.busy_timeout(std::time::Duration::from_secs(10))?;
+    database.busy_timeout(Duration::from_secs(10))?;
     database.execute("UPDATE uploads SET stream = 1 WHERE id = ?1", [&upload.id])?;
 
     let path = upload.path(0).replace("/file/", "/stream/");

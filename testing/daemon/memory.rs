@@ -13,7 +13,7 @@ use crate::server::Server;
 const CHUNK: usize = 1 << 20;
 const CHUNKS: usize = 1 << 10;
 /// What the process may need more at its peak than before.
-const GROWTH_KIB: u64 = 64 << 10;
+const GROWTH_KIB: u64 = 16 << 10;
 
 #[tokio::test]
 async fn a_gibibyte_passes_through_little_memory() -> anyhow::Result<()> {
