@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
+use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -147,14 +148,15 @@ impl FakedbArgs {
 }
 
 /// Makes the server and says how to start it.
-pub fn run(args: FakedbArgs) -> Outcome {
+pub async fn run(args: FakedbArgs) -> Outcome {
     let started = Instant::now();
-    let order = args.order();
-    let totals = fakedb::make(&order)?;
-    println!(
-        "{}",
-        report(&order, &totals, started.elapsed().as_secs_f64())
-    );
+    let making = tokio::task::spawn_blocking(|| {
+        let order = args.order();
+        fakedb::make(&order).map(|totals| (order, totals))
+    });
+    let (order, totals) = making.await.context("cannot make up a server")??;
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{}", report(&order, &totals, seconds));
     Ok(Exit::Done)
 }
 

@@ -73,5 +73,6 @@ async fn run(cli: Cli) -> Outcome {
         Some(Command::Clean) => clean::run(loaded.config).await,
         Some(Command::Migrate(args)) => migrate::run(args, &loaded, &env).await,
         Some(Command::Fakedb(args)) => fakedb::run(args),
+        Some(Command::Fakedb(args)) => fakedb::run(args).await,
     }
 }
