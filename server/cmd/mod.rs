@@ -72,7 +72,6 @@ async fn run(cli: Cli) -> Outcome {
         Some(Command::Server(args)) => server::run(args.or(cli.server), loaded.config).await,
         Some(Command::Clean) => clean::run(loaded.config).await,
         Some(Command::Migrate(args)) => migrate::run(args, &loaded, &env).await,
-        Some(Command::Fakedb(args)) => fakedb::run(args),
         Some(Command::Fakedb(args)) => fakedb::run(args).await,
     }
 }
