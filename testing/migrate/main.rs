@@ -10,3 +10,5 @@ mod places;
 mod scene;
 
 mod directions;
+mod dry_run;
+mod interlocks;
