@@ -40,6 +40,8 @@ pub struct Request {
     /// The columns, in the order in which they are wanted.
     pub layout: Layout,
     pub encoding: Encoding,
+    /// The engine that is to hold the rows; those that it cannot hold are rejected.
+    pub to: Driver,
     /// Rows after that key only.
     pub after: Option<Cursor>,
     pub rows: Rows,

@@ -12,3 +12,4 @@ mod scene;
 mod directions;
 mod dry_run;
 mod interlocks;
+mod values;
