@@ -11,5 +11,7 @@ mod scene;
 
 mod directions;
 mod dry_run;
+mod faults;
 mod interlocks;
+mod strangers;
 mod values;
