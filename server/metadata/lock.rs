@@ -1,6 +1,7 @@
 //! Keeps a migration and a server apart: who serves a database shares it with other servers, who
 //! loads into it has it alone.
 
+use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 
 use tokio_postgres::Client;
@@ -42,6 +43,56 @@ impl Lock {
             Driver::Postgres => postgres(config, alone).await.map(Some),
         }
     }
+
+    /// Finds out whether [`Lock::take`] would get the database alone. Creates nothing; of a SQLite
+    /// database the lock is held for a moment.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::InUse`] if somebody uses it.
+    pub async fn probe(config: &MetadataConfig) -> Result<(), MetadataError> {
+        match config.driver {
+            Driver::Sqlite => probe_sqlite(config),
+            Driver::Postgres => probe_postgres(config).await,
+        }
+    }
+}
+
+fn probe_sqlite(config: &MetadataConfig) -> Result<(), MetadataError> {
+    let location = Location::parse(config.connection_string.expose())?;
+    let label = location.to_string();
+    match File::open(lock_path(location)).map(|file| file.try_lock()) {
+        Ok(Err(TryLockError::WouldBlock)) => Err(in_use(label, true)),
+        // Nobody has locked it yet, or whether it can be locked shows when it is.
+        _ => Ok(()),
+    }
+}
+
+async fn probe_postgres(config: &MetadataConfig) -> Result<(), MetadataError> {
+    // A key of 64 bits is shown as two halves.
+    const SQL: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted \
+         AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = $1 \
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let connector = Connector::new(config)?;
+    let label = connector.to_string();
+    let client = connector.connect().await?;
+    let row = client.query_one(SQL, &[&USE_LOCK]).await;
+    let users: Result<i64, _> = row.and_then(|row| row.try_get(0));
+    let during = During {
+        action: "tell who uses it",
+        backend: &label,
+    };
+    match users.map_err(|error| during.failed(error))? {
+        0 => Ok(()),
+        _ => Err(in_use(label, true)),
+    }
+}
+
+/// A file beside the database.
+fn lock_path(location: Location) -> OsString {
+    let mut path = location.path.into_os_string();
+    path.push(".lock");
+    path
 }
 
 fn sqlite(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {
@@ -51,13 +102,11 @@ fn sqlite(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {
         action: "lock it",
         backend: &label,
     };
-    let mut path = location.path.into_os_string();
-    path.push(".lock");
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&path)
+        .open(lock_path(location))
         .map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 MetadataError::Config(format!("the directory for {label} does not exist"))

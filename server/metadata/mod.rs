@@ -17,6 +17,7 @@ mod lock;
 mod maintenance;
 mod place;
 pub mod postgres;
+mod probe;
 pub mod schema;
 mod snapshot;
 pub mod sqlite;
@@ -46,7 +47,8 @@ pub use loader::{
 };
 use lock::Lock;
 pub use maintenance::Orphans;
-pub use place::{file_size, free_bytes, name_of};
+pub use place::{file_size, free_bytes, is_same_file, name_of};
+pub use probe::probe;
 use schema::State;
 pub use snapshot::{
     Cursor, Identity, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, shown_key,

@@ -35,6 +35,17 @@ pub fn file_size(config: &MetadataConfig) -> u64 {
         .map_or(0, |found| found.len())
 }
 
+/// Whether both name one SQLite file, which may have several names. Nothing is opened: SQLite
+/// itself would take two names for two databases.
+pub fn is_same_file(one: &MetadataConfig, other: &MetadataConfig) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |config| {
+        let found = std::fs::metadata(sqlite_path(config)?).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
+}
+
 fn sqlite_path(config: &MetadataConfig) -> Option<PathBuf> {
     match config.driver {
         Driver::Sqlite => {

@@ -379,7 +379,7 @@ fn is_passing(error: &tokio_postgres::Error) -> bool {
 }
 
 /// What an error of PostgreSQL means.
-fn failure(during: During<'_>, error: &tokio_postgres::Error) -> MetadataError {
+pub(super) fn failure(during: During<'_>, error: &tokio_postgres::Error) -> MetadataError {
     let source = explain(error);
     let Some(code) = error.code() else {
         return match error.is_closed() || is_io(error) || never_connected(error) {

@@ -11,7 +11,7 @@ use super::postgres::reader::Reader as PostgresReader;
 use super::schema::{self, State};
 use super::sqlite::reader::Reader as SqliteReader;
 use super::table::Kind;
-use super::tuple::{Batch, Encoding, Tuple, display_key};
+use super::tuple::{Batch, Encoding, Tuple, display_fields};
 use crate::config::{Driver, MetadataConfig};
 
 /// Batches read ahead of the writer; with the batch limit this bounds the memory of a migration.
@@ -40,6 +40,8 @@ pub struct Request {
     /// The columns, in the order in which they are wanted.
     pub layout: Layout,
     pub encoding: Encoding,
+    /// The engine that is to hold the rows; those that it cannot hold are rejected.
+    pub to: Driver,
     /// Rows after that key only.
     pub after: Option<Cursor>,
     pub rows: Rows,
@@ -140,22 +142,28 @@ impl Reject {
 /// The key of a row, for a person to read.
 pub fn shown_key(layout: &Layout, row: Tuple<'_>, encoding: Encoding) -> String {
     let key = row.project(&layout.primary_key);
-    mask(
-        &layout.name,
-        display_key(Tuple::new(&key), &layout.key_kinds(), encoding),
-    )
+    let fields = display_fields(Tuple::new(&key), &layout.key_kinds(), encoding);
+    join_key(layout, fields)
 }
 
-/// The key of a token is the token: shown only as far as it helps to find the row.
-pub(super) fn mask(table: &str, key: String) -> String {
-    match table {
-        "tokens" => {
-            let start: String = key.chars().take(8).collect();
-            format!("{start}…")
-        }
-        _ => key,
+/// The fields of a key as one text, separated by `/`, with secrets masked.
+pub(super) fn join_key(layout: &Layout, fields: impl IntoIterator<Item = String>) -> String {
+    let names = layout.key_names().into_iter();
+    let masked = names.zip(fields).map(|(column, field)| mask(column, field));
+    masked.collect::<Vec<_>>().join("/")
+}
+
+/// A token that is part of a key is shown only as far as it helps to find the row.
+fn mask(column: &str, field: String) -> String {
+    let start: String = field.chars().take(TOKEN_SHOWN).collect();
+    match column {
+        "token" if start != field => format!("{start}…"),
+        _ => field,
     }
 }
+
+/// Characters of a token that are shown.
+const TOKEN_SHOWN: usize = 8;
 
 /// Batches of one table, read ahead by a task of their own.
 pub struct RowStream {
@@ -377,8 +385,9 @@ mod tests {
 
     #[test]
     fn tokens_are_not_shown_whole() {
-        assert_eq!(mask("tokens", "dff7aa8c-dc44-4313".to_owned()), "dff7aa8c…");
-        assert_eq!(mask("users", "local:admin".to_owned()), "local:admin");
+        assert_eq!(mask("token", "dff7aa8c-dc44-4313".to_owned()), "dff7aa8c…");
+        assert_eq!(mask("token", String::new()), "");
+        assert_eq!(mask("user_id", "local:admin".to_owned()), "local:admin");
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub(super) mod reader;
 mod readers;
 pub(super) mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,24 +65,35 @@ pub fn connect(location: &Location, access: Access) -> Result<Connection, Metada
 }
 
 fn open_to_write(location: &Location) -> Result<Connection, MetadataError> {
+    check_to_write(location)?;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, location.may_create);
+    open_checked(location, flags)
+}
+
+/// The directory in which the database may be written, or will be created.
+///
+/// # Errors
+///
+/// [`MetadataError::Config`] if the location is one to read only, or there is no such directory.
+pub(super) fn check_to_write(location: &Location) -> Result<PathBuf, MetadataError> {
     let label = location.to_string();
     if location.read_only {
         return Err(MetadataError::Config(format!(
             "ConnectionString says mode=ro, but {label} must be written"
         )));
     }
-    if let Some(parent) = location.path.parent()
-        && !parent.as_os_str().is_empty()
-        && !parent.is_dir()
-    {
+    let directory = match location.path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if !directory.is_dir() {
         return Err(MetadataError::Config(format!(
             "the directory {} for {label} does not exist",
-            parent.display()
+            directory.display()
         )));
     }
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    flags.set(OpenFlags::SQLITE_OPEN_CREATE, location.may_create);
-    open_checked(location, flags)
+    Ok(directory.to_owned())
 }
 
 /// The way of reading that leaves no traces depends on what lies beside the file.

@@ -283,8 +283,8 @@ pub fn integer_of(field: Option<&[u8]>, encoding: Encoding) -> Option<i64> {
     }
 }
 
-/// A key for a person to read: its fields, separated by `/`.
-pub fn display_key(key: Tuple<'_>, kinds: &[Kind], encoding: Encoding) -> String {
+/// The fields of a key for a person to read.
+pub fn display_fields(key: Tuple<'_>, kinds: &[Kind], encoding: Encoding) -> Vec<String> {
     let shown = key
         .fields()
         .zip(kinds)
@@ -298,7 +298,7 @@ pub fn display_key(key: Tuple<'_>, kinds: &[Kind], encoding: Encoding) -> String
             }
             _ => text_of(field, encoding).unwrap_or_else(|| "NULL".to_owned()),
         });
-    shown.collect::<Vec<_>>().join("/")
+    shown.collect()
 }
 
 /// How two keys of one table are ordered: as the readers of both engines order them.
@@ -407,13 +407,13 @@ mod tests {
         let key = batch.tuple(0).project(&[2, 0, 1]);
         let kinds = [Kind::Integer, Kind::Text, Kind::Text];
         assert_eq!(
-            display_key(Tuple::new(&key), &kinds, Encoding::Binary),
-            "42/id/NULL"
+            display_fields(Tuple::new(&key), &kinds, Encoding::Binary),
+            ["42", "id", "NULL"]
         );
         let key = batch.tuple(1).project(&[2]);
         assert_eq!(
-            display_key(Tuple::new(&key), &[Kind::Text], Encoding::Native),
-            "0.5"
+            display_fields(Tuple::new(&key), &[Kind::Text], Encoding::Native),
+            ["0.5"]
         );
     }
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::error::MigrateError;
+use crate::config::Driver;
 use crate::metadata::{
     Batch, Encoding, Layout, Reject, Request, RowStream, Rows, Snapshot, Tuple, order_of, shown_key,
 };
@@ -35,6 +36,8 @@ impl Compared<'_> {
 /// Compares the rows of one table, both sides read in key order.
 pub(super) struct Comparison<'a> {
     pub from: &'a Snapshot,
+    /// The engine that is to hold the rows.
+    pub driver: Driver,
     /// `None` for a database that does not exist yet.
     pub to: Option<(&'a Snapshot, &'a Layout)>,
     pub layout: &'a Layout,
@@ -52,8 +55,7 @@ impl Comparison<'_> {
         &self,
         mut found: impl FnMut(Result<Compared<'_>, &Reject>),
     ) -> Result<(), MigrateError> {
-        let driver = self.to.map_or(self.from.driver(), |(to, _)| to.driver());
-        let encoding = self.from.encoding_for(driver);
+        let encoding = self.from.encoding_for(self.driver);
         let (layout, there) = self.common_layouts();
         let kinds = layout.key_kinds();
         let skipped: Vec<usize> = self
@@ -61,10 +63,10 @@ impl Comparison<'_> {
             .iter()
             .filter_map(|name| layout.position(name))
             .collect();
-        let mut from = Side::new(self.from, &layout, encoding);
+        let mut from = Side::new(self.from, &layout, encoding, self.driver);
         let mut to = there
             .zip(self.to)
-            .map(|(there, (to, _))| Side::new(to, &there, encoding));
+            .map(|(there, (to, _))| Side::new(to, &there, encoding, self.driver));
         loop {
             from.fill(|reject| found(Err(reject))).await?;
             if let Some(to) = &mut to {
@@ -146,10 +148,11 @@ struct Side {
 }
 
 impl Side {
-    fn new(snapshot: &Snapshot, layout: &Layout, encoding: Encoding) -> Self {
+    fn new(snapshot: &Snapshot, layout: &Layout, encoding: Encoding, to: Driver) -> Self {
         let stream = snapshot.read(Request {
             layout: layout.clone(),
             encoding,
+            to,
             after: None,
             rows: Rows::All,
         });

@@ -366,6 +366,7 @@ impl BlobRows {
         let stream = from.read(Request {
             layout: layout.clone(),
             encoding,
+            to: from.driver(),
             after: None,
             rows,
         });

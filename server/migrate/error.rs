@@ -44,6 +44,15 @@ impl std::fmt::Display for Side {
     }
 }
 
+impl Side {
+    fn hint(self) -> String {
+        match self {
+            Self::Source => "check the configuration of this server".to_owned(),
+            Self::Target => "check the file of --to".to_owned(),
+        }
+    }
+}
+
 impl Problem {
     /// The problem with its causes, in one line.
     pub fn explain(&self) -> String {
@@ -62,8 +71,8 @@ impl Problem {
             Self::SamePlace { .. } => {
                 Some("give the file of --to a place of its own, or leave this half out with --data-only or --metadata-only".to_owned())
             }
-            Self::Metadata { source, .. } => source.hint(),
-            Self::Data { source, .. } => source.hint(),
+            Self::Metadata { side, source } => source.hint().or_else(|| Some(side.hint())),
+            Self::Data { side, source } => source.hint().or_else(|| Some(side.hint())),
             Self::NoSpace { .. } => Some("free some space there, or choose another place".to_owned()),
             Self::NoPrimaryKey(table) => {
                 Some(format!("give table {table} a primary key, or drop it if nothing needs it"))

@@ -84,6 +84,7 @@ impl RowCopy<'_> {
         let mut stream = self.from.read(Request {
             layout: layout.clone(),
             encoding,
+            to: self.to.driver(),
             after: checkpoint.cursor.clone(),
             rows: Rows::All,
         });

@@ -105,7 +105,9 @@ impl Check<'_> {
     async fn run(&mut self) -> Result<Option<Plan>, MigrateError> {
         let halves = self.options.halves;
         let source = self.open_source().await;
-        let target = self.open_target().await;
+        let target = self
+            .open_target(source.as_ref().map(|(source, _)| source))
+            .await;
         let (from_data, to_is_absent) = match halves.has_data() {
             true => self.open_data().await,
             false => (None, false),
@@ -115,10 +117,10 @@ impl Check<'_> {
         };
         let layouts = metadata::migrated(source.layouts().await?);
         self.check_keys(&layouts);
-        self.check_places(&source, target.as_ref());
+        self.check_places();
         let to_keeps_keys = keeps_keys(self.to.data) && halves.has_data();
         if to_keeps_keys && !halves.has_metadata() {
-            self.check_place_for_keys(&source, target.as_ref()).await?;
+            self.check_place_for_keys(target.as_ref()).await?;
         }
         self.check_space(&source, &layouts).await?;
         Ok(Some(Plan {
@@ -153,22 +155,42 @@ impl Check<'_> {
             .ok()
     }
 
-    /// The target's metadata as it is, if it exists.
-    async fn open_target(&mut self) -> Option<Snapshot> {
+    /// The target's metadata as it is, if it exists and is another than the source's.
+    async fn open_target(&mut self, source: Option<&Snapshot>) -> Option<Snapshot> {
         if !self.options.halves.has_metadata() && !keeps_keys(self.to.data) {
             return None;
         }
-        let opened = async {
-            let target = Snapshot::open(self.to.metadata).await?;
-            match target.versions().await {
-                // Empty, and to be filled.
-                Ok(_) | Err(MetadataError::NotInitialised { .. }) => Ok(Some(target)),
-                Err(error) => Err(error),
+        if metadata::is_same_file(self.from.metadata, self.to.metadata) {
+            self.refuse_same_metadata();
+            return None;
+        }
+        let looked_at = async {
+            let target = match Snapshot::open(self.to.metadata).await {
+                Ok(target) => Some(target),
+                Err(MetadataError::NotInitialised { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            let (one, other) = (source.map(Snapshot::identity), target.as_ref());
+            if one.is_some() && one == other.map(Snapshot::identity) {
+                return Ok(None);
             }
+            match &target {
+                Some(target) => match target.versions().await {
+                    // Empty, and to be filled.
+                    Ok(_) | Err(MetadataError::NotInitialised { .. }) => {}
+                    Err(error) => return Err(error),
+                },
+                None => {}
+            }
+            metadata::probe(self.to.metadata).await?;
+            Ok(Some(target))
         };
-        match opened.await {
-            Ok(target) => target,
-            Err(MetadataError::NotInitialised { .. }) => None,
+        match looked_at.await {
+            Ok(Some(target)) => target,
+            Ok(None) => {
+                self.refuse_same_metadata();
+                None
+            }
             Err(source) => {
                 self.problems.push(Problem::Metadata {
                     side: Side::Target,
@@ -176,6 +198,16 @@ impl Check<'_> {
                 });
                 None
             }
+        }
+    }
+
+    /// Harmless where no rows are to be moved.
+    fn refuse_same_metadata(&mut self) {
+        if self.options.halves.has_metadata() {
+            self.problems.push(Problem::SamePlace {
+                half: "metadata",
+                place: metadata::name_of(self.from.metadata),
+            });
         }
     }
 
@@ -212,17 +244,9 @@ impl Check<'_> {
         }
     }
 
-    fn check_places(&mut self, source: &Snapshot, target: Option<&Snapshot>) {
-        let halves = self.options.halves;
-        if halves.has_metadata() && target.is_some_and(|to| to.identity() == source.identity()) {
-            let place = metadata::name_of(self.from.metadata);
-            self.problems.push(Problem::SamePlace {
-                half: "metadata",
-                place,
-            });
-        }
+    fn check_places(&mut self) {
         let places = (Location::of(self.from.data), Location::of(self.to.data));
-        if let (true, (Ok(from), Ok(to))) = (halves.has_data(), places)
+        if let (true, (Ok(from), Ok(to))) = (self.options.halves.has_data(), places)
             && from.is_same(&to)
         {
             let place = from.to_string();
@@ -236,16 +260,15 @@ impl Check<'_> {
     /// Keys of blobs go into rows of the target, which must be there already.
     async fn check_place_for_keys(
         &mut self,
-        source: &Snapshot,
         target: Option<&Snapshot>,
     ) -> Result<(), MigrateError> {
         let usable = match target {
-            Some(target) if target.identity() != source.identity() => target
+            Some(target) => target
                 .layouts()
                 .await?
                 .iter()
                 .any(|layout| layout.name == "files"),
-            _ => false,
+            None => false,
         };
         if !usable {
             self.problems.push(Problem::NoPlaceForKeys);

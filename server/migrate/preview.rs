@@ -15,6 +15,7 @@ use super::plan::Plan;
 use super::progress::{Action, Event, Progress};
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Options};
+use crate::config::Driver;
 use crate::data::{self, Access, DataBackend};
 use crate::metadata::{Layout, MetadataError, Snapshot, Tally};
 use crate::model::FileStatus;
@@ -66,8 +67,9 @@ async fn look(
             Err(MetadataError::NotInitialised { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        let driver = to.metadata.driver;
         for layout in &plan.layouts {
-            let rows = compare(&plan, target.as_ref(), layout, options, progress).await?;
+            let rows = compare(&plan, target.as_ref(), driver, layout, options, progress).await?;
             preview.tables.push(TableReport {
                 table: layout.name.clone(),
                 rows,
@@ -80,6 +82,7 @@ async fn look(
 async fn compare(
     plan: &Plan,
     target: Option<&Snapshot>,
+    driver: Driver,
     layout: &Layout,
     options: Options,
     progress: &Arc<dyn Progress>,
@@ -99,6 +102,7 @@ async fn compare(
     };
     let comparison = Comparison {
         from: &plan.source,
+        driver,
         to: target.zip(there.as_ref()),
         layout,
         not_compared: not_compared(layout, options.halves.has_data()),

@@ -27,6 +27,7 @@ pub(super) async fn difference(
         };
         let comparison = Comparison {
             from,
+            driver: to.driver(),
             to: Some((&to, target)),
             layout,
             not_compared: not_compared(layout, with_blobs),

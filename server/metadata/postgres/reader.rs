@@ -9,20 +9,26 @@ use futures::StreamExt;
 use tokio_postgres::Client;
 
 use super::{Connector, failure, read_state};
-use crate::config::MetadataConfig;
+use crate::config::{Driver, MetadataConfig};
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
 use crate::metadata::layout::{self, Column, Index, Layout};
 use crate::metadata::loader::quote;
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
-    BLOB_TOTALS, Cursor, Identity, Message, Request, RowStream, Sender, SourceBatch, is_full,
+    BLOB_TOTALS, Cursor, Identity, Message, Reject, Request, RowStream, Sender, SourceBatch,
+    is_full,
 };
 use crate::metadata::table::Kind;
-use crate::metadata::tuple::{Encoding, Fields, Tuple};
+use crate::metadata::tuple::{Encoding, Fields, POSTGRES_EPOCH_MICROS, Tuple};
+use crate::model::Timestamp;
 
 /// What every binary COPY starts with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+/// A day into year 0, so that a time has four digits of year in every zone. The year 1 of Go's
+/// zero time is behind it.
+const FIRST: Timestamp = Timestamp::constant(-62_167_132_800, 0);
 
 /// A PostgreSQL database inside one read-only transaction.
 pub struct Reader {
@@ -240,7 +246,15 @@ async fn read_rows(
             .buffer
             .extend_from_slice(&bytes.map_err(|error| failure(during, &error))?);
         while let Some(length) = tuples.next_length() {
-            batch.rows.push_tuple(&tuples.buffer[..length]);
+            let tuple = Tuple::new(&tuples.buffer[..length]);
+            match unwritable_time(request, tuple) {
+                None => batch.rows.push_tuple(tuple.as_bytes()),
+                Some(column) => {
+                    let reason = format!("{column}: SQLite has no text for a time so far away");
+                    let reject = Reject::new(&request.layout, tuple, Encoding::Binary, reason);
+                    batch.rejects.push(reject);
+                }
+            }
             tuples.buffer.advance(length);
             if is_full(&batch)
                 && batches
@@ -255,10 +269,31 @@ async fn read_rows(
     if !tuples.ended {
         return Err(during.unreachable("the server stopped early"));
     }
-    if !batch.rows.is_empty() {
+    if batch.rows.len() + batch.rejects.len() > 0 {
         let _ = batches.send(Message::Batch(batch)).await;
     }
     Ok(())
+}
+
+/// The first column with a time that cannot be written as Plik (Go) reads it: infinite, before
+/// Christ, or with more than four digits of year.
+fn unwritable_time<'a>(request: &'a Request, tuple: Tuple<'_>) -> Option<&'a str> {
+    if request.to != Driver::Sqlite {
+        return None;
+    }
+    let columns = request.layout.columns.iter().zip(tuple.fields());
+    let mut times = columns.filter(|(column, _)| column.kind == Kind::Time);
+    let column = times.find(|(_, field)| field.is_some_and(|field| !is_writable(field)))?;
+    Some(&column.0.name)
+}
+
+fn is_writable(time: &[u8]) -> bool {
+    let micros = time.try_into().map(i64::from_be_bytes);
+    micros
+        .ok()
+        .and_then(|micros| micros.checked_add(POSTGRES_EPOCH_MICROS))
+        .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+        .is_some_and(|time| time >= FIRST)
 }
 
 fn during<'a>(label: &'a str, action: &'a str) -> During<'a> {
@@ -415,6 +450,7 @@ mod tests {
             encoding: Encoding::Binary,
             after: Some(after),
             rows: Rows::WithBlob,
+            to: Driver::Postgres,
         };
         assert_eq!(
             select(&request).unwrap(),

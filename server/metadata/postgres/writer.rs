@@ -16,7 +16,7 @@ use crate::metadata::MetadataError;
 use crate::metadata::error::During;
 use crate::metadata::layout::{Column, Layout};
 use crate::metadata::loader::{Loaded, OnReject, Write, quote};
-use crate::metadata::snapshot::{Reject, mask};
+use crate::metadata::snapshot::{Reject, join_key};
 use crate::metadata::table::Kind;
 
 /// What a binary COPY starts with: signature, flags, length of the header's extension.
@@ -165,7 +165,10 @@ impl Load<'_> {
         if copied < rows {
             let sql = conflicts_sql(layout, self.write.not_compared);
             let found = transaction.query(&sql, &[]).await?;
-            conflicts.extend(found.iter().map(|row| mask(&layout.name, row.get(0))));
+            conflicts.extend(found.iter().map(|row| {
+                let fields = (0..row.len()).map(|field| row.get(field));
+                join_key(layout, fields)
+            }));
         }
         if range.len() < self.write.rows.len() {
             // A whole batch is cleared by the commit, a part of one must make room for the next.
@@ -307,7 +310,7 @@ fn conflicts_sql(layout: &Layout, not_compared: &[&str]) -> String {
         })
         .collect();
     format!(
-        "SELECT concat_ws('/', {}) FROM {} s JOIN {} t ON {} WHERE {}",
+        "SELECT {} FROM {} s JOIN {} t ON {} WHERE {}",
         shown.join(", "),
         staging(layout),
         quote(&layout.name),

@@ -363,6 +363,13 @@ fn encode(row: &Row<'_>, request: &Request, batch: &mut SourceBatch) -> rusqlite
     batch.rows.begin_row(layout.columns.len());
     for (position, column) in layout.columns.iter().enumerate() {
         let value = row.get_ref(position)?;
+        if value == ValueRef::Null && layout.primary_key.contains(&position) {
+            // Such a row would be taken for a new one by every run.
+            batch.rows.abandon_row();
+            let reason = format!("{}: a key must not be NULL", column.name);
+            batch.rejects.push(rejected(row, layout, reason)?);
+            return Ok(());
+        }
         match request.encoding {
             Encoding::Native => batch.rows.native(native(value)),
             Encoding::Binary => {

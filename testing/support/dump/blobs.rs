@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -19,23 +19,23 @@ use super::rows;
 
 /// Every file below a directory. One that is not where a blob belongs is named by its path, so
 /// that leftovers show.
-pub fn print_directory(root: &Path) -> Result<()> {
+pub fn write_directory(root: &Path, out: &mut impl Write) -> Result<()> {
     let directories = fs::read_dir(root).with_context(|| root.display().to_string())?;
     for directory in directories {
         let directory = directory?;
         if !directory.file_type()?.is_dir() {
-            println!("unexpected {}", directory.path().display());
+            writeln!(out, "unexpected {}", directory.path().display())?;
             continue;
         }
         for blob in fs::read_dir(directory.path())? {
             let path = blob?.path();
             let name = name_of(&path);
             if name.get(..2) != Some(&name_of(&directory.path())) || name.contains('.') {
-                println!("unexpected {}", path.display());
+                writeln!(out, "unexpected {}", path.display())?;
                 continue;
             }
             let (size, md5) = digest(&mut File::open(&path)?)?;
-            println!("{name} {size} {md5}");
+            writeln!(out, "{name} {size} {md5}")?;
         }
     }
     Ok(())
@@ -63,7 +63,12 @@ fn hex(md5: Md5) -> String {
 }
 
 /// Every object of `http://KEY:SECRET@host:port/bucket` that starts with `prefix`.
-pub async fn print_bucket(url: &str, prefix: &str, keys: Option<&str>) -> Result<()> {
+pub async fn write_bucket(
+    url: &str,
+    prefix: &str,
+    keys: Option<&str>,
+    out: &mut impl Write,
+) -> Result<()> {
     let (client, bucket) = connect(url).context("the URL is not http://KEY:SECRET@host/bucket")?;
     let details = match keys {
         Some(database) => rows::details(database).await?,
@@ -84,7 +89,7 @@ pub async fn print_bucket(url: &str, prefix: &str, keys: Option<&str>) -> Result
             let sse_key = details.and_then(|details| details.sse_key());
             let body = get(&client, bucket, key, sse_key).await?;
             let (size, md5) = digest_stream(body).await?;
-            println!("{id} {size} {md5}");
+            writeln!(out, "{id} {size} {md5}")?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@
 mod blobs;
 mod rows;
 
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -51,17 +52,22 @@ struct BlobsArgs {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
     match Command::parse() {
         Command::Rows(args) => {
             let options = rows::Options {
                 without: args.without,
                 times_as_stored: args.times_as_stored,
             };
-            rows::print(&args.database, &options).await
+            rows::write(&args.database, &options, &mut out).await?;
         }
         Command::Blobs(args) => match args.place.starts_with("http://") {
-            true => blobs::print_bucket(&args.place, &args.prefix, args.keys.as_deref()).await,
-            false => blobs::print_directory(&PathBuf::from(args.place)),
+            true => {
+                let keys = args.keys.as_deref();
+                blobs::write_bucket(&args.place, &args.prefix, keys, &mut out).await?;
+            }
+            false => blobs::write_directory(&PathBuf::from(args.place), &mut out)?,
         },
     }
+    Ok(out.flush()?)
 }

@@ -26,13 +26,12 @@ impl Options {
     }
 }
 
-pub async fn print(database: &str, options: &Options) -> Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+/// Writes the rows of every table that a migration carries.
+pub async fn write(database: &str, options: &Options, out: &mut impl Write) -> Result<()> {
     match database.starts_with("postgres://") {
-        true => print_postgres(database, options, &mut out).await?,
-        false => print_sqlite(database, options, &mut out)?,
+        true => write_postgres(database, options, out).await,
+        false => write_sqlite(database, options, out),
     }
-    Ok(out.flush()?)
 }
 
 /// The `backend_details` of every file that has some, by file id.
@@ -58,7 +57,7 @@ fn is_carried(table: &str) -> bool {
     !NOT_CARRIED.contains(&table) && !table.starts_with(NOTES)
 }
 
-fn print_row(out: &mut impl Write, table: &str, row: &BTreeMap<&str, Value>) -> Result<()> {
+fn write_row(out: &mut impl Write, table: &str, row: &BTreeMap<&str, Value>) -> Result<()> {
     write!(out, "{table} ")?;
     serde_json::to_writer(&mut *out, row)?;
     Ok(writeln!(out)?)
@@ -72,7 +71,7 @@ fn open(database: &str) -> Result<rusqlite::Connection> {
     rusqlite::Connection::open_with_flags(database, flags).context(database.to_owned())
 }
 
-fn print_sqlite(database: &str, options: &Options, out: &mut impl Write) -> Result<()> {
+fn write_sqlite(database: &str, options: &Options, out: &mut impl Write) -> Result<()> {
     let connection = open(database)?;
     let tables = strings(
         &connection,
@@ -101,7 +100,7 @@ fn print_sqlite(database: &str, options: &Options, out: &mut impl Write) -> Resu
                     );
                 }
             }
-            print_row(out, table, &values)?;
+            write_row(out, table, &values)?;
         }
     }
     Ok(())
@@ -140,7 +139,7 @@ async fn connect(database: &str) -> Result<tokio_postgres::Client> {
     Ok(client)
 }
 
-async fn print_postgres(database: &str, options: &Options, out: &mut impl Write) -> Result<()> {
+async fn write_postgres(database: &str, options: &Options, out: &mut impl Write) -> Result<()> {
     let client = connect(database).await?;
     let columns = client
         .query(
@@ -172,7 +171,7 @@ async fn print_postgres(database: &str, options: &Options, out: &mut impl Write)
             for (position, (name, kind)) in columns.iter().enumerate() {
                 values.insert(name.as_str(), postgres_value(row.get(position), kind)?);
             }
-            print_row(out, table, &values)?;
+            write_row(out, table, &values)?;
         }
     }
     Ok(())

@@ -1,0 +1,121 @@
+//! A dry run says what would be done, and leaves no trace on either side.
+
+use anyhow::{Result, ensure};
+
+use crate::places::{Database, Store};
+use crate::scene::{SMALL, Scene, Server};
+
+/// The dry run announces what the run then does.
+fn announces(scene: &Scene, from: &Server, to: &Server) -> Result<()> {
+    let before = scene.listing()?;
+    let tokens = from.database.query("SELECT token FROM tokens")?;
+    let would = scene.migrate(from, to, &["--dry-run", "-v"])?.expect(0)?;
+    scene.is_as(&before)?;
+    let would = would.says(&["dry run: nothing was written", "copy      files "])?;
+    for token in tokens.iter().flatten() {
+        ensure!(!would.stderr.contains(token), "a token was printed");
+        ensure!(!would.stdout.contains(token), "a token was printed");
+    }
+    let did = scene.migrate(from, to, &[])?.expect(0)?;
+    for what in [
+        "users",
+        "tokens",
+        "uploads",
+        "files",
+        "settings",
+        "usage_stats",
+        "blobs",
+    ] {
+        assert_eq!(would.summary(what)?, did.summary(what)?, "{what}");
+    }
+    let uploaded = from
+        .database
+        .value("SELECT count(*) FROM files WHERE status = 'uploaded'")?;
+    would.says(&[&format!("files uploaded {uploaded:>18} files, ")])?;
+
+    let again = scene.migrate(from, to, &["--dry-run"])?.expect(0)?;
+    for what in ["files", "blobs"] {
+        let expected = did.summary(what)?;
+        assert_eq!(again.summary(what)?.present, expected.copied, "{what}");
+        assert_eq!(again.summary(what)?.copied, 0, "{what}");
+    }
+    Ok(())
+}
+
+#[test]
+fn announces_what_the_run_does() -> Result<()> {
+    let scene = Scene::new()?;
+    announces(&scene, &scene.made_up("from", SMALL)?, &scene.local("to")?)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn announces_what_the_run_does_to_services() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.server("to", Database::postgres()?, Store::bucket()?)?;
+    announces(&scene, &scene.made_up("from", SMALL)?, &to)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn creates_no_table_and_no_bucket() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let to = scene.server("to", Database::postgres()?, Store::bucket()?)?;
+    scene.migrate(&from, &to, &["--dry-run"])?.expect(0)?;
+    let relations = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+         WHERE nspname = 'public'";
+    assert_eq!(to.database.value(relations)?, "0");
+    let missing = to.store.blobs(&from.database).unwrap_err();
+    ensure!(
+        format!("{missing:?}").contains("NoSuchBucket"),
+        "{missing:?}"
+    );
+    Ok(())
+}
+
+/// A server that is running, or died, leaves a log beside its database: it is read and stays.
+#[test]
+fn reads_a_log_and_leaves_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    let Database::Sqlite(path) = &from.database else {
+        unreachable!("local servers have a file")
+    };
+    let living = rusqlite::Connection::open(path)?;
+    living.pragma_update(None, "journal_mode", "WAL")?;
+    living.execute("INSERT INTO settings (key, value) VALUES ('late', '1')", ())?;
+    let before = scene.listing()?;
+    let settings = from.database.count("settings")?;
+    let would = scene.migrate(&from, &to, &["--dry-run"])?.expect(0)?;
+    assert_eq!(would.summary("settings")?.copied, settings);
+    // The index of the log is shared memory, whose bytes tell who is reading.
+    let stays = |line: &&String| !line.contains("from.db-shm");
+    let after = scene.listing()?;
+    assert!(before.iter().filter(stays).eq(after.iter().filter(stays)));
+    Ok(())
+}
+
+#[test]
+fn reads_what_it_may_not_write() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    from.database.query("PRAGMA journal_mode = WAL")?;
+    let before = scene.listing()?;
+    scene.migrate(&from, &to, &["--dry-run"])?.expect(0)?;
+    scene.is_as(&before)?;
+    Ok(())
+}
+
+#[test]
+fn what_the_real_run_could_not_start_with_is_exit_code_1() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let run = scene.migrate(&from, &from, &["--dry-run"])?.expect(1)?;
+    run.says(&[
+        "source and target are the same metadata",
+        "also: source and target are the same data",
+    ])?;
+    scene.migrate(&from, &from, &[])?.expect(2)?;
+    Ok(())
+}

@@ -1,0 +1,450 @@
+//! What keeps a migration from starting: said before anything is written, with a way out.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::places::{Database, Store};
+use crate::scene::{NO_FILES, Run, SMALL, Scene, Server, run};
+
+/// Both runs refuse, the dry one with 1, and nothing has changed.
+fn refused(scene: &Scene, from: &Server, to: &Server, options: &[&str], code: i32) -> Result<Run> {
+    let before = scene.listing()?;
+    let dry: Vec<&str> = options.iter().copied().chain(["--dry-run"]).collect();
+    let dry = scene
+        .migrate(from, to, &dry)?
+        .expect(1)?
+        .says(&["hint: "])?;
+    scene.is_as(&before)?;
+    let real = scene.migrate(from, to, options)?.expect(code)?;
+    scene.is_as(&before)?;
+    assert_eq!(dry.stderr.lines().last(), real.stderr.lines().last());
+    Ok(real)
+}
+
+#[test]
+fn the_same_database_by_another_name() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    symlink(scene.path("from.db"), scene.path("link.db"))?;
+    fs::hard_link(scene.path("from.db"), scene.path("hard.db"))?;
+    fs::create_dir(scene.path("sub"))?;
+    for path in ["from.db", "link.db", "hard.db", "sub/../from.db"] {
+        for path in [scene.path(path), PathBuf::from(path)] {
+            let to = Store::Directory(scene.path("to.files"));
+            let to = scene.server("to", Database::Sqlite(path), to)?;
+            refused(&scene, &from, &to, &["--metadata-only"], 2)?.says(&[
+                "source and target are the same metadata",
+                "hint: give the file of --to",
+            ])?;
+            fs::remove_file(&to.config)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_same_directory_by_another_name() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    symlink(scene.path("from.files"), scene.path("link"))?;
+    for path in [
+        scene.path("link"),
+        scene.path("from.files/."),
+        "from.files".into(),
+    ] {
+        let to = scene.server(
+            "to",
+            Database::Sqlite(scene.path("to.db")),
+            Store::Directory(path),
+        )?;
+        for options in [&["--data-only"][..], &[]] {
+            refused(&scene, &from, &to, options, 2)?
+                .says(&["source and target are the same data"])?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn the_same_postgres_by_another_host_name() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made-up", NO_FILES)?;
+    let files = |name: &str| Store::Directory(scene.path(name));
+    let from = scene.server("from", Database::postgres()?, files("from"))?;
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    let url = from.database.url().replace("127.0.0.1", "localhost");
+    let to =
+        format!("[MetadataBackendConfig]\nDriver = \"postgres\"\nConnectionString = \"{url}\"\n");
+    let to = scene.write("to.cfg", &to)?;
+    run(scene.migration(&from.config, &to, &[]))?
+        .expect(2)?
+        .says(&["source and target are the same metadata"])?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+fn the_same_bucket_unless_the_prefix_differs() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made-up", SMALL)?;
+    let bucket = Store::bucket()?;
+    let sqlite = |name: &str| Database::Sqlite(scene.path(name));
+    let from = scene.server("from", sqlite("from.db"), bucket.clone())?;
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    let to = scene.server("to", sqlite("to.db"), bucket.clone())?;
+    refused(&scene, &from, &to, &[], 2)?.says(&["source and target are the same data"])?;
+    let Store::Bucket { server, bucket, .. } = bucket else {
+        unreachable!("a bucket was made")
+    };
+    let server = server.replace("127.0.0.1", "localhost");
+    let other_name = Store::Bucket {
+        server: server.clone(),
+        bucket: bucket.clone(),
+        settings: String::new(),
+    };
+    let to = scene.server("to", sqlite("to.db"), other_name)?;
+    refused(&scene, &from, &to, &[], 2)?;
+    let settings = "Prefix = \"below\"".to_owned();
+    let below = scene.server(
+        "below",
+        sqlite("to.db"),
+        Store::Bucket {
+            server,
+            bucket,
+            settings,
+        },
+    )?;
+    scene.migrate(&from, &below, &[])?.expect(0)?;
+    Ok(())
+}
+
+#[test]
+fn options_that_exclude_each_other() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    scene
+        .migrate(&from, &to, &["--metadata-only", "--data-only"])?
+        .expect(2)?
+        .says(&["--metadata-only", "cannot be used with"])?;
+    for options in [&["--workers", "0"][..], &["--workers", "many"], &["-v"]] {
+        scene.migrate(&from, &to, options)?.expect(2)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_that_was_never_initialised() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.local("from")?, scene.local("to")?);
+    let hint = "hint: start the server on it once, which creates the tables";
+    refused(&scene, &from, &to, &[], 3)?.says(&["was never initialised", hint])?;
+    fs::write(scene.path("from.db"), "")?;
+    refused(&scene, &from, &to, &[], 3)?.says(&["was never initialised", hint])?;
+    fs::write(
+        scene.path("from.db"),
+        "no database at all, but long enough to be looked at, surely",
+    )?;
+    refused(&scene, &from, &to, &[], 1)?.says(&["is damaged or no database"])?;
+    Ok(())
+}
+
+#[test]
+fn a_source_of_another_program() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.local("from")?, scene.local("to")?);
+    from.database
+        .query("CREATE TABLE users (uid integer primary key, name text)")?;
+    refused(&scene, &from, &to, &[], 3)?.says(&["unknown layout", "another program"])?;
+    Ok(())
+}
+
+#[test]
+fn a_source_that_is_newer() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    from.database
+        .query("INSERT INTO migrations (id) VALUES ('0012-the-future')")?;
+    refused(&scene, &from, &to, &[], 6)?
+        .says(&["0012-the-future", "hint: install a newer plikd"])?;
+    Ok(())
+}
+
+#[test]
+fn a_target_that_is_newer_or_of_another_program() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    let newer = scene.made_up("newer", NO_FILES)?;
+    newer
+        .database
+        .query("INSERT INTO migrations (id) VALUES ('0012-the-future')")?;
+    refused(&scene, &from, &newer, &[], 6)?
+        .says(&["the target cannot be used", "0012-the-future"])?;
+    let other = scene.local("other")?;
+    other
+        .database
+        .query("CREATE TABLE users (uid integer primary key, name text)")?;
+    refused(&scene, &from, &other, &[], 3)?
+        .says(&["the target cannot be used", "unknown layout"])?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_target_that_cannot_be_reached_or_refuses() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let database = Database::postgres()?;
+    let good = database.url();
+    let (user, rest) = good.split_once('@').context("a URL with a password")?;
+    let password = user.rsplit(':').next().context("a password")?;
+    let wrong = good.replace(password, "wrong-password");
+    let (server, _) = good.rsplit_once('/').context("a URL with a database")?;
+    let (_, host) = rest.split_once(':').context("a port")?;
+    let down = good.replace(host.split('/').next().context("a port")?, "1");
+    for (url, said) in [
+        (&down, "cannot be reached"),
+        (&wrong, "refused"),
+        (&format!("{server}/no_such_database"), "refused"),
+    ] {
+        let to = format!(
+            "[MetadataBackendConfig]\nDriver = \"postgres\"\nConnectionString = \"{url}\"\n"
+        );
+        let to = scene.write("to.cfg", &to)?;
+        let dry = run(scene.migration(&from.config, &to, &["--dry-run", "--metadata-only"]))?
+            .expect(1)?;
+        let real = run(scene.migration(&from.config, &to, &["--metadata-only"]))?.expect(4)?;
+        for run in [dry, real] {
+            run.says(&["the target cannot be used", said, "hint: check"])?
+                .never_says(&[password, "wrong-password"])?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_postgres_target_that_may_not_be_written() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    let database = Database::postgres()?;
+    let Database::Postgres { name, .. } = &database else {
+        unreachable!("a database was made")
+    };
+    let role = format!("{name}_reader");
+    database.query(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'reader'; REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+    ))?;
+    let url = database.url();
+    let (_, host) = url.split_once('@').context("a URL with a password")?;
+    let to = scene.write(
+        "to.cfg",
+        &format!("[MetadataBackendConfig]\nDriver = \"postgres\"\nConnectionString = \"postgres://{role}:reader@{host}\"\n"),
+    )?;
+    let dry = run(scene.migration(&from.config, &to, &["--dry-run", "--metadata-only"]))?;
+    let real = run(scene.migration(&from.config, &to, &["--metadata-only"]))?;
+    database.query(&format!("DROP ROLE {role}"))?;
+    dry.expect(1)?.says(&["refused to", "hint: "])?;
+    real.expect(4)?.says(&["refused to", "hint: "])?;
+    Ok(())
+}
+
+#[test]
+fn a_server_or_another_run_that_uses_the_target() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    let lock = fs::File::create(scene.path("to.db.lock"))?;
+    lock.lock_shared()?;
+    refused(&scene, &from, &to, &[], 7)?.says(&[
+        "is in use by a server or another migration",
+        "hint: stop it first",
+    ])?;
+    drop(lock);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_run_that_uses_a_postgres_target() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    let to = scene.server(
+        "to",
+        Database::postgres()?,
+        Store::Directory(scene.path("to")),
+    )?;
+    let held = scene.server(
+        "held",
+        Database::postgres()?,
+        Store::Directory(scene.path("held")),
+    )?;
+    scene.migrate(&from, &held, &[])?.expect(0)?;
+    // A server of another release would hold the lock the same way.
+    let sql = "SELECT pg_advisory_lock_shared(0x706c696b64757365), pg_sleep(20)";
+    let sql = sql.replace("0x706c696b64757365", &0x706c_696b_6475_7365_i64.to_string());
+    let url = to.database.url();
+    std::thread::spawn(move || Database::query_url(&url, &sql));
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
+    while to.database.value(waiting)? == "0" {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    refused(&scene, &from, &to, &[], 7)?.says(&["is in use by a server or another migration"])?;
+    Ok(())
+}
+
+#[test]
+fn a_target_directory_that_may_not_be_written() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    fs::write(scene.path("file"), "a file is no directory")?;
+    let sqlite = Database::Sqlite(scene.path("to.db"));
+    let to = scene.server("to", sqlite, Store::Directory(scene.path("file")))?;
+    refused(&scene, &from, &to, &[], 1)?.says(&["the target cannot be used", "not a directory"])?;
+    Ok(())
+}
+
+#[test]
+fn a_target_database_in_a_directory_that_is_not_there() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let sqlite = Database::Sqlite(scene.path("not/there/to.db"));
+    let to = scene.server("to", sqlite, Store::Directory(scene.path("to.files")))?;
+    refused(&scene, &from, &to, &[], 2)?.says(&["the target cannot be used", "not/there"])?;
+    Ok(())
+}
+
+/// Root may write anywhere, so somebody else runs the program.
+#[test]
+#[ignore = "needs root, to run as somebody else and to mount a file system"]
+fn a_target_that_this_user_may_not_write() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    fs::set_permissions(scene.path("."), fs::Permissions::from_mode(0o755))?;
+    fs::create_dir(scene.path("closed"))?;
+    let to = scene.server(
+        "to",
+        Database::Sqlite(scene.path("closed/to.db")),
+        Store::Directory(scene.path("closed/files")),
+    )?;
+    for (half, name) in [
+        ("--metadata-only", "to.db"),
+        ("--data-only", "closed/files"),
+    ] {
+        for (dry, code) in [(Some("--dry-run"), 1), (None, 4)] {
+            let options: Vec<&str> = [half].into_iter().chain(dry).collect();
+            let before = scene.listing()?;
+            as_nobody(scene.migration(&from.config, &to.config, &options))?
+                .expect(code)?
+                .says(&["the target cannot be used", name, "refused to", "hint: "])?;
+            scene.is_as(&before)?;
+        }
+    }
+    Ok(())
+}
+
+fn as_nobody(command: Command) -> Result<Run> {
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    nobody.arg(command.get_program()).args(command.get_args());
+    nobody.env_clear();
+    if let Some(directory) = command.get_current_dir() {
+        nobody.current_dir(directory);
+    }
+    run(nobody)
+}
+
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn tmpfs(path: &Path, size: &str) -> Result<Self> {
+        fs::create_dir(path)?;
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(path);
+        run(mount)?.expect(0)?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+#[ignore = "needs root, to run as somebody else and to mount a file system"]
+fn a_target_without_room() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", &[SMALL, &["--file-size=64KiB"]].concat())?;
+    let small = Mounted::tmpfs(&scene.path("small"), "256k")?;
+    let directory = |path: &Path| Store::Directory(path.join("files"));
+    let to = scene.server(
+        "to",
+        Database::Sqlite(scene.path("to.db")),
+        directory(&small.0),
+    )?;
+    refused(&scene, &from, &to, &[], 1)?.says(&["bytes free", "hint: free some space"])?;
+    let to = scene.server(
+        "to",
+        Database::Sqlite(small.0.join("to.db")),
+        directory(&scene.path(".")),
+    )?;
+    refused(&scene, &from, &to, &[], 1)?.says(&["bytes free", "hint: free some space"])?;
+    Ok(())
+}
+
+#[test]
+fn a_target_that_says_nothing_different() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    let to = scene.write("to.cfg", "ListenPort = 8081\n")?;
+    let before = scene.listing()?;
+    run(scene.migration(&from.config, &to, &[]))?
+        .expect(2)?
+        .says(&["to.cfg", "hint: "])?;
+    run(scene.migration(&from.config, &scene.path("absent.cfg"), &[]))?.expect(2)?;
+    scene.is_as(&before)?;
+    Ok(())
+}
+
+/// The setting that containers use for their own server would otherwise win over the file.
+#[test]
+fn the_environment_of_the_source_does_not_reach_the_target() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    let path = |name: &str| scene.path(name).display().to_string();
+    let mut command = scene.migration(&scene.write("empty.cfg", "")?, &to.config, &[]);
+    command.env(
+        "PLIKD_METADATA_BACKEND_CONFIG",
+        format!("{{\"ConnectionString\":\"{}\"}}", path("from.db")),
+    );
+    command.env(
+        "PLIKD_DATA_BACKEND_CONFIG",
+        format!("{{\"Directory\":\"{}\"}}", path("from.files")),
+    );
+    run(command)?.expect(0)?;
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+
+    let mut command = scene.migration(&from.config, &to.config, &[]);
+    command.env(
+        "PLIKD_TARGET_METADATA_BACKEND_CONFIG",
+        format!("{{\"ConnectionString\":\"{}\"}}", path("other.db")),
+    );
+    command.env(
+        "PLIKD_TARGET_DATA_BACKEND_CONFIG",
+        format!("{{\"Directory\":\"{}\"}}", path("other.files")),
+    );
+    run(command)?.expect(0)?;
+    assert_eq!(
+        from.database.rows()?,
+        Database::Sqlite(scene.path("other.db")).rows()?
+    );
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! `plikd migrate`, the built program between real backends: what the manual promises, and what
+//! must not happen to anyone.
+
+#[path = "../support/dump/blobs.rs"]
+mod blobs;
+#[path = "../support/dump/rows.rs"]
+mod rows;
+
+mod places;
+mod scene;
+
+mod directions;
+mod dry_run;
+mod faults;
+mod interlocks;
+mod strangers;
+mod values;

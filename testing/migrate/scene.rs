@@ -1,0 +1,308 @@
+//! Where a migration is played: a directory, servers in it, and the program.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::places::{Database, Store};
+
+/// A directory of a test's own, gone with it.
+pub struct Scene(TempDir);
+
+/// A configuration and the backends that it names.
+pub struct Server {
+    pub config: PathBuf,
+    pub database: Database,
+    pub store: Store,
+}
+
+/// What a run of the program came to.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Few enough rows for a debug build, with every status and oddity among them.
+pub const SMALL: &[&str] = &[
+    "--users=3",
+    "--tokens=2",
+    "--uploads=5",
+    "--files=4",
+    "--anon-uploads=4",
+];
+/// No file but those that a test adds.
+pub const NO_FILES: &[&str] = &[
+    "--users=1",
+    "--tokens=1",
+    "--uploads=2",
+    "--files=0",
+    "--anon-uploads=0",
+    "--legacy=0",
+];
+
+impl Scene {
+    pub fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A server with these backends; nothing of it exists yet but its configuration.
+    pub fn server(&self, name: &str, database: Database, store: Store) -> Result<Server> {
+        let config = self.write(
+            &format!("{name}.cfg"),
+            &format!("{}{}", store.section(), database.section()),
+        )?;
+        Ok(Server {
+            config,
+            database,
+            store,
+        })
+    }
+
+    /// A server in a SQLite file and a directory.
+    pub fn local(&self, name: &str) -> Result<Server> {
+        let database = Database::Sqlite(self.path(&format!("{name}.db")));
+        self.server(
+            name,
+            database,
+            Store::Directory(self.path(&format!("{name}.files"))),
+        )
+    }
+
+    /// A local server full of rows and blobs; `options` are those of `plikd fakedb`.
+    pub fn made_up(&self, name: &str, options: &[&str]) -> Result<Server> {
+        let server = self.local(name)?;
+        let mut command = self.plikd();
+        command
+            .arg("fakedb")
+            .arg("--output")
+            .arg(self.path(&format!("{name}.db")));
+        command
+            .arg("--data")
+            .arg(self.path(&format!("{name}.files")))
+            .args(options);
+        run(command)?.expect(0)?;
+        // Without a file there is no directory either.
+        fs::create_dir_all(self.path(&format!("{name}.files")))?;
+        Ok(server)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
+    /// The program in this directory, with nothing of this process's environment.
+    pub fn plikd(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plikd"));
+        command
+            .env_clear()
+            .env("TZ", "America/St_Johns")
+            .current_dir(self.0.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// `plikd migrate` from one configuration to another, not yet started.
+    pub fn migration(&self, from: &Path, to: &Path, options: &[&str]) -> Command {
+        let mut command = self.plikd();
+        command
+            .arg("--config")
+            .arg(from)
+            .arg("migrate")
+            .arg("--to")
+            .arg(to)
+            .args(options);
+        command
+    }
+
+    pub fn migrate(&self, from: &Server, to: &Server, options: &[&str]) -> Result<Run> {
+        run(self.migration(&from.config, &to.config, options))
+    }
+
+    /// Every path below the directory, with size and content digest of files: what a dry run must
+    /// leave as it was.
+    pub fn listing(&self) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        list(self.0.path(), &mut found)?;
+        Ok(found)
+    }
+
+    /// Fails unless nothing was added, removed or changed since `before`.
+    pub fn is_as(&self, before: &BTreeSet<String>) -> Result<()> {
+        let after = self.listing()?;
+        let changed: Vec<_> = before.symmetric_difference(&after).collect();
+        ensure!(changed.is_empty(), "changed: {changed:#?}");
+        Ok(())
+    }
+}
+
+fn list(directory: &Path, found: &mut BTreeSet<String>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.insert(format!("{}/", path.display()));
+            list(&path, found)?;
+        } else {
+            let bytes = fs::read(&path)?;
+            found.insert(format!(
+                "{} {} {}",
+                path.display(),
+                bytes.len(),
+                md5_hex(&bytes)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Runs a command to its end.
+pub fn run(mut command: Command) -> Result<Run> {
+    Ok(Run::of(command.output().context("cannot start plikd")?))
+}
+
+/// Waits for a command that was started.
+pub fn finish(child: Child) -> Result<Run> {
+    Ok(Run::of(child.wait_with_output()?))
+}
+
+impl Run {
+    fn of(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    /// Fails, showing all that was said, unless the program ended with `code`.
+    pub fn expect(self, code: i32) -> Result<Self> {
+        ensure!(self.code == Some(code), "not exit code {code}: {self}");
+        Ok(self)
+    }
+
+    /// Fails unless every one of `parts` was said, on either stream.
+    pub fn says(self, parts: &[&str]) -> Result<Self> {
+        for part in parts {
+            let said = self.stdout.contains(part) || self.stderr.contains(part);
+            ensure!(said, "`{part}` was not said: {self}");
+        }
+        Ok(self)
+    }
+
+    /// Fails if one of `parts` was said.
+    pub fn never_says(self, parts: &[&str]) -> Result<Self> {
+        for part in parts {
+            let said = self.stdout.contains(part) || self.stderr.contains(part);
+            ensure!(!said, "`{part}` was said: {self}");
+        }
+        Ok(self)
+    }
+
+    /// The line of the summary about a table, or about the `blobs`.
+    pub fn summary(&self, what: &str) -> Result<Counts> {
+        let mut lines = self.stdout.lines();
+        let line = lines.find(|line| line.split_whitespace().next() == Some(what));
+        Counts::read(line.with_context(|| format!("no summary of {what}: {self}"))?)
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "exit code {code:?}\n--- stdout\n{stdout}--- stderr\n{stderr}"
+        )
+    }
+}
+
+/// The numbers of one line of the summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub copied: u64,
+    pub present: u64,
+    /// Of rows; blobs have none.
+    pub conflicts: u64,
+    /// Of blobs; rows have none.
+    pub skipped: u64,
+    pub failed: u64,
+}
+
+impl Counts {
+    pub fn copied(copied: u64) -> Self {
+        Self {
+            copied,
+            ..Self::default()
+        }
+    }
+
+    pub fn present(present: u64) -> Self {
+        Self {
+            present,
+            ..Self::default()
+        }
+    }
+
+    fn read(line: &str) -> Result<Self> {
+        let number = |word: &str| -> Option<u64> {
+            let (before, _) = line.split_once(&format!(" {word}"))?;
+            before
+                .split([' ', ','])
+                .next_back()?
+                .replace('.', "")
+                .parse()
+                .ok()
+        };
+        let copied = number("copied").or_else(|| number("to copy"));
+        Ok(Self {
+            copied: copied.with_context(|| format!("no number of copies in `{line}`"))?,
+            present: number("present").with_context(|| line.to_owned())?,
+            conflicts: number("conflicts").unwrap_or(0),
+            skipped: number("skipped").unwrap_or(0),
+            failed: number("failed").with_context(|| line.to_owned())?,
+        })
+    }
+}
+
+/// A name that no other test has, nor another run of this one.
+pub fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!(
+        "{prefix}{}x{}x{number}",
+        std::process::id(),
+        now.as_millis()
+    )
+}
+
+pub fn md5_hex(bytes: &[u8]) -> String {
+    use md5::{Digest, Md5};
+    Md5::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,156 @@
+//! What plikd does not know travels with the rest.
+
+use anyhow::Result;
+
+use crate::places::{Database, Store};
+use crate::scene::{NO_FILES, SMALL, Scene, Server, run};
+
+/// Columns of the first releases, the table of a development branch, and one of nobody's.
+const STRANGERS: &[&str] = &[
+    "ALTER TABLE uploads ADD COLUMN download_domain varchar(255)",
+    "ALTER TABLE uploads ADD COLUMN is_admin bool",
+    "UPDATE uploads SET download_domain = 'https://dl.example.org', is_admin = 1",
+    "CREATE TABLE events (id text PRIMARY KEY, upload_id text, file_id text, file_name text, \
+     file_size integer, type text, remote_ip text, user text, created_at datetime)",
+    "CREATE INDEX idx_event_upload ON events (upload_id)",
+    "CREATE INDEX idx_event_type ON events (type)",
+    "INSERT INTO events VALUES ('e1', 'u', 'f', 'é.txt', 7, 'file_added', '::1', '', \
+     '2026-01-02 03:04:05.123456+01:00'), ('e2', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    "CREATE TABLE \"odd name\" (a integer, b text, v real, PRIMARY KEY (b, a))",
+    "INSERT INTO \"odd name\" VALUES (1, 'x', 0.5), (2, 'x', NULL), (1, 'y', 3.0)",
+    "INSERT INTO migrations (id) VALUES ('0009-upload-events')",
+];
+
+fn with_strangers(scene: &Scene) -> Result<Server> {
+    let from = scene.made_up("from", SMALL)?;
+    for sql in STRANGERS {
+        from.database.query(sql)?;
+    }
+    Ok(from)
+}
+
+fn assert_arrived(from: &Server, to: &Server) -> Result<()> {
+    // The dumps read only the types that Plik has.
+    let known = |server: &Server| -> Result<Vec<String>> {
+        let rows = server.database.rows_without(&["odd name.v"])?;
+        Ok(rows
+            .into_iter()
+            .filter(|row| !row.starts_with("odd"))
+            .collect())
+    };
+    assert_eq!(known(from)?, known(to)?);
+    let odd = "SELECT a, b, v FROM \"odd name\" ORDER BY b, a";
+    assert_eq!(
+        to.database.query(odd)?,
+        [["1", "x", "0.5"], ["2", "x", "NULL"], ["1", "y", "3"]]
+    );
+    let foreign = "SELECT count(*) FROM migrations WHERE id = '0009-upload-events'";
+    assert_eq!(to.database.value(foreign)?, "1");
+    let indexes = match &to.database {
+        Database::Sqlite(_) => "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'idx_event_%'",
+        Database::Postgres { .. } => {
+            "SELECT count(*) FROM pg_class WHERE relname LIKE 'idx_event_%'"
+        }
+    };
+    assert_eq!(to.database.value(indexes)?, "2");
+    Ok(())
+}
+
+fn there_and_back(scene: &Scene, to: &Server) -> Result<()> {
+    let (from, back) = (with_strangers(scene)?, scene.local("back")?);
+    scene.migrate(&from, to, &["--dry-run"])?.expect(0)?;
+    let run = scene.migrate(&from, to, &[])?.expect(0)?;
+    assert_eq!(run.summary("events")?.copied, 2);
+    assert_arrived(&from, to)?;
+    let again = scene.migrate(&from, to, &[])?.expect(0)?;
+    assert_eq!(again.summary("events")?.present, 2);
+    scene.migrate(to, &back, &[])?.expect(0)?;
+    assert_arrived(&from, &back)
+}
+
+#[test]
+fn tables_columns_and_versions_survive() -> Result<()> {
+    let scene = Scene::new()?;
+    there_and_back(&scene, &scene.local("to")?)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn tables_columns_and_versions_survive_postgres() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.server(
+        "to",
+        Database::postgres()?,
+        Store::Directory(scene.path("to")),
+    )?;
+    there_and_back(&scene, &to)
+}
+
+#[test]
+fn a_table_without_primary_key_is_a_problem() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    from.database.query("CREATE TABLE notes (text text)")?;
+    let before = scene.listing()?;
+    for (options, code) in [(&["--dry-run"][..], 1), (&[], 1)] {
+        scene.migrate(&from, &to, options)?.expect(code)?.says(&[
+            "table notes has no primary key",
+            "hint: give table notes a primary key",
+        ])?;
+    }
+    scene.is_as(&before)
+}
+
+/// What only the engine needs is no table of anybody.
+#[test]
+fn a_source_with_a_counter_of_its_own_is_no_problem() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    from.database
+        .query("CREATE TABLE notes (id integer PRIMARY KEY AUTOINCREMENT, text text)")?;
+    from.database
+        .query("INSERT INTO notes (text) VALUES ('one'), ('two')")?;
+    from.database.query("ANALYZE")?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(
+        to.database
+            .query("SELECT id, text FROM notes ORDER BY id")?,
+        [["1", "one"], ["2", "two"]]
+    );
+    Ok(())
+}
+
+/// Logins of the command line client live for minutes.
+#[test]
+fn logins_stay_behind() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    from.database
+        .query("INSERT INTO cli_auth_sessions (code, secret) VALUES ('ABCD', 'hush')")?;
+    let run = scene
+        .migrate(&from, &to, &[])?
+        .expect(0)?
+        .never_says(&["cli_auth_sessions", "hush"])?;
+    assert_eq!(run.summary("users")?.copied, from.database.count("users")?);
+    assert_eq!(to.database.count("cli_auth_sessions")?, 0);
+    Ok(())
+}
+
+#[test]
+fn nobody_hears_a_password() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    let to = scene.write(
+        "to.cfg",
+        "DataBackend = \"s3\"\n[DataBackendConfig]\nEndpoint = \"127.0.0.1:1\"\nAccessKeyID = \"key\"\n\
+         SecretAccessKey = \"very-secret\"\nBucket = \"plik\"\n[MetadataBackendConfig]\nDriver = \"postgres\"\n\
+         ConnectionString = \"host=127.0.0.1 port=1 user=plik password=very-secret dbname=plik\"\n",
+    )?;
+    for options in [&["--dry-run", "-v"][..], &[]] {
+        let mut command = scene.migration(&from.config, &to, options);
+        command.env("PLIKD_LOG_LEVEL", "DEBUG");
+        let run = run(command)?.never_says(&["very-secret"])?;
+        run.says(&["cannot be reached", "also: "])?;
+    }
+    Ok(())
+}
