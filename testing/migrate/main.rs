@@ -18,3 +18,4 @@ mod live;
 mod resume;
 mod strangers;
 mod values;
+mod versions;
