@@ -311,6 +311,23 @@ impl Loader {
         }
     }
 
+    /// Notes that a run from `source` has begun: no server starts on the database before
+    /// [`Loader::finish`].
+    pub async fn begin(&self, source: &Identity) -> Result<(), MetadataError> {
+        const SQL: &str = "INSERT INTO plikd_migrate_checkpoints \
+             (source, table_name, copied, present, conflicts, failed) \
+             VALUES ($1, '', 0, 0, 0, 0) ON CONFLICT (source, table_name) DO NOTHING";
+        let statement = Statement::new(SQL, [Value::Text(source.to_string())]);
+        self.metadata
+            .engine()
+            .write(
+                "begin the migration",
+                vec![statement.expecting(Expect::Any)],
+            )
+            .await
+            .map(|_| ())
+    }
+
     /// Where a run from `source` that was cut off stood with `table`.
     pub async fn checkpoint(
         &self,

@@ -88,6 +88,9 @@ pub async fn run(
     let (started, started_at) = (Instant::now(), Timestamp::now());
     let plan = Plan::make(from, to, options).await?;
     let mut target = Target::open(&plan, to).await?;
+    if let Some(loader) = &target.loader {
+        loader.begin(plan.source.identity()).await?;
+    }
     let mut report = Report::default();
     if options.halves.has_data() {
         report.blobs = Some(copy_blobs(&plan, &mut target, options, progress, cancel).await?);

@@ -11,7 +11,11 @@ mod scene;
 
 mod directions;
 mod dry_run;
+mod encryption;
 mod faults;
 mod interlocks;
+mod live;
+mod resume;
 mod strangers;
 mod values;
+mod versions;

@@ -247,6 +247,34 @@ impl Store {
         lines(out)
     }
 
+    /// Renames the objects of a bucket for which `renamed` gives a name, and tells how many.
+    pub fn rename_objects(&self, renamed: impl Fn(&str) -> Option<String>) -> Result<usize> {
+        let Self::Bucket { server, bucket, .. } = self else {
+            anyhow::bail!("a directory has no objects")
+        };
+        let url = format!("{server}/{bucket}");
+        let (client, bucket) = blobs::connect(&url).context("no URL of a bucket")?;
+        block_on(async {
+            let listed = client.list_objects_v2().bucket(bucket).send().await?;
+            let mut count = 0;
+            for key in listed.contents().iter().filter_map(|object| object.key()) {
+                let Some(name) = renamed(key) else { continue };
+                let object = client.get_object().bucket(bucket).key(key).send().await?;
+                let bytes = object.body.collect().await?.into_bytes();
+                let put = client.put_object().bucket(bucket).key(name);
+                put.body(bytes.into()).send().await?;
+                client
+                    .delete_object()
+                    .bucket(bucket)
+                    .key(key)
+                    .send()
+                    .await?;
+                count += 1;
+            }
+            Ok(count)
+        })
+    }
+
     /// Where a directory keeps a blob.
     pub fn path_of(&self, id: &str) -> PathBuf {
         match self {

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::places::{Database, Store};
+use crate::places::{Database, Store, block_on};
 
 /// A directory of a test's own, gone with it.
 pub struct Scene(TempDir);
@@ -38,6 +41,16 @@ pub const SMALL: &[&str] = &[
     "--files=4",
     "--anon-uploads=4",
 ];
+/// Enough blobs to be caught in the middle of them.
+pub const SOME: &[&str] = &[
+    "--users=3",
+    "--tokens=1",
+    "--uploads=20",
+    "--files=5",
+    "--anon-uploads=20",
+    "--file-size=1..2KiB",
+];
+/// No file but those that a test adds.
 /// No file but those that a test adds.
 pub const NO_FILES: &[&str] = &[
     "--users=1",
@@ -118,6 +131,11 @@ impl Scene {
         command
     }
 
+    /// A server on these backends, ready for requests.
+    pub fn serve(&self, server: &Server) -> Result<Daemon> {
+        Daemon::start(self.plikd(), &server.config)
+    }
+
     /// `plikd migrate` from one configuration to another, not yet started.
     pub fn migration(&self, from: &Path, to: &Path, options: &[&str]) -> Command {
         let mut command = self.plikd();
@@ -167,6 +185,82 @@ fn list(directory: &Path, found: &mut BTreeSet<String>) -> Result<()> {
                 md5_hex(&bytes)
             ));
         }
+    }
+    Ok(())
+}
+
+/// A server that runs until this goes.
+pub struct Daemon {
+    child: Option<Child>,
+    pub url: String,
+}
+
+impl Daemon {
+    fn start(mut command: Command, config: &Path) -> Result<Self> {
+        // A client asks for this even where nothing is encrypted.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        command
+            .arg("--config")
+            .arg(config)
+            .args(["server", "--port", &port.to_string()]);
+        let mut child = command.stdout(Stdio::null()).spawn()?;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if child.try_wait()?.is_some() {
+                bail!("the server ended: {}", finish(child)?);
+            }
+            sleep(Duration::from_millis(20));
+        }
+        Ok(Self {
+            child: Some(child),
+            url: format!("http://127.0.0.1:{port}"),
+        })
+    }
+
+    /// Uploads a file and gives the path of its download.
+    pub fn upload(&self, bytes: &[u8]) -> Result<String> {
+        let part = reqwest::multipart::Part::bytes(bytes.to_owned()).file_name("file.bin");
+        let form = reqwest::multipart::Form::new().part("file", part);
+        let url = block_on(async {
+            let request = reqwest::Client::new().post(&self.url).multipart(form);
+            Ok(request.send().await?.error_for_status()?.text().await?)
+        })?;
+        let path = url
+            .trim()
+            .find("/file/")
+            .map(|at| url.trim()[at..].to_owned());
+        path.with_context(|| format!("the server answered `{url}`"))
+    }
+
+    pub fn download(&self, path: &str) -> Result<Vec<u8>> {
+        let url = format!("{}{path}", self.url);
+        block_on(async {
+            let answer = reqwest::get(&url).await?.error_for_status()?;
+            Ok(answer.bytes().await?.to_vec())
+        })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = signal(&child, Signal::TERM);
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Sends a signal to a program that was started.
+pub fn signal(child: &Child, signal: Signal) -> Result<()> {
+    Ok(kill_process(Pid::from_child(child), signal)?)
+}
+
+/// Waits until `done`, for half a minute.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !done()? {
+        ensure!(Instant::now() < deadline, "waited in vain until {what}");
+        sleep(Duration::from_millis(5));
     }
     Ok(())
 }
@@ -267,12 +361,8 @@ impl Counts {
     fn read(line: &str) -> Result<Self> {
         let number = |word: &str| -> Option<u64> {
             let (before, _) = line.split_once(&format!(" {word}"))?;
-            before
-                .split([' ', ','])
-                .next_back()?
-                .replace('.', "")
-                .parse()
-                .ok()
+            // Thousands are separated by commas.
+            before.rsplit(' ').next()?.replace(',', "").parse().ok()
         };
         let copied = number("copied").or_else(|| number("to copy"));
         Ok(Self {

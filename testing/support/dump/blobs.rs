@@ -95,7 +95,8 @@ pub async fn write_bucket(
     Ok(())
 }
 
-fn connect(url: &str) -> Option<(Client, &str)> {
+/// A client, and the bucket that `http://KEY:SECRET@host:port/bucket` names.
+pub fn connect(url: &str) -> Option<(Client, &str)> {
     let (credentials, place) = url.strip_prefix("http://")?.split_once('@')?;
     let (access_key, secret_key) = credentials.split_once(':')?;
     let (host, bucket) = place.split_once('/')?;
