@@ -173,7 +173,7 @@ impl Progress for Lines {
             Event::VerifyBegin => tracing::info!("Comparing source and target"),
             event => {
                 if let Some(line) = line_of(&event, self.verbose) {
-                    eprintln!("{line}");
+                    super::say(&line);
                 }
             }
         }
