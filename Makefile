@@ -18,7 +18,7 @@ test: tools ## Run every test, against a PostgreSQL and an S3 server started for
 lint: tools ## Check format, lints, documentation, licences and links
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items
+	RUSTDOCFLAGS='-Dwarnings -Arustdoc::bare_urls' cargo doc --no-deps --document-private-items
 	cargo test --test licences --test manual
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; fi
 

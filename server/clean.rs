@@ -63,21 +63,21 @@ impl Cleaner {
             "remove expired uploads",
             self.expire(now, cancel).await,
             |count| {
-                info!(count, "removed {count} expired uploads");
+                info!("removed {count} expired uploads");
             },
         );
         report("delete removed files", self.erase(cancel).await, |count| {
-            info!(count, "purged {count} deleted files");
+            info!("purged {count} deleted files");
         });
         report("purge deleted uploads", self.purge(cancel).await, |count| {
-            info!(count, "purged {count} deleted uploads");
+            info!("purged {count} deleted uploads");
         });
         if cancel.is_cancelled() {
             return;
         }
         report("delete orphans", orphans.await, |count| {
             if count > 0 {
-                info!(count, "deleted {count} orphan files and tokens");
+                info!("deleted {count} orphan files and tokens");
             }
         });
         let prune = self.metadata.prune_daily_stats(statistics_start(now));

@@ -141,10 +141,11 @@ create_cluster() {
     if [[ $EUID -eq 0 ]]; then
         chown -R "$(postgres_user):" "$cluster"
     fi
+    # In the background: a signal interrupts `wait`, but not a command in the foreground.
     (exec_postgres "$bin/initdb" --pgdata="$cluster/data" --username=plikd \
         --pwfile="$cluster/password" --auth=scram-sha-256 --encoding=UTF8 --locale=C \
-        --no-instructions) >"$directory/initdb.log" 2>&1 </dev/null ||
-        fail "initdb failed:" "$(cat "$directory/initdb.log")"
+        --no-instructions) >"$directory/initdb.log" 2>&1 </dev/null &
+    wait "$!" || fail "initdb failed:" "$(cat "$directory/initdb.log")"
 }
 
 # Waits until the cluster answers; fails if the server ended instead.
@@ -266,8 +267,10 @@ main() {
     trap 'interrupted INT 2' INT
     trap 'interrupted TERM 15' TERM
 
-    directory=$(mktemp -d "${TMPDIR:-/tmp}/plikd-services.XXXXXX")
-    chmod 0711 "$directory" # PostgreSQL's user must reach its own directory inside
+    # Named before it is made, so that a signal at any moment finds what there is to remove; the
+    # name is too random to be anybody else's. PostgreSQL's user must reach its directory inside.
+    directory=${TMPDIR:-/tmp}/plikd-services.$(random_hex)
+    mkdir -m 0711 "$directory"
     start_postgres
     start_s3
 

@@ -16,7 +16,7 @@ const DATA_TABLE: &str = "DataBackendConfig";
 /// Slower statements are worth a warning, if the administrator does not say otherwise.
 const SLOW_QUERY: Duration = Duration::from_secs(1);
 
-/// What S3 allows for a part: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+/// What S3 allows for a part: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
 const PART_SIZES: std::ops::RangeInclusive<u64> = 5 << 20..=5 << 30;
 
 pub(super) fn metadata(

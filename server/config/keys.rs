@@ -67,9 +67,9 @@ settings! {
             "StreamTimeoutStr" => stream_timeout: duration = "5m";
         }
         "Domains" {
-            /// The public URL of the web page, such as https://plik.example.com, without a path.
+            /// The public URL of the web page, such as `https://plik.example.com`, without a path.
             "PlikDomain" => plik_domain: text = "";
-            /// The only URL that downloads work on, such as https://dl.example.com, without a path.
+            /// The only URL that downloads work on, such as `https://dl.example.com`, without a path.
             "DownloadDomain" => download_domain: text = "";
             /// Further URLs that downloads work on, beside DownloadDomain.
             "DownloadDomainAlias" => download_domain_alias: list = [];

@@ -391,4 +391,28 @@ mod tests {
         );
         assert_eq!(handle.get(), None);
     }
+
+    #[test]
+    fn a_slow_processor_slows_the_stream() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || released.recv());
+            let endless = futures::stream::repeat_with(|| Ok(Bytes::from(vec![0; 1 << 14])));
+            let (mut stream, _) = hashed(Box::pin(endless));
+            let mut passed = 0;
+            let patience = std::time::Duration::from_millis(50);
+            while let Ok(chunk) = tokio::time::timeout(patience, stream.next()).await {
+                passed += chunk.unwrap().unwrap().len();
+                assert!(passed <= 2 * BATCH_BYTES + (1 << 14));
+            }
+            release.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            assert!(stream.next().await.unwrap().is_ok());
+        });
+    }
 }

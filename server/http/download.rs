@@ -161,7 +161,7 @@ async fn once(app: &Arc<App>, file: File) -> Result<Response<Body>, ApiError> {
     }
     let blob = app.data.get(&BlobRef::from(&file), None).await;
     let blob = blob.map_err(|error| ApiError::internal("unable to get file", error))?;
-    let body = one_shot::consume(app, file, blob.body);
+    let body = one_shot::consume(app, file, blob.body, blob.size_bytes).await;
     Ok(sized(StatusCode::OK, blob.size_bytes, body))
 }
 

@@ -67,8 +67,8 @@ pub enum ApiError {
     #[error("file too big (limit is set to {})", human(*.limit))]
     FileTooBig { limit: i64 },
     /// The client's fault, but clients know it as a failure of the server.
-    #[error("unable to read data from request body")]
-    CutShort(#[source] MultipartError),
+    #[error("unable to read data from request body : {}", chain(.0))]
+    CutShort(MultipartError),
 
     #[error("Invalid download domain {0}")]
     DownloadDomain(String),

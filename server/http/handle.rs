@@ -55,43 +55,53 @@ impl App {
         body: &mut RequestBody,
         peer: IpAddr,
     ) -> Response<Body> {
-        let config = &self.config;
-        let target = parts.uri.path_and_query();
-        let target = target.map_or("/", |target| target.as_str());
-        if let Some(below) = router::below(parts.uri.path(), &config.path)
-            && let Some(location) = domain::elsewhere(config, &host(&parts), below, target)
-        {
+        if let Some(location) = self.elsewhere(&parts) {
             return redirected(StatusCode::FOUND, &location);
         }
-        let endpoint = match route(&parts.method, parts.uri.path(), &config.path) {
-            Ok(Route::To(endpoint)) => endpoint,
-            Ok(Route::Moved(mut location)) => {
-                if let Some(query) = parts.uri.query() {
-                    location.push('?');
-                    location.push_str(query);
-                }
-                return redirected(StatusCode::MOVED_PERMANENTLY, &location);
+        match route(&parts.method, parts.uri.path(), &self.config.path) {
+            Ok(Route::To(endpoint)) => self.call(&endpoint, parts, body, peer).await,
+            Ok(Route::Moved(path)) => {
+                let location = match parts.uri.query() {
+                    Some(query) => format!("{path}?{query}"),
+                    None => path,
+                };
+                redirected(StatusCode::MOVED_PERMANENTLY, &location)
             }
-            Err(error) => return self.refuse(&error),
-        };
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    /// Where a request must go that this domain does not serve.
+    fn elsewhere(&self, parts: &Parts) -> Option<String> {
+        let below = router::below(parts.uri.path(), &self.config.path)?;
+        let target = parts.uri.path_and_query()?.as_str();
+        domain::elsewhere(&self.config, &host(parts), below, target)
+    }
+
+    async fn call(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        parts: Parts,
+        body: &mut RequestBody,
+        peer: IpAddr,
+    ) -> Response<Body> {
         let source = match endpoint {
-            // Whoever watches this server may be configured worse than its clients.
+            // Whoever watches this server may not pass the header that its clients pass.
             Endpoint::Health => Ok(peer),
-            _ => source_ip(&parts.headers, peer, config),
+            _ => source_ip(&parts.headers, peer, &self.config),
         };
         let caller = match source {
             Ok(source_ip) => Caller::new(parts, source_ip),
             Err(error) => return self.refuse(&error),
         };
-        let answer = self.answer(&endpoint, &caller, body).await;
         let is_download = matches!(endpoint, Endpoint::DownloadFile(_) | Endpoint::Preflight);
-        let mut response = match answer {
+        let mut response = match self.answer(endpoint, &caller, body).await {
             Ok(response) => response,
             Err(error) if is_download => self.refuse_download(&error, &caller),
             Err(error) => self.refuse(&error),
         };
         if is_download {
-            domain::add_cors_header(response.headers_mut(), config);
+            domain::add_cors_header(response.headers_mut(), &self.config);
         }
         response
     }

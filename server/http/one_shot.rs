@@ -16,7 +16,12 @@ use crate::model::File;
 ///
 /// The last bytes leave when the row is `deleted`, so whoever has read the end and asks again
 /// learns that. If the client goes away the file is erased all the same.
-pub fn consume(app: &Arc<App>, file: File, body: ByteStream) -> ByteStream {
+pub async fn consume(app: &Arc<App>, file: File, body: ByteStream, size_bytes: u64) -> ByteStream {
+    if size_bytes == 0 {
+        // Without a last chunk to hold back, the head of the answer is its end.
+        transfer::erase(app, &file).await;
+        return body;
+    }
     let (sender, mut receiver) = mpsc::channel(1);
     let erased = send_then_erase(Arc::clone(app), file, body, sender);
     // A task of its own, because nobody polls a body whose client has gone.

@@ -294,3 +294,26 @@ fn bracketed(host: &str) -> String {
         host.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_explained_by_its_message() {
+        let literal = tokio::spawn(async { panic!("why") }).await;
+        assert_eq!(panic_message(literal.unwrap_err()), "why");
+        let formatted = tokio::spawn(async { panic!("why {}", 5) }).await;
+        assert_eq!(panic_message(formatted.unwrap_err()), "why 5");
+        let cancelled = tokio::spawn(std::future::pending::<()>());
+        cancelled.abort();
+        let message = panic_message(cancelled.await.unwrap_err());
+        assert_eq!(message, "the request was cancelled");
+    }
+
+    #[test]
+    fn ipv6_addresses_are_bracketed_in_urls() {
+        assert_eq!(bracketed("::1"), "[::1]");
+        assert_eq!(bracketed("localhost"), "localhost");
+    }
+}

@@ -124,8 +124,19 @@ fn sqlite(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {
     match locked {
         Ok(()) => Ok(Lock::Sqlite { _file: file }),
         Err(TryLockError::WouldBlock) => Err(in_use(label, alone)),
+        Err(TryLockError::Error(error)) if has_no_locks(&error) => {
+            tracing::warn!(
+                "the file system of {label} has no locks, so nothing keeps a migration from a database in use"
+            );
+            Ok(Lock::Sqlite { _file: file })
+        }
         Err(TryLockError::Error(error)) => Err(during.failed(error)),
     }
+}
+
+/// Some network file systems cannot lock; a server must start there all the same.
+fn has_no_locks(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::ENOLCK)
 }
 
 async fn postgres(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {

@@ -183,7 +183,7 @@ async fn open_sqlite(
     let open = move || sqlite::Database::open(location, mode, readers, zone);
     let (database, state) = tokio::task::spawn_blocking(open).await.map_err(|error| {
         let during = error::During {
-            action: "open it",
+            action: "open the file",
             backend: &label,
         };
         during.failed(error)

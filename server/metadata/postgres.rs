@@ -15,6 +15,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use futures::future::maybe_done;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient, Transaction};
@@ -174,7 +175,7 @@ fn pool(connector: Connector, size: usize, label: &str) -> Result<Pool, Metadata
         .build()
         .map_err(|error| {
             let during = During {
-                action: "open it",
+                action: "open a connection",
                 backend: label,
             };
             during.failed(error)
@@ -276,16 +277,40 @@ async fn run_all(
     transaction: deadpool_postgres::Transaction<'_>,
     statements: &[Statement],
 ) -> Result<Written, tokio_postgres::Error> {
-    let mut done = Vec::with_capacity(statements.len());
-    for (position, statement) in statements.iter().enumerate() {
+    let written = pipeline(&transaction, statements).await?;
+    match written {
+        Written::Done(_) => transaction.commit().await?,
+        Written::Refused { .. } => transaction.rollback().await?,
+    }
+    Ok(written)
+}
+
+/// Sends all statements before it waits for the first answer, so that a write takes the time of
+/// three round trips however many statements it has, and holds its locks no longer. What runs
+/// after a refusal or an error is rolled back with the rest; the first of them counts.
+async fn pipeline(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    statements: &[Statement],
+) -> Result<Written, tokio_postgres::Error> {
+    let mut answers = Vec::with_capacity(statements.len());
+    for statement in statements {
         let sql = match statement.lock {
             true => Cow::Owned(format!("{} FOR UPDATE", statement.sql)),
             false => Cow::Borrowed(statement.sql.as_ref()),
         };
         let prepared = transaction.prepare_cached(&sql).await?;
-        let rows = transaction.execute(&prepared, &params(statement)).await?;
+        let answer = async move { transaction.execute(&prepared, &params(statement)).await };
+        answers.push(Box::pin(maybe_done(answer)));
+    }
+    for answer in &mut answers {
+        // The first poll sends the request: in this order, which a join would not promise.
+        let _ = futures::poll!(answer.as_mut());
+    }
+    let mut done = Vec::with_capacity(statements.len());
+    for (position, (mut answer, statement)) in answers.into_iter().zip(statements).enumerate() {
+        answer.as_mut().await;
+        let rows = answer.as_mut().take_output().transpose()?.unwrap_or(0);
         if !statement.expect.is_met_by(rows) {
-            transaction.rollback().await?;
             return Ok(Written::Refused {
                 statement: position,
                 rows,
@@ -293,7 +318,6 @@ async fn run_all(
         }
         done.push(rows);
     }
-    transaction.commit().await?;
     Ok(Written::Done(done))
 }
 

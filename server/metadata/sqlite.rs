@@ -52,7 +52,7 @@ pub enum Access {
 pub fn connect(location: &Location, access: Access) -> Result<Connection, MetadataError> {
     let label = location.to_string();
     let during = During {
-        action: "open it",
+        action: "open the file",
         backend: &label,
     };
     let connection = match access {
@@ -168,7 +168,7 @@ fn first_read(connection: &Connection) -> rusqlite::Result<()> {
 
 fn opening(label: &str) -> During<'_> {
     During {
-        action: "open it",
+        action: "open the file",
         backend: label,
     }
 }

@@ -265,7 +265,7 @@ const SCOPES: [&str; 2] = [
     "usage_stats.token = d.token AND d.token <> ''",
 ];
 
-/// Counts an upload that these statements follow in the same write.
+/// Counts an upload that the same write has just stored.
 pub fn upload_created(dialect: Dialect, upload: &Upload, now: Timestamp) -> Vec<Statement> {
     static COUNT: LazyLock<[String; 2]> =
         LazyLock::new(|| SCOPES.map(|scope| upload_change(Change::Add, scope)));
@@ -282,7 +282,8 @@ pub fn upload_created(dialect: Dialect, upload: &Upload, now: Timestamp) -> Vec<
         let params = [Value::from(upload.user.as_str()), Value::Time(now)];
         statements.push(Statement::new(ensure_user(dialect), params));
     }
-    statements.extend(changes(&*COUNT, &upload.id, now));
+    let scopes = if upload.token.is_empty() { 1 } else { 2 };
+    statements.extend(changes(&COUNT, &upload.id, now).into_iter().take(scopes));
     statements
 }
 
@@ -293,8 +294,8 @@ pub fn upload_leaves(id: &str, now: Timestamp) -> Vec<Statement> {
         LazyLock::new(|| SCOPES.map(|scope| file_change(Change::Subtract, "f.upload_id", scope)));
     static UPLOAD: LazyLock<[String; 2]> =
         LazyLock::new(|| SCOPES.map(|scope| upload_change(Change::Subtract, scope)));
-    let [files_of_user, files_of_token] = changes(&*FILES, id, now);
-    let [upload_of_user, upload_of_token] = changes(&*UPLOAD, id, now);
+    let [files_of_user, files_of_token] = changes(&FILES, id, now);
+    let [upload_of_user, upload_of_token] = changes(&UPLOAD, id, now);
     vec![
         files_of_user,
         upload_of_user,
@@ -303,7 +304,7 @@ pub fn upload_leaves(id: &str, now: Timestamp) -> Vec<Statement> {
     ]
 }
 
-/// Counts a file that is uploaded since the statement before.
+/// Counts a file that the same write has just made `uploaded`.
 pub fn file_completed(dialect: Dialect, id: &str, now: Timestamp) -> Vec<Statement> {
     static COUNT: LazyLock<[String; 2]> =
         LazyLock::new(|| SCOPES.map(|scope| file_change(Change::Add, "f.id", scope)));
@@ -312,15 +313,15 @@ pub fn file_completed(dialect: Dialect, id: &str, now: Timestamp) -> Vec<Stateme
         daily(dialect, "0", "COALESCE(f.size, 0)", FROM),
         [Value::from(id), day_of(now), Value::Time(now)],
     )];
-    statements.extend(changes(&*COUNT, id, now));
+    statements.extend(changes(&COUNT, id, now));
     statements
 }
 
-/// Subtracts a file that the write goes on to take out of service.
+/// Subtracts a file that the same write goes on to take out of service.
 pub fn file_leaves(id: &str, now: Timestamp) -> Vec<Statement> {
     static COUNT: LazyLock<[String; 2]> =
         LazyLock::new(|| SCOPES.map(|scope| file_change(Change::Subtract, "f.id", scope)));
-    changes(&*COUNT, id, now).into()
+    changes(&COUNT, id, now).into()
 }
 
 fn changes(sql: &'static [String; 2], id: &str, now: Timestamp) -> [Statement; 2] {

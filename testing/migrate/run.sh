@@ -8,20 +8,20 @@
 #                                                   PLIKD_TEST_S3 (see testing/services.sh)
 #     testing/migrate/run.sh SCENARIO…              one of the functions `scenario_…` below
 #
-# PLIKD_TEST_USERS (20) sets the size: 100 files per user. RANDOM_SEED repeats the moments at which
+# PLIKD_TEST_USERS (10) sets the size: 100 files per user. RANDOM_SEED repeats the moments at which
 # runs are killed.
 
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$project/target}/debug
-users=${PLIKD_TEST_USERS:-20}
+users=${PLIKD_TEST_USERS:-10}
 kills=10
 seed=${RANDOM_SEED:-$RANDOM}
 
 readonly LOCAL=(local_to_local dry_run_local halves same_place missing_blobs killed_local)
 readonly SERVICES=(there_and_back dry_run_services large_blobs encrypted postgres_to_postgres
-    killed_services)
+    killed_services manual)
 
 work=
 databases=()
@@ -106,7 +106,7 @@ CFG
 define_services() {
     local name=$1
     shift
-    local unique=plikd-test-$$-$name-$RANDOM
+    local unique=plikd-test-$$-${#databases[@]}-$name
     local database=${unique//-/_} credentials host
     credentials=${PLIKD_TEST_S3#http://}
     host=${credentials#*@}
@@ -402,6 +402,75 @@ kill_and_resume() {
     same_servers source "copy$round"
     migrate_ok source "copy$round"
     copied_nothing
+}
+
+# --- The manual, executed as written --------------------------------------------------------------
+
+# The first block of a language under a heading of docs/operations/migration.md.
+block() {
+    awk -v heading="## $1" -v fence="\`\`\`$2" '
+        /^## / { here = $0 == heading }
+        inside && /^```/ { exit }
+        inside { print }
+        here && $0 == fence { inside = 1 }
+    ' "$project/docs/operations/migration.md"
+}
+
+# Puts the services of this test in the place of those that the manual makes up.
+with_our_services() {
+    local s3=${PLIKD_TEST_S3#http://}
+    local credentials=${s3%@*} postgres="host=[^\"]*dbname=plik sslmode=disable"
+    sed -e "s|$postgres|${rows[$1]}|" -e "s|127.0.0.1:9000|${s3#*@}|" \
+        -e "s|\"access\"|\"${credentials%:*}\"|" -e "s|\"secret\"|\"${credentials#*:}\"|" \
+        -e "s|Bucket = \"plik\"|Bucket = \"${blobs[$1]##*/}\"|"
+}
+
+# follow HEADING TARGET: does what a section says, in a directory as it describes.
+follow() {
+    local heading=$1 name=$2 commands settings place=$work/place-$2
+    commands=$(block "$heading" sh)
+    settings=$(block "$heading" toml | with_our_services "$name")
+    [[ -n $commands ]] || fail "the manual has no commands under \`$heading\`"
+    mkdir -p "$place"
+    cp "$work/source.cfg" "$place/plikd.cfg"
+    [[ -z $settings ]] || printf '%s\n' "$settings" >"$place/target.cfg"
+    [[ $settings != *'host='* && $settings != *9000* ]] ||
+        fail "the manual's settings under \`$heading\` are not those that this test knows"
+    (cd "$place" && env -i PATH="$target:$PATH" HOME="$HOME" ${TZ:+TZ="$TZ"} \
+        bash -euo pipefail -c "$commands") >"$work/log" 2>&1 </dev/null
+}
+
+follow_ok() {
+    follow "$@" || fail "following \`$1\` ended with status $?"
+}
+
+scenario_manual() {
+    small_server source
+    define_services rows-only
+    follow_ok "From SQLite to PostgreSQL" rows-only
+    rows_of source >"$work/rows.one"
+    rows_of rows-only >"$work/rows.other"
+    same "the rows of source and rows-only" "$work/rows.one" "$work/rows.other"
+
+    define_services blobs-only
+    follow_ok "From local files to S3" blobs-only
+    blobs_of source >"$work/blobs.one"
+    blobs_of blobs-only >"$work/blobs.other"
+    same "the blobs of source and blobs-only" "$work/blobs.one" "$work/blobs.other"
+
+    define_services both
+    follow_ok "Both at once" both
+    same_servers source both
+
+    # A run that is cut off somewhere, and what the manual says to do then.
+    define_services resumed
+    mkdir "$work/place-resumed"
+    block "Both at once" toml | with_our_services resumed >"$work/place-resumed/target.cfg"
+    env -i PATH="$PATH" HOME="$HOME" timeout --signal=INT 1 "$target/plikd" \
+        --config "$work/source.cfg" migrate --to "$work/place-resumed/target.cfg" \
+        >"$work/log" 2>&1 </dev/null || true
+    follow_ok "Resuming" resumed
+    same_servers source resumed
 }
 
 # --- Running them --------------------------------------------------------------------------------

@@ -89,6 +89,11 @@ impl Progress for Bars {
             Event::Rows { rows, .. } => with(&self.table, |bar| bar.inc(rows)),
             Event::TableEnd { .. } => with(&self.table, ProgressBar::finish),
             Event::VerifyBegin => self.say("comparing source and target"),
+            Event::Would { .. } => {
+                if let Some(line) = line_of(&event, self.verbose) {
+                    self.screen.suspend(|| println!("{line}"));
+                }
+            }
             event => {
                 if let Some(line) = line_of(&event, self.verbose) {
                     self.say(&line);
@@ -171,6 +176,12 @@ impl Progress for Lines {
                 tracing::info!("{table}: {} rows read", self.rows.load(Ordering::Relaxed));
             }
             Event::VerifyBegin => tracing::info!("Comparing source and target"),
+            // What a dry run would do is its output.
+            Event::Would { .. } => {
+                if let Some(line) = line_of(&event, self.verbose) {
+                    println!("{line}");
+                }
+            }
             event => {
                 if let Some(line) = line_of(&event, self.verbose) {
                     super::say(&line);

@@ -196,3 +196,29 @@ impl Drop for DraftWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn a_draft_is_created_while_another_takes_the_directory_along() {
+        let around = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store {
+            directory: around.path().to_owned(),
+            durable: Mutex::default(),
+        });
+        let directory = around.path().join("aa");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..3000 {
+                        drop(Draft::create(&store, &directory).unwrap());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(around.path()).unwrap().count(), 0);
+    }
+}

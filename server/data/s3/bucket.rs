@@ -24,7 +24,7 @@ pub(super) async fn open(config: &S3Config, access: Access) -> Result<(Client, b
     let client = client::new(config, &config.location);
     match access {
         Access::Probe => Ok((client, true)),
-        Access::ReadOnly => Err(failed(Failure::other("there is no such bucket"))),
+        Access::ReadOnly => Err(failed(Failure::bucket_missing())),
         Access::Serve => {
             create(&client, config)
                 .await

@@ -40,6 +40,13 @@ impl Failure {
         }
     }
 
+    pub fn bucket_missing() -> Self {
+        Self {
+            kind: Kind::BucketMissing,
+            ..Self::other("there is no such bucket")
+        }
+    }
+
     fn answered(status: u16, code: Option<&str>, details: &[Option<&str>]) -> Self {
         let mut text = status.to_string();
         if let Some(code) = code {
@@ -73,18 +80,17 @@ impl Failure {
                 backend,
                 source: Box::new(self),
             },
-            Kind::Unreachable => DataError::Unreachable {
+            // As good as no server: every other blob would meet the same.
+            Kind::Unreachable | Kind::BucketMissing => DataError::Unreachable {
                 action,
                 backend,
                 source: Box::new(self),
             },
-            Kind::Missing | Kind::BucketMissing | Kind::BadRequest | Kind::Other => {
-                DataError::Failed {
-                    action,
-                    backend,
-                    source: Box::new(self),
-                }
-            }
+            Kind::Missing | Kind::BadRequest | Kind::Other => DataError::Failed {
+                action,
+                backend,
+                source: Box::new(self),
+            },
         }
     }
 }

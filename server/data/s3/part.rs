@@ -211,12 +211,11 @@ mod tests {
     async fn cut(lengths: &[usize], expected: Option<u64>) -> Result<Vec<usize>, DataError> {
         let mut parts = Parts::new("id", body(lengths), 10, expected);
         let mut cut = Vec::new();
-        while let Some(part) = parts.next().await? {
-            cut.push(part.len());
-            if parts.is_last() {
-                break;
-            }
+        while !parts.is_last() {
+            let part = parts.next().await?;
+            cut.push(part.expect("the last part is recognised").len());
         }
+        assert!(parts.next().await?.is_none());
         Ok(cut)
     }
 

@@ -267,7 +267,7 @@ async fn a_bucket_that_is_absent_is_created_to_serve_only() {
     let config = config();
     let error = S3Backend::open(&config, Access::ReadOnly).await;
     let error = error.err().unwrap();
-    assert!(matches!(error, DataError::Failed { .. }), "{error:?}");
+    assert!(matches!(error, DataError::Unreachable { .. }), "{error:?}");
 
     let probe = S3Backend::open(&config, Access::Probe).await.unwrap();
     assert!(probe.is_absent());
@@ -308,17 +308,18 @@ async fn a_server_that_is_down_is_unreachable() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = closed.local_addr().unwrap().to_string();
     drop(closed);
-    let config = DataConfig::S3(S3Config {
-        endpoint,
-        ..offline_config()
-    });
-    let error = crate::data::open(&config, Access::Serve)
-        .await
-        .err()
-        .unwrap();
-    assert!(matches!(error, DataError::Unreachable { .. }), "{error:?}");
-    let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("refused"), "{cause}");
+    for use_ssl in [false, true] {
+        let config = DataConfig::S3(S3Config {
+            endpoint: endpoint.clone(),
+            use_ssl,
+            ..offline_config()
+        });
+        let opened = crate::data::open(&config, Access::Serve).await;
+        let error = opened.err().unwrap();
+        assert!(matches!(error, DataError::Unreachable { .. }), "{error:?}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("refused"), "{cause}");
+    }
 }
 
 /// Passes connections on to the S3 server, and cuts some of them.

@@ -17,6 +17,7 @@ promises! {
     a_side_branch_keeps_its_table_and_id,
     an_upgrade_that_stopped_half_way_is_finished,
     a_start_that_stopped_half_way_is_finished,
+    a_recorded_version_without_its_column_is_named,
     opening_twice_at_once_upgrades_once,
     opening_again_changes_nothing,
     tables_of_another_program_are_refused_and_left_alone,
@@ -372,6 +373,17 @@ async fn a_start_that_stopped_half_way_is_finished(place: &Place) {
     assert_counted(&metadata).await;
     metadata.close().await;
     assert_complete(place, &place.state().await);
+}
+
+async fn a_recorded_version_without_its_column_is_named(place: &Place) {
+    place.script(&database_at(place, V0011)).await;
+    place.script("ALTER TABLE uploads DROP COLUMN e2ee").await;
+    let Err(error) = place.try_open(OpenMode::Serve).await else {
+        panic!("it was opened");
+    };
+    assert!(matches!(error, MetadataError::Layout { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("uploads") && text.contains("e2ee"), "{text}");
 }
 
 async fn opening_twice_at_once_upgrades_once(place: &Place) {

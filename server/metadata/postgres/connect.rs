@@ -64,7 +64,7 @@ impl Connector {
     /// [`MetadataError::Unreachable`] or [`MetadataError::Denied`].
     pub async fn connect(&self) -> Result<Client, MetadataError> {
         let during = During {
-            action: "open it",
+            action: "open a connection",
             backend: &self.label,
         };
         let connected = self.establish().await;

@@ -155,3 +155,65 @@ fn names(dialect: Dialect, columns: &[&str]) -> String {
     let quoted: Vec<String> = columns.iter().map(|name| dialect.quote(name)).collect();
     quoted.join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(dialect: Dialect, name: &str) -> String {
+        let quoted = format!("CREATE TABLE {} ", dialect.quote(name));
+        let mut tables = ddl_tables(dialect).into_iter();
+        tables.find(|ddl| ddl.starts_with(&quoted)).unwrap()
+    }
+
+    // The ORM of Plik (Go) parses this very text to see which columns there are.
+    #[test]
+    fn sqlite_tables_have_the_text_of_plik_go() {
+        assert_eq!(
+            table(Dialect::Sqlite, "files"),
+            "CREATE TABLE `files` (`id` text,`upload_id` text,`name` text,`status` text,`md5` text,\
+             `type` text,`size` integer,`is_text` numeric,`reference` text,`backend_details` text,\
+             `download_count` integer,`last_downloaded_at` datetime,`created_at` datetime,\
+             PRIMARY KEY (`id`),CONSTRAINT `fk_uploads_files` FOREIGN KEY (`upload_id`) REFERENCES \
+             `uploads`(`id`))"
+        );
+        assert_eq!(
+            table(Dialect::Sqlite, "cli_auth_sessions"),
+            "CREATE TABLE `cli_auth_sessions` (`code` text,`secret` text,\
+             `status` text DEFAULT \"pending\",`token` text,`created_at` datetime,\
+             `expires_at` datetime,PRIMARY KEY (`code`))"
+        );
+        assert!(table(Dialect::Sqlite, "usage_stats").starts_with(
+            "CREATE TABLE `usage_stats` (`user_id` text NOT NULL DEFAULT \"\",\
+             `token` text NOT NULL DEFAULT \"\",`current_uploads` integer,"
+        ));
+    }
+
+    #[test]
+    fn postgres_tables_have_the_types_of_plik_go() {
+        assert_eq!(
+            table(Dialect::Postgres, "tokens"),
+            "CREATE TABLE \"tokens\" (\"token\" text,\"comment\" text,\"user_id\" varchar(256),\
+             \"created_at\" timestamptz,PRIMARY KEY (\"token\"))"
+        );
+        assert_eq!(
+            ddl_foreign_keys(Dialect::Postgres),
+            [
+                "ALTER TABLE \"tokens\" ADD CONSTRAINT \"fk_users_tokens\" FOREIGN KEY (\"user_id\") \
+                 REFERENCES \"users\"(\"id\")",
+                "ALTER TABLE \"files\" ADD CONSTRAINT \"fk_uploads_files\" FOREIGN KEY \
+                 (\"upload_id\") REFERENCES \"uploads\"(\"id\")",
+            ]
+        );
+        assert_eq!(ddl_foreign_keys(Dialect::Sqlite), [""; 0]);
+    }
+
+    #[test]
+    fn indexes_are_those_of_the_last_version() {
+        let indexes = ddl_indexes(Dialect::Sqlite);
+        assert_eq!(indexes.len(), 11);
+        let daily = "CREATE INDEX `idx_upload_stats_daily_user_day` ON \
+             `upload_stats_daily`(`user_id`,`day`)";
+        assert!(indexes.iter().any(|index| index == daily));
+    }
+}

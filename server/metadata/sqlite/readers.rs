@@ -83,7 +83,7 @@ impl Pool {
             .map_err(|error| {
                 let backend = self.location.to_string();
                 let during = During {
-                    action: "open it",
+                    action: "open the file",
                     backend: &backend,
                 };
                 failure(during, &error)
