@@ -2,6 +2,7 @@
 
 mod progress;
 
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -126,19 +127,24 @@ fn print_problems(error: &MigrateError) {
     match error {
         MigrateError::Preflight(problems) => {
             for problem in problems.iter().skip(1) {
-                eprintln!("also: {}", problem.explain());
+                say(&format!("also: {}", problem.explain()));
             }
         }
         MigrateError::Rejected(rejects) => {
             for reject in rejects {
-                eprintln!(
+                say(&format!(
                     "rejected: {} {}: {}",
                     reject.table, reject.key, reject.reason
-                );
+                ));
             }
         }
         _ => {}
     }
+}
+
+/// A line on standard error. One that nobody reads any more must not end the run.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 fn exit_of(error: &MigrateError) -> Exit {
@@ -161,64 +167,214 @@ fn exit_of_problem(problem: &Problem) -> Exit {
     }
 }
 
+/// Prints what was done; the exit code says whether that is all.
 fn print_report(report: &Report) -> Exit {
-    print_tables(&report.tables, "copied");
-    if let Some(blobs) = &report.blobs {
-        print_blobs(blobs, "copied", blobs.bytes);
-    }
-    println!("finished in {}", HumanDuration(report.elapsed));
-    match report.left_behind() {
-        0 => {
-            println!(
-                "next: put the settings of the target into the configuration, start the server"
-            );
-            Exit::Done
-        }
-        count => {
-            println!("next: look at the {count} rows and blobs named above, they were not copied");
-            Exit::Incomplete
-        }
+    print(&report_text(report));
+    match report.is_complete() {
+        true => Exit::Done,
+        false => Exit::Incomplete,
     }
 }
 
 fn print_preview(preview: &Preview) -> Exit {
-    println!("dry run: nothing was written");
-    print_tables(&preview.tables, "to copy");
+    print(&preview_text(preview));
+    Exit::Done
+}
+
+/// With nobody left to read it, what was done is done all the same, and the exit code says so.
+fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn report_text(report: &Report) -> String {
+    let mut text = tables_text(&report.tables, "copied");
+    if let Some(blobs) = &report.blobs {
+        text += &blobs_text(blobs, "copied");
+    }
+    text += &format!("finished in {}\n", HumanDuration(report.elapsed));
+    text += &match report.left_behind() {
+        0 => {
+            "next: put the settings of the target into the configuration, start the server\n".into()
+        }
+        count => {
+            format!("next: look at the {count} rows and blobs named above, they were not copied\n")
+        }
+    };
+    text
+}
+
+fn preview_text(preview: &Preview) -> String {
+    let mut text = "dry run: nothing was written\n".to_owned();
+    text += &tables_text(&preview.tables, "to copy");
     for status in &preview.statuses {
-        println!(
-            "files {:<14} {:>12} files, {}",
+        text += &format!(
+            "files {:<14} {:>12} files, {}\n",
             status.status,
             HumanCount(status.files).to_string(),
             BinaryBytes(status.bytes)
         );
     }
     if let Some(blobs) = &preview.blobs {
-        print_blobs(blobs, "to copy", blobs.bytes);
+        text += &blobs_text(blobs, "to copy");
     }
-    Exit::Done
+    text
 }
 
 /// One line per table, in columns: the words are the field's, the numbers end in one place.
-fn print_tables(tables: &[TableReport], verb: &str) {
-    for TableReport { table, rows } in tables {
-        println!(
-            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed",
+fn tables_text(tables: &[TableReport], verb: &str) -> String {
+    let line = |TableReport { table, rows }: &TableReport| {
+        format!(
+            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed\n",
             HumanCount(rows.copied).to_string(),
             HumanCount(rows.present),
             HumanCount(rows.conflicts),
             HumanCount(rows.failed)
-        );
-    }
+        )
+    };
+    tables.iter().map(line).collect()
 }
 
-fn print_blobs(blobs: &BlobReport, verb: &str, bytes: u64) {
-    println!(
-        "{:<20} {:>12} {verb}, {} present, {} skipped, {} failed, {}",
+fn blobs_text(blobs: &BlobReport, verb: &str) -> String {
+    format!(
+        "{:<20} {:>12} {verb}, {} present, {} skipped, {} failed, {}\n",
         "blobs",
         HumanCount(blobs.copied).to_string(),
         HumanCount(blobs.present),
         HumanCount(blobs.skipped),
         HumanCount(blobs.failed),
-        BinaryBytes(bytes)
-    );
+        BinaryBytes(blobs.bytes)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::data::DataError;
+    use crate::metadata::{MetadataError, Tally};
+    use crate::migrate::{Side, StatusReport};
+
+    fn report() -> Report {
+        let rows = |copied, conflicts| Tally {
+            copied,
+            present: 2,
+            conflicts,
+            failed: 0,
+        };
+        let table = |table: &str, rows| TableReport {
+            table: table.to_owned(),
+            rows,
+        };
+        Report {
+            tables: vec![
+                table("users", rows(12_345, 0)),
+                table("uploads", rows(1, 3)),
+            ],
+            blobs: Some(BlobReport {
+                copied: 7,
+                present: 1,
+                skipped: 2,
+                failed: 0,
+                bytes: 3 << 30,
+            }),
+            elapsed: Duration::from_secs(90),
+        }
+    }
+
+    #[test]
+    fn the_summary_has_a_line_for_each_table_and_one_for_the_blobs() {
+        assert_eq!(
+            report_text(&report()),
+            "users                      12,345 copied, 2 present, 0 conflicts, 0 failed\n\
+             uploads                         1 copied, 2 present, 3 conflicts, 0 failed\n\
+             blobs                           7 copied, 1 present, 2 skipped, 0 failed, 3.00 GiB\n\
+             finished in 2 minutes\n\
+             next: look at the 3 rows and blobs named above, they were not copied\n"
+        );
+        assert!(report_text(&Report::default()).ends_with(
+            "next: put the settings of the target into the configuration, start the server\n"
+        ));
+    }
+
+    #[test]
+    fn a_dry_run_also_counts_files_by_status() {
+        let preview = Preview {
+            tables: report().tables[..1].to_vec(),
+            statuses: vec![StatusReport {
+                status: "uploaded".to_owned(),
+                files: 8,
+                bytes: 2048,
+            }],
+            blobs: report().blobs,
+        };
+        assert_eq!(
+            preview_text(&preview),
+            "dry run: nothing was written\n\
+             users                      12,345 to copy, 2 present, 0 conflicts, 0 failed\n\
+             files uploaded                  8 files, 2.00 KiB\n\
+             blobs                           7 to copy, 1 present, 2 skipped, 0 failed, 3.00 GiB\n"
+        );
+    }
+
+    #[test]
+    fn every_end_has_the_exit_code_of_the_manual() {
+        let not_initialised = || MetadataError::NotInitialised {
+            backend: "sqlite x".to_owned(),
+        };
+        let in_use = || MetadataError::InUse {
+            backend: "sqlite x".to_owned(),
+            by: "a server".to_owned(),
+        };
+        let unreachable = || DataError::Unreachable {
+            action: "store".to_owned(),
+            backend: "s3".to_owned(),
+            source: "gone".into(),
+        };
+        let problem = |problem| MigrateError::Preflight(vec![problem]);
+        let ends = [
+            (problem(Problem::NoPlaceForKeys), Exit::Usage),
+            (
+                problem(Problem::SamePlace {
+                    half: "data",
+                    place: "files".to_owned(),
+                }),
+                Exit::Usage,
+            ),
+            (
+                problem(Problem::NoPrimaryKey("notes".to_owned())),
+                Exit::Failed,
+            ),
+            (
+                problem(Problem::Metadata {
+                    side: Side::Source,
+                    source: not_initialised(),
+                }),
+                Exit::NotInitialised,
+            ),
+            (
+                problem(Problem::Data {
+                    side: Side::Target,
+                    source: unreachable(),
+                }),
+                Exit::Unreachable,
+            ),
+            (MigrateError::Metadata(in_use()), Exit::InUse),
+            (MigrateError::Data(unreachable()), Exit::Unreachable),
+            (MigrateError::Rejected(Vec::new()), Exit::Failed),
+            (MigrateError::Interrupted, Exit::Interrupted),
+            (
+                MigrateError::Differs {
+                    table: "users".to_owned(),
+                    missing: 1,
+                    different: 0,
+                    example: None,
+                },
+                Exit::Different,
+            ),
+        ];
+        for (error, exit) in ends {
+            assert_eq!(exit_of(&error), exit, "{error:?}");
+        }
+    }
 }

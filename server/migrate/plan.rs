@@ -174,13 +174,12 @@ impl Check<'_> {
             if one.is_some() && one == other.map(Snapshot::identity) {
                 return Ok(None);
             }
-            match &target {
-                Some(target) => match target.versions().await {
-                    // Empty, and to be filled.
-                    Ok(_) | Err(MetadataError::NotInitialised { .. }) => {}
-                    Err(error) => return Err(error),
-                },
-                None => {}
+            // One that is empty is to be filled.
+            if let Some(target) = &target
+                && let Err(error) = target.versions().await
+                && !matches!(error, MetadataError::NotInitialised { .. })
+            {
+                return Err(error);
             }
             metadata::probe(self.to.metadata).await?;
             Ok(Some(target))

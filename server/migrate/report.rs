@@ -51,14 +51,12 @@ impl Report {
     }
 }
 
-/// What a run would do, and whether it could start.
+/// What a run would do.
 #[derive(Clone, Debug, Default)]
 pub struct Preview {
     pub tables: Vec<TableReport>,
     pub statuses: Vec<StatusReport>,
     pub blobs: Option<BlobReport>,
-    /// Bytes of the blobs that would be copied.
-    pub bytes: u64,
 }
 
 /// The files of one status.

@@ -184,7 +184,7 @@ impl Progress for Lines {
             }
             event => {
                 if let Some(line) = line_of(&event, self.verbose) {
-                    eprintln!("{line}");
+                    super::say(&line);
                 }
             }
         }

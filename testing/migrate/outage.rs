@@ -1,0 +1,146 @@
+//! Backends that go away in the middle, and readers of the output that do.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::places::{Database, Store};
+use crate::scene::{SMALL, SOME, Scene, finish, wait_until};
+
+/// An S3 server of a test's own, to be killed.
+struct S3(Child);
+
+impl S3 {
+    fn start(scene: &Scene, port: &str) -> Result<(Self, String)> {
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_plikd"))
+            .with_file_name("examples")
+            .join("s3-server");
+        let ready = scene.path("s3.ready");
+        fs::remove_file(&ready).ok();
+        let child = Command::new(program)
+            .args([
+                "--access-key",
+                "key",
+                "--secret-key",
+                "secret",
+                "--port",
+                port,
+            ])
+            .arg("--root")
+            .arg(scene.path("s3"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start s3-server: cargo build --example s3-server")?;
+        wait_until("the S3 server is ready", || Ok(ready.exists()))?;
+        Ok((Self(child), fs::read_to_string(ready)?.trim().to_owned()))
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+fn a_bucket_that_goes_away_in_the_middle() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SOME)?;
+    let (s3, server) = S3::start(&scene, "0")?;
+    let store = Store::Bucket {
+        server: server.clone(),
+        bucket: "plik".into(),
+        settings: String::new(),
+    };
+    let to = scene.server("to", Database::Sqlite(scene.path("to.db")), store)?;
+    let run = scene.migration(&from.config, &to.config, &[]).spawn()?;
+    let bucket = scene.path("s3/plik");
+    wait_until("some blobs are there", || {
+        Ok(fs::read_dir(&bucket).is_ok_and(|objects| objects.count() > 20))
+    })?;
+    drop(s3);
+    finish(run)?
+        .expect(4)?
+        .says(&["cannot be reached", "hint: check that"])?;
+    assert_eq!(to.database.count("files")?, 0);
+    let port = server.rsplit(':').next().context("a port")?;
+    let (_s3, _) = S3::start(&scene, port)?;
+    let resumed = scene.migrate(&from, &to, &[])?.expect(0)?;
+    ensure!(
+        resumed.summary("blobs")?.present > 10,
+        "everything was copied again"
+    );
+    assert_eq!(
+        from.store.blobs(&from.database)?,
+        to.store.blobs(&to.database)?
+    );
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+    Ok(())
+}
+
+/// `plikd migrate … | head` and a terminal that is closed: the run goes on to its end.
+#[test]
+fn nobody_reads_what_is_said() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    let mut run = scene.migration(&from.config, &to.config, &[]).spawn()?;
+    drop((run.stdout.take(), run.stderr.take()));
+    assert_eq!(run.wait()?.code(), Some(0));
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+    Ok(())
+}
+
+/// Rows by the hundred thousand and a blob larger than the memory that is used.
+#[test]
+fn memory_does_not_grow_with_the_server() -> Result<()> {
+    const LIMIT_KIB: u64 = 200 << 10;
+    let scene = Scene::new()?;
+    let from = scene.made_up(
+        "from",
+        &[
+            "--users=200",
+            "--tokens=1",
+            "--uploads=50",
+            "--files=10",
+            "--anon-uploads=0",
+            "--file-size=0",
+            "--removed=0",
+            "--deleted=0",
+        ],
+    )?;
+    let rows = from.database.count("files")?;
+    ensure!(rows >= 100_000, "only {rows} files");
+    // Its blobs are not what this is about.
+    from.database.query("UPDATE files SET status = 'deleted'")?;
+    from.database.add_upload("theUpload")?;
+    let bytes: Vec<u8> = (0..300_u32 << 20)
+        .map(|number| (number >> 3) as u8)
+        .collect();
+    from.database
+        .add_file("largeFile", "theUpload", "uploaded", &bytes)?;
+    from.store.put("largeFile", &bytes)?;
+    drop(bytes);
+    let to = scene.local("to")?;
+    let mut run = scene.migration(&from.config, &to.config, &[]).spawn()?;
+    let status = format!("/proc/{}/status", run.id());
+    let mut peak_kib = 0;
+    while run.try_wait()?.is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kib) = line.and_then(|line| line.split_whitespace().next()) {
+            peak_kib = kib.parse()?;
+        }
+        ensure!(peak_kib < LIMIT_KIB, "{peak_kib} KiB of memory");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let run = finish(run)?.expect(0)?;
+    assert_eq!(run.summary("files")?.copied, rows + 1);
+    assert_eq!(run.summary("blobs")?.copied, 1);
+    ensure!(peak_kib > 0, "the memory was not watched");
+    Ok(())
+}
