@@ -68,21 +68,27 @@ impl Dialect {
         }
     }
 
+    /// The type of a column that holds such values, of any length.
+    pub(super) fn type_of(self, kind: Kind) -> &'static str {
+        match (self, kind) {
+            (_, Kind::Text) => "text",
+            (Self::Sqlite, Kind::Integer) => "integer",
+            (Self::Sqlite, Kind::Boolean) => "numeric",
+            (Self::Sqlite, Kind::Time) => "datetime",
+            (Self::Sqlite, Kind::Real) => "real",
+            (Self::Sqlite, Kind::Bytes) => "blob",
+            (Self::Postgres, Kind::Integer) => "bigint",
+            (Self::Postgres, Kind::Boolean) => "boolean",
+            (Self::Postgres, Kind::Time) => "timestamptz",
+            (Self::Postgres, Kind::Real) => "double precision",
+            (Self::Postgres, Kind::Bytes) => "bytea",
+        }
+    }
+
     pub(super) fn column_type(self, column: &Column) -> String {
         match (self, column.kind, column.max_length) {
-            (Self::Sqlite, Kind::Text, _) => "text".to_owned(),
-            (Self::Sqlite, Kind::Integer, _) => "integer".to_owned(),
-            (Self::Sqlite, Kind::Boolean, _) => "numeric".to_owned(),
-            (Self::Sqlite, Kind::Time, _) => "datetime".to_owned(),
-            (Self::Sqlite, Kind::Real, _) => "real".to_owned(),
-            (Self::Sqlite, Kind::Bytes, _) => "blob".to_owned(),
-            (Self::Postgres, Kind::Text, None) => "text".to_owned(),
             (Self::Postgres, Kind::Text, Some(length)) => format!("varchar({length})"),
-            (Self::Postgres, Kind::Integer, _) => "bigint".to_owned(),
-            (Self::Postgres, Kind::Boolean, _) => "boolean".to_owned(),
-            (Self::Postgres, Kind::Time, _) => "timestamptz".to_owned(),
-            (Self::Postgres, Kind::Real, _) => "double precision".to_owned(),
-            (Self::Postgres, Kind::Bytes, _) => "bytea".to_owned(),
+            _ => self.type_of(column.kind).to_owned(),
         }
     }
 

@@ -94,6 +94,11 @@ pub fn max_length(table: &str, column: &str) -> Option<usize> {
     known.max_length.map(usize::from)
 }
 
+/// An identifier that came from a database.
+pub(super) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// The tables whose rows a migration carries, parents before children, then those that this
 /// program does not know, by name.
 ///

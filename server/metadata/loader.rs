@@ -6,11 +6,11 @@ use std::ops::Add;
 use jiff::tz::TimeZone;
 
 use super::engine::{Expect, Statement};
-use super::layout::{Column, Layout};
+use super::layout::Layout;
 use super::postgres::writer::BulkWriter as PostgresWriter;
 use super::snapshot::{Cursor, Identity, Reject};
 use super::sqlite::writer::BulkWriter as SqliteWriter;
-use super::table::Kind;
+use super::strangers::Strangers;
 use super::tuple::{Batch, Encoding};
 use super::value::Value;
 use super::{Metadata, MetadataError, OpenMode, stats};
@@ -252,9 +252,9 @@ impl Loader {
     }
 
     fn missing(&self, source: &[Layout], target: &[Layout], from: Driver) -> Vec<String> {
-        let types = Types {
+        let strangers = Strangers {
+            dialect: self.metadata.engine().dialect(),
             same_engine: from == self.driver(),
-            driver: self.driver(),
         };
         let mut statements = Vec::new();
         for layout in source {
@@ -264,9 +264,9 @@ impl Loader {
                         .columns
                         .iter()
                         .filter(|c| found.position(&c.name).is_none());
-                    statements.extend(missing.map(|column| types.add_column(layout, column)));
+                    statements.extend(missing.map(|column| strangers.add_column(layout, column)));
                 }
-                None => statements.extend(types.create_table(layout)),
+                None => statements.extend(strangers.create_table(layout)),
             }
         }
         statements
@@ -506,62 +506,4 @@ impl Loader {
     pub async fn close(self) {
         self.metadata.close().await;
     }
-}
-
-/// Turns columns found in one database into DDL for another.
-struct Types {
-    same_engine: bool,
-    driver: Driver,
-}
-
-impl Types {
-    fn add_column(&self, layout: &Layout, column: &Column) -> String {
-        format!(
-            "ALTER TABLE {} ADD COLUMN {}",
-            quote(&layout.name),
-            self.column(column)
-        )
-    }
-
-    /// The table and its plain indexes.
-    fn create_table(&self, layout: &Layout) -> Vec<String> {
-        let mut parts: Vec<String> = layout.columns.iter().map(|c| self.column(c)).collect();
-        let name_of = |column: &usize| quote(&layout.columns[*column].name);
-        let key: Vec<String> = layout.primary_key.iter().map(name_of).collect();
-        parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
-        let table = quote(&layout.name);
-        let mut statements = vec![format!("CREATE TABLE {table} ({})", parts.join(", "))];
-        statements.extend(layout.indexes.iter().map(|index| {
-            let columns: Vec<String> = index.columns.iter().map(|name| quote(name)).collect();
-            format!(
-                "CREATE INDEX {} ON {table} ({})",
-                quote(&index.name),
-                columns.join(", ")
-            )
-        }));
-        statements
-    }
-
-    fn column(&self, column: &Column) -> String {
-        let declared = match (self.same_engine, self.driver, column.kind) {
-            (true, ..) => &column.declared,
-            (_, Driver::Sqlite, Kind::Text) | (_, Driver::Postgres, Kind::Text) => "text",
-            (_, Driver::Sqlite, Kind::Integer) => "integer",
-            (_, Driver::Sqlite, Kind::Boolean) => "numeric",
-            (_, Driver::Sqlite, Kind::Time) => "datetime",
-            (_, Driver::Sqlite, Kind::Real) => "real",
-            (_, Driver::Sqlite, Kind::Bytes) => "blob",
-            (_, Driver::Postgres, Kind::Integer) => "bigint",
-            (_, Driver::Postgres, Kind::Boolean) => "boolean",
-            (_, Driver::Postgres, Kind::Time) => "timestamptz",
-            (_, Driver::Postgres, Kind::Real) => "double precision",
-            (_, Driver::Postgres, Kind::Bytes) => "bytea",
-        };
-        format!("{} {declared}", quote(&column.name))
-    }
-}
-
-/// An identifier that came from a database.
-pub(super) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -22,6 +22,7 @@ pub mod schema;
 mod snapshot;
 pub mod sqlite;
 pub mod stats;
+mod strangers;
 pub mod table;
 mod tuple;
 mod uploads;

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use super::MetadataError;
 use super::dialect::Dialect;
 use super::error::During;
-use super::layout::Layout;
+use super::layout::{Column, Layout, quote};
 use super::postgres::reader::Reader as PostgresReader;
 use super::schema::{self, State};
 use super::sqlite::reader::Reader as SqliteReader;
@@ -45,6 +45,42 @@ pub struct Request {
     /// Rows after that key only.
     pub after: Option<Cursor>,
     pub rows: Rows,
+}
+
+impl Request {
+    /// The query, once for both engines: how they read a column, what they order by and how the
+    /// key of the cursor is given are the caller's.
+    pub(super) fn select(
+        &self,
+        read: impl Fn(&Column) -> String,
+        sort_key: impl Fn(&Column) -> String,
+        after: &[String],
+    ) -> String {
+        let columns: Vec<String> = self.layout.columns.iter().map(read).collect();
+        let mut sql = format!(
+            "SELECT {} FROM {}",
+            columns.join(", "),
+            quote(&self.layout.name)
+        );
+        let key = self
+            .layout
+            .primary_key
+            .iter()
+            .map(|key| &self.layout.columns[*key]);
+        let key = key.map(sort_key).collect::<Vec<String>>().join(", ");
+        let status = self.rows.condition().map(str::to_owned);
+        let behind = (!after.is_empty()).then(|| format!("({key}) > ({})", after.join(", ")));
+        let conditions: Vec<String> = status.into_iter().chain(behind).collect();
+        if !conditions.is_empty() {
+            sql.push_str(" WHERE ");
+            sql.push_str(&conditions.join(" AND "));
+        }
+        if !key.is_empty() {
+            sql.push_str(" ORDER BY ");
+            sql.push_str(&key);
+        }
+        sql
+    }
 }
 
 /// Which rows of a table to read.

@@ -11,9 +11,9 @@ use tokio_postgres::Client;
 use super::{Connector, failure, read_state};
 use crate::config::{Driver, MetadataConfig};
 use crate::metadata::MetadataError;
+use crate::metadata::dialect::Dialect;
 use crate::metadata::error::During;
-use crate::metadata::layout::{self, Column, Index, Layout};
-use crate::metadata::loader::quote;
+use crate::metadata::layout::{self, Column, Index, Layout, quote};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
     BLOB_TOTALS, Cursor, Identity, Message, Reject, Request, RowStream, Sender, SourceBatch,
@@ -214,14 +214,7 @@ fn kind_of_type(type_name: &str) -> Kind {
 
 /// The type whose binary form is that of the kind.
 pub(super) fn type_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Text => "text",
-        Kind::Integer => "bigint",
-        Kind::Boolean => "boolean",
-        Kind::Time => "timestamptz",
-        Kind::Real => "double precision",
-        Kind::Bytes => "bytea",
-    }
+    Dialect::Postgres.type_of(kind)
 }
 
 async fn read_rows(
@@ -345,34 +338,15 @@ impl Tuples {
 
 /// The query that reads what `request` asks for. `None` if its cursor is not one of this table.
 fn select(request: &Request) -> Option<String> {
-    let layout = &request.layout;
-    let column = |column: &Column| format!("{}::{}", quote(&column.name), type_of(column.kind));
-    let columns: Vec<String> = layout.columns.iter().map(column).collect();
-    let mut sql = format!("SELECT {} FROM {}", columns.join(", "), quote(&layout.name));
-    let key: Vec<String> = layout
-        .primary_key
-        .iter()
-        .map(|key| sort_key(&layout.columns[*key]))
-        .collect();
-    let mut conditions: Vec<String> = request
-        .rows
-        .condition()
-        .map(str::to_owned)
-        .into_iter()
-        .collect();
-    if let Some(cursor) = &request.after {
-        let values = after_key(cursor, &layout.key_kinds())?;
-        conditions.push(format!("({}) > ({})", key.join(", "), values.join(", ")));
-    }
-    if !conditions.is_empty() {
-        sql.push_str(" WHERE ");
-        sql.push_str(&conditions.join(" AND "));
-    }
-    if !key.is_empty() {
-        sql.push_str(" ORDER BY ");
-        sql.push_str(&key.join(", "));
-    }
-    Some(sql)
+    let after = match &request.after {
+        Some(cursor) => after_key(cursor, &request.layout.key_kinds())?,
+        None => Vec::new(),
+    };
+    Some(request.select(in_binary_form, sort_key, &after))
+}
+
+fn in_binary_form(column: &Column) -> String {
+    format!("{}::{}", quote(&column.name), type_of(column.kind))
 }
 
 /// Text is ordered by its bytes, as SQLite orders it, whatever the collation of the database.

@@ -14,8 +14,8 @@ use super::{Connector, failure, run};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
-use crate::metadata::layout::{Column, Layout};
-use crate::metadata::loader::{Loaded, OnReject, Write, quote};
+use crate::metadata::layout::{Column, Layout, quote};
+use crate::metadata::loader::{Loaded, OnReject, Write};
 use crate::metadata::snapshot::{Reject, join_key};
 use crate::metadata::table::Kind;
 

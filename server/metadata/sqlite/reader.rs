@@ -9,8 +9,7 @@ use super::{Access, Location, connect, failure, read_state};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
-use crate::metadata::layout::{self, Column, Index, Layout};
-use crate::metadata::loader::quote;
+use crate::metadata::layout::{self, Column, Index, Layout, quote};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
     BLOB_TOTALS, Cursor, Identity, Message, Reject, Request, RowStream, Sender, SourceBatch,
@@ -268,41 +267,12 @@ fn query<'s>(
 
 /// The statement that reads what `request` asks for, with the key of its cursor as parameters.
 fn select(request: &Request) -> String {
-    let layout = &request.layout;
-    let columns: Vec<String> = layout
-        .columns
-        .iter()
-        .map(|column| quote(&column.name))
-        .collect();
-    let mut sql = format!("SELECT {} FROM {}", columns.join(", "), quote(&layout.name));
-    let key: Vec<String> = layout
-        .primary_key
-        .iter()
-        .map(|key| sort_key(&layout.columns[*key]))
-        .collect();
-    let mut conditions: Vec<String> = request
-        .rows
-        .condition()
-        .map(str::to_owned)
-        .into_iter()
-        .collect();
-    if request.after.is_some() {
-        let parameters: Vec<String> = (1..=key.len()).map(|n| format!("?{n}")).collect();
-        conditions.push(format!(
-            "({}) > ({})",
-            key.join(", "),
-            parameters.join(", ")
-        ));
-    }
-    if !conditions.is_empty() {
-        sql.push_str(" WHERE ");
-        sql.push_str(&conditions.join(" AND "));
-    }
-    if !key.is_empty() {
-        sql.push_str(" ORDER BY ");
-        sql.push_str(&key.join(", "));
-    }
-    sql
+    let keys = match request.after {
+        Some(_) => request.layout.primary_key.len(),
+        None => 0,
+    };
+    let parameters: Vec<String> = (1..=keys).map(|number| format!("?{number}")).collect();
+    request.select(|column| quote(&column.name), sort_key, &parameters)
 }
 
 /// Times are ordered as instants: their text may have several offsets.
