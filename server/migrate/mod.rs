@@ -165,34 +165,16 @@ async fn copy_rows(
         progress: progress.as_ref(),
         cancel,
     };
+    let with_blobs = options.halves.has_data();
     let mut tables = copy.run(&pairs, false).await?;
     progress.on(Event::VerifyBegin);
-    let with_blobs = options.halves.has_data();
-    if verify::difference(
-        &plan.source,
-        to.metadata,
-        &plan.layouts,
-        &tables,
-        with_blobs,
-        cancel,
-    )
-    .await?
-    .is_some()
-    {
+    let found = verify::difference(plan, to.metadata, &tables, with_blobs, cancel).await?;
+    if found.is_some() {
         // A run that was resumed on a source that lives on has passed over rows that are new
         // before the cursor of its checkpoint; a run from the start finds them.
         tables = copy.run(&pairs, true).await?;
-        let found = verify::difference(
-            &plan.source,
-            to.metadata,
-            &plan.layouts,
-            &tables,
-            with_blobs,
-            cancel,
-        );
-        if let Some(difference) = found.await? {
-            return Err(difference);
-        }
+        let found = verify::difference(plan, to.metadata, &tables, with_blobs, cancel).await?;
+        found.map_or(Ok(()), Err)?;
     }
     if plan.lacks_counters {
         loader.count_usage().await?;

@@ -5,23 +5,23 @@ use tokio_util::sync::CancellationToken;
 use super::compare::{Comparison, Standing};
 use super::error::MigrateError;
 use super::metadata::not_compared;
+use super::plan::Plan;
 use super::report::TableReport;
 use crate::config::MetadataConfig;
-use crate::metadata::{Layout, Snapshot};
+use crate::metadata::Snapshot;
 
 /// The first table in which source and target differ by more than the rows that `tables` says were
 /// rejected or in conflict.
 pub(super) async fn difference(
-    from: &Snapshot,
+    plan: &Plan,
     to: &MetadataConfig,
-    layouts: &[Layout],
     tables: &[TableReport],
     with_blobs: bool,
     cancel: &CancellationToken,
 ) -> Result<Option<MigrateError>, MigrateError> {
     let to = Snapshot::open(to).await?;
     let targets = to.layouts().await?;
-    for (layout, report) in layouts.iter().zip(tables) {
+    for (layout, report) in plan.layouts.iter().zip(tables) {
         let Some(target) = targets.iter().find(|target| target.name == layout.name) else {
             continue;
         };
