@@ -26,7 +26,7 @@ pub(super) async fn difference(
             continue;
         };
         let comparison = Comparison {
-            from,
+            from: &plan.source,
             driver: to.driver(),
             to: Some((&to, target)),
             layout,
