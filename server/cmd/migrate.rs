@@ -90,7 +90,7 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
             let preview = migrate::preview(from, to, options, &progress, &cancel).await;
             return preview
                 .map(|preview| print_preview(&preview))
-                .map_err(not_startable);
+                .map_err(|error| not_startable(error, &shutdown));
         }
         let report = migrate::run(from, to, options, &progress, &cancel).await;
         report
@@ -105,11 +105,18 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
     }
 }
 
-/// A dry run has two answers: the real run could start, or not.
-fn not_startable(error: MigrateError) -> Failure {
-    print_problems(&error);
-    let hint = error.hint();
-    Failure::new(Exit::Failed, error).with_hint(hint)
+/// A dry run that comes to its end has two answers: the real run could start, or not.
+fn not_startable(error: MigrateError, shutdown: &Shutdown) -> Failure {
+    let interrupted = matches!(error, MigrateError::Interrupted);
+    let failure = failure(error, shutdown);
+    Failure {
+        exit: if interrupted {
+            failure.exit
+        } else {
+            Exit::Failed
+        },
+        ..failure
+    }
 }
 
 fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {

@@ -155,7 +155,7 @@ pub struct BlobRecord {
 pub struct BlobState {
     /// Its blob arrived in this run, or in one that was cut off.
     pub recorded: bool,
-    /// `backend_details` of its row, if there is one.
+    /// `backend_details` of its row, else those that were recorded, if there are any.
     pub details: Option<String>,
     /// `md5` of its row, if there is one whose status promises a blob.
     pub md5: Option<String>,
@@ -420,7 +420,9 @@ impl Loader {
         const SQL: &str = "SELECT id, status, md5, backend_details FROM files WHERE id IN";
         let mut known: HashMap<String, BlobState> = HashMap::new();
         for record in self.blob_records(source, ids).await? {
-            known.entry(record.file_id).or_default().recorded = true;
+            let state = known.entry(record.file_id).or_default();
+            state.recorded = true;
+            state.details = record.details;
         }
         for ids in ids.chunks(IDS_PER_QUERY) {
             for row in self.query_ids("read its files", SQL, None, ids).await? {

@@ -309,12 +309,31 @@ pub fn order_of(a: Tuple<'_>, b: Tuple<'_>, kinds: &[Kind], encoding: Encoding) 
             integer_of(a, encoding).cmp(&integer_of(b, encoding))
         }
         (Kind::Time, Encoding::Native) => native_time(a).cmp(&native_time(b)),
-        (Kind::Integer, Encoding::Native) => integer_of(a, encoding).cmp(&integer_of(b, encoding)),
+        (_, Encoding::Native) => native_order(a, b),
         _ => a.cmp(&b),
     });
     orders
         .find(|order| order.is_ne())
         .unwrap_or(Ordering::Equal)
+}
+
+/// As SQLite orders values whatever their column: NULL, numbers, text, bytes.
+fn native_order(a: Option<&[u8]>, b: Option<&[u8]>) -> Ordering {
+    use Native::{Blob, Integer, Null, Real, Text};
+    let class = |value| match value {
+        None | Some(Null) => 0,
+        Some(Integer(_) | Real(_)) => 1,
+        Some(Text(_)) => 2,
+        Some(Blob(_)) => 3,
+    };
+    match (Native::decode(a), Native::decode(b)) {
+        (Some(Integer(a)), Some(Integer(b))) => a.cmp(&b),
+        (Some(Real(a)), Some(Real(b))) => a.total_cmp(&b),
+        (Some(Integer(a)), Some(Real(b))) => (a as f64).total_cmp(&b),
+        (Some(Real(a)), Some(Integer(b))) => a.total_cmp(&(b as f64)),
+        (Some(Text(a)), Some(Text(b))) | (Some(Blob(a)), Some(Blob(b))) => a.cmp(b),
+        (a, b) => class(a).cmp(&class(b)),
+    }
 }
 
 fn native_time(field: Option<&[u8]>) -> Option<i64> {
@@ -433,6 +452,40 @@ mod tests {
         assert_eq!(order(&key(-1, b"b"), &key(1, b"a")), Ordering::Less);
         assert_eq!(order(&key(1, b"b"), &key(1, b"ab")), Ordering::Greater);
         assert_eq!(order(&key(1, b"b"), &key(1, b"b")), Ordering::Equal);
+    }
+
+    #[test]
+    fn native_keys_are_ordered_by_storage_class_first() {
+        let values = [
+            Native::Null,
+            Native::Integer(-2),
+            Native::Real(1.5),
+            Native::Integer(2),
+            Native::Text(b""),
+            Native::Text(b"B"),
+            Native::Text(b"a"),
+            Native::Blob(b""),
+            Native::Blob(b"a"),
+        ];
+        let key = |value| {
+            let mut key = Batch::default();
+            key.begin_row(1);
+            key.native(value);
+            key.end_row();
+            key.as_bytes().to_vec()
+        };
+        for (one, a) in values.into_iter().enumerate() {
+            for (other, b) in values.into_iter().enumerate() {
+                let (a, b) = (key(a), key(b));
+                let order = order_of(
+                    Tuple::new(&a),
+                    Tuple::new(&b),
+                    &[Kind::Text],
+                    Encoding::Native,
+                );
+                assert_eq!(order, one.cmp(&other), "{one} {other}");
+            }
+        }
     }
 
     #[test]

@@ -96,12 +96,6 @@ impl BlobCopy {
     }
 
     async fn try_copy(&self, row: &BlobRow, state: &BlobState) -> Result<Outcome, MigrateError> {
-        if state.recorded {
-            self.progress.on(Event::BlobEnd {
-                bytes_left: row.size_bytes(),
-            });
-            return Ok(Outcome::Present);
-        }
         let passed = Arc::new(AtomicU64::new(0));
         let outcome = self.present_or_put(row, state, &passed).await;
         let passed = passed.load(Ordering::Relaxed);
@@ -134,9 +128,9 @@ impl BlobCopy {
 
     /// Whether the target has the blob with the size and digest that the row says.
     async fn is_present(&self, row: &BlobRow, state: &BlobState) -> Result<bool, DataError> {
-        let Some(md5) = row.md5.filter(|_| !self.to_is_absent) else {
+        if self.to_is_absent || (row.md5.is_none() && !state.recorded) {
             return Ok(false);
-        };
+        }
         let details = BackendDetails::new(state.details.clone().unwrap_or_default());
         if self.to_keeps_keys && details.sse_key().is_none() {
             // Without its key a blob cannot be asked about, and nobody can read it either.
@@ -152,12 +146,13 @@ impl BlobCopy {
         if stat.size_bytes != row.size_bytes() {
             return Ok(false);
         }
-        if stat.md5 == Some(md5) {
+        // What an earlier run wrote down was compared then, and is still there.
+        if state.recorded || stat.md5 == row.md5 {
             return Ok(true);
         }
         // No digest is kept there, or one that need not be the MD5: the bytes decide.
         match self.to.get(&blob, None).await {
-            Ok(found) => Ok(md5_of(found.body).await == Some(md5)),
+            Ok(found) => Ok(md5_of(found.body).await == row.md5),
             Err(DataError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }

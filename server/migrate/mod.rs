@@ -86,7 +86,11 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<Report, MigrateError> {
     let (started, started_at) = (Instant::now(), Timestamp::now());
-    let plan = Plan::make(from, to, options).await?;
+    let plan = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(MigrateError::Interrupted),
+        plan = Plan::make(from, to, options) => plan?,
+    };
     let mut target = Target::open(&plan, to).await?;
     if let Some(loader) = &target.loader {
         loader.begin(plan.source.identity()).await?;

@@ -5,10 +5,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::places::{Database, Store};
-use crate::scene::{NO_FILES, Run, SMALL, Scene, Server, run};
+use crate::scene::{NO_FILES, Run, SMALL, SOME, Scene, Server, md5_hex, run};
 
 /// Both runs refuse, the dry one with 1, and nothing has changed.
 fn refused(scene: &Scene, from: &Server, to: &Server, options: &[&str], code: i32) -> Result<Run> {
@@ -446,5 +446,73 @@ fn the_environment_of_the_source_does_not_reach_the_target() -> Result<()> {
         from.database.rows()?,
         Database::Sqlite(scene.path("other.db")).rows()?
     );
+    Ok(())
+}
+
+/// One byte takes a block: a place that is large enough by the numbers can fill up all the same.
+#[test]
+#[ignore = "needs root, to run as somebody else and to mount a file system"]
+fn a_target_that_fills_up_in_the_middle() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", &[SOME, &["--seed=2"]].concat())?;
+    from.database
+        .query("UPDATE files SET size = 1, status = 'uploaded'")?;
+    for id in from.database.query("SELECT id FROM files")?.concat() {
+        let md5 = md5_hex(b"x");
+        from.database
+            .query(&format!("UPDATE files SET md5 = '{md5}' WHERE id = '{id}'"))?;
+        from.store.put(&id, b"x")?;
+    }
+    let small = Mounted::tmpfs(&scene.path("small"), "256k")?;
+    let store = Store::Directory(small.0.join("files"));
+    let to = scene.server("to", Database::Sqlite(scene.path("to.db")), store)?;
+    let run = scene.migrate(&from, &to, &[])?.expect(1)?;
+    run.says(&["has no space left", "hint: free some space"])?;
+    assert_eq!(to.database.count("files")?, 0);
+    let blobs = to.store.blobs(&to.database)?;
+    ensure!(
+        blobs.is_subset(&from.store.blobs(&from.database)?),
+        "something else is visible"
+    );
+    let mut larger = Command::new("mount");
+    larger.args(["-o", "remount,size=16m"]).arg(&small.0);
+    crate::scene::run(larger)?.expect(0)?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(
+        from.store.blobs(&from.database)?,
+        to.store.blobs(&to.database)?
+    );
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+fn a_bucket_with_another_secret() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let Store::Bucket {
+        server,
+        bucket,
+        settings,
+    } = Store::bucket()?
+    else {
+        unreachable!("a bucket was made")
+    };
+    let (before, host) = server.rsplit_once('@').context("credentials")?;
+    let (key, _) = before.rsplit_once(':').context("a secret")?;
+    let server = format!("{key}:another-secret@{host}");
+    let store = Store::Bucket {
+        server,
+        bucket,
+        settings,
+    };
+    let to = scene.server("to", Database::Sqlite(scene.path("to.db")), store)?;
+    refused(&scene, &from, &to, &[], 4)?
+        .says(&[
+            "the target cannot be used",
+            "refused to",
+            "hint: let the user or access key",
+        ])?
+        .never_says(&["another-secret"])?;
     Ok(())
 }

@@ -15,6 +15,7 @@ mod encryption;
 mod faults;
 mod interlocks;
 mod live;
+mod manual;
 mod outage;
 mod resume;
 mod strangers;

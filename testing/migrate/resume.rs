@@ -271,3 +271,47 @@ fn a_database_that_goes_away_in_the_middle() -> Result<()> {
     assert_eq!(from.database.rows()?, to.database.rows()?);
     Ok(())
 }
+
+/// What was written down is looked for all the same: somebody may have tidied up meanwhile.
+#[test]
+fn blobs_that_vanished_since_are_copied_again() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", MANY_BLOBS)?, scene.local("to")?);
+    let run = start(&scene, &from, &to, &["--workers=2"])?;
+    wait_until("some blobs are there", || {
+        Ok(blobs_in(&scene.path("to.files")) > 50)
+    })?;
+    signal(&run, Signal::INT)?;
+    finish(run)?.expect(130)?;
+    ensure!(
+        to.database.count("plikd_migrate_blobs")? > 0,
+        "nothing was written down"
+    );
+    fs::remove_dir_all(scene.path("to.files"))?;
+    fs::create_dir(scene.path("to.files"))?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_equal(&from, &to)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_dry_run_can_be_interrupted_too() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", crate::scene::NO_FILES)?;
+    let to = scene.server(
+        "to",
+        Database::postgres()?,
+        Store::Directory(scene.path("to")),
+    )?;
+    scene.migrate(&from, &to, &["--metadata-only"])?.expect(0)?;
+    let url = to.database.url();
+    let holder = "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(30)";
+    std::thread::spawn(move || Database::query_url(&url, holder));
+    let waiting =
+        "SELECT count(*) FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted";
+    let run = start(&scene, &from, &to, &["--metadata-only", "--dry-run"])?;
+    wait_until("the run waits", || Ok(to.database.value(waiting)? == "1"))?;
+    signal(&run, Signal::TERM)?;
+    finish(run)?.expect(143)?.says(&["interrupted"])?;
+    Ok(())
+}

@@ -133,7 +133,12 @@ impl Scene {
 
     /// A server on these backends, ready for requests.
     pub fn serve(&self, server: &Server) -> Result<Daemon> {
-        Daemon::start(self.plikd(), &server.config)
+        self.serve_config(&server.config)
+    }
+
+    /// A server with that configuration, ready for requests.
+    pub fn serve_config(&self, config: &Path) -> Result<Daemon> {
+        Daemon::start(self.plikd(), config)
     }
 
     /// `plikd migrate` from one configuration to another, not yet started.

@@ -120,6 +120,22 @@ fn a_source_with_a_counter_of_its_own_is_no_problem() -> Result<()> {
     Ok(())
 }
 
+/// Keys that differ by case only, or that their table takes for equal, are read in one order.
+#[test]
+fn a_table_with_a_collation_of_its_own_is_compared_all_the_same() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    let database = &from.database;
+    database.query("CREATE TABLE notes (id text COLLATE NOCASE PRIMARY KEY, text text)")?;
+    database.query("INSERT INTO notes VALUES ('a', '1'), ('B', '2'), ('c', '3'), ('D', '4')")?;
+    for expected in [0, 4] {
+        let run = scene.migrate(&from, &to, &[])?.expect(0)?;
+        assert_eq!(run.summary("notes")?.present, expected);
+    }
+    assert_eq!(to.database.count("notes")?, 4);
+    Ok(())
+}
+
 /// Logins of the command line client live for minutes.
 #[test]
 fn logins_stay_behind() -> Result<()> {

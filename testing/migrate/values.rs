@@ -285,7 +285,7 @@ fn from_sqlite_to_sqlite_every_value_stays_to_the_last_bit() -> Result<()> {
     for (sql, _) in FAULTS.iter().filter(|(sql, _)| !sql.contains("NULL")) {
         from.database.query(sql)?;
     }
-    from.database.query("INSERT INTO users (id, name, created_at) VALUES ('real', 0.1, 1e300), ('blob', x'00ff', x'00')")?;
+    from.database.query("INSERT INTO users (id, name, created_at) VALUES ('real', 0.1, 1e300), ('blob', x'00ff', x'00'), (x'00ff', 'a key of bytes', NULL), ('', 'an empty key', NULL)")?;
     scene.migrate(&from, &to, &[])?.expect(0)?;
     ensure!(
         bits(&from.database)? == bits(&to.database)?,

@@ -279,6 +279,8 @@ fn select(request: &Request) -> String {
 fn sort_key(column: &Column) -> String {
     match column.kind {
         Kind::Time => format!("instant({})", quote(&column.name)),
+        // The column may be declared with a collation of its own.
+        Kind::Text => format!("{} COLLATE BINARY", quote(&column.name)),
         _ => quote(&column.name),
     }
 }
