@@ -33,7 +33,8 @@ const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_sessio
 pub struct BulkWriter {
     client: Client,
     label: String,
-    /// Tables that have a staging table on this connection.
+    /// Tables that have a staging table on this connection, because a batch could not simply be
+    /// copied into them.
     staged: HashSet<String>,
 }
 
@@ -92,19 +93,22 @@ impl BulkWriter {
     }
 
     async fn try_write(&mut self, write: Write<'_>) -> Result<Loaded, tokio_postgres::Error> {
-        if self.staged.insert(write.layout.name.clone()) {
-            self.client
-                .batch_execute(&create_staging(write.layout))
-                .await?;
-        }
         let mut transaction = self.client.transaction().await?;
         let mut load = Load {
             write,
             loaded: Loaded::default(),
         };
-        load.rows(&mut transaction, 0..write.rows.len()).await?;
+        let table = &write.layout.name;
+        if self.staged.contains(table) || !load.copy_whole(&mut transaction).await? {
+            if self.staged.insert(table.clone()) {
+                let create = create_staging(write.layout);
+                transaction.batch_execute(&create).await?;
+            }
+            load.rows(&mut transaction, 0..write.rows.len()).await?;
+        }
         let loaded = load.loaded;
         if write.on_reject == OnReject::Stop && !loaded.rejects.is_empty() {
+            // The run ends here, so it does not matter that the staging table goes too.
             transaction.rollback().await?;
             return Ok(loaded);
         }
@@ -121,6 +125,32 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// Copies the batch straight into the table. `false`, and nothing is written, if PostgreSQL
+    /// refuses one of its rows, as it does when one is there already.
+    async fn copy_whole(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let layout = self.write.layout;
+        if !layout.columns.iter().all(holds_tuples) {
+            return Ok(false);
+        }
+        let savepoint = transaction.transaction().await?;
+        let rows = self.write.rows.as_bytes();
+        match copy_in(&savepoint, &quote(&layout.name), layout, rows).await {
+            Ok(()) => {
+                savepoint.commit().await?;
+                self.loaded.copied = self.write.rows.len() as u64;
+                Ok(true)
+            }
+            Err(error) if is_about_a_row(&error) => {
+                savepoint.rollback().await?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes the rows in `range`. If PostgreSQL refuses one of them it refuses all, so they are
     /// tried by halves, until the one at fault is found and named.
     async fn rows(
@@ -158,7 +188,8 @@ impl Load<'_> {
         range: Range<usize>,
     ) -> Result<(), tokio_postgres::Error> {
         let layout = self.write.layout;
-        copy_in(transaction, layout, self.write.rows.slice(range.clone())).await?;
+        let tuples = self.write.rows.slice(range.clone());
+        copy_in(transaction, &staging(layout), layout, tuples).await?;
         let copied = transaction.execute(&insert_sql(layout), &[]).await?;
         let rows = range.len() as u64;
         let mut conflicts = Vec::new();
@@ -211,9 +242,19 @@ fn is_about_a_row(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Sends ready-made tuples to the staging table.
+/// Whether the column's type has the binary form that the tuples have.
+fn holds_tuples(column: &Column) -> bool {
+    match column.kind {
+        Kind::Text => column.declared == "text" || column.declared.starts_with("character varying"),
+        Kind::Time => column.declared == "timestamp with time zone",
+        kind => column.declared == type_of(kind),
+    }
+}
+
+/// Sends ready-made tuples to a table, whose name is quoted.
 async fn copy_in(
     transaction: &Transaction<'_>,
+    table: &str,
     layout: &Layout,
     tuples: &[u8],
 ) -> Result<(), tokio_postgres::Error> {
@@ -223,8 +264,7 @@ async fn copy_in(
         .map(|column| quote(&column.name))
         .collect();
     let sql = format!(
-        "COPY {} ({}) FROM STDIN (FORMAT binary)",
-        staging(layout),
+        "COPY {table} ({}) FROM STDIN (FORMAT binary)",
         names.join(", ")
     );
     let mut bytes = BytesMut::with_capacity(HEADER.len() + tuples.len() + TRAILER.len());
