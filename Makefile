@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test lint docs tools
 
+# Some tests mount a file system and become another user: only where that is allowed.
+unprivileged = $$([ "$$(id -u)" = 0 ] && unshare --mount true 2>/dev/null || echo --skip privileged::)
+
 help: ## Show these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -12,7 +15,7 @@ run: tools ## Start a server on http://127.0.0.1:8080, with SQLite and local fil
 test: tools ## Run every test, against a PostgreSQL and an S3 server started for them
 	cargo test --no-run
 	testing/services_test.sh
-	testing/services.sh run -- cargo test -- --include-ignored
+	testing/services.sh run -- cargo test -- --include-ignored $(unprivileged)
 	testing/test_backends.sh
 
 lint: tools ## Check format, lints, documentation, licences and links

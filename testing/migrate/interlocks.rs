@@ -1,17 +1,22 @@
 //! What keeps a migration from starting: said before anything is written, with a way out.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::places::{Database, Store};
-use crate::scene::{NO_FILES, Run, SMALL, SOME, Scene, Server, md5_hex, run};
+use crate::scene::{NO_FILES, Run, SMALL, Scene, Server, run};
 
 /// Both runs refuse, the dry one with 1, and nothing has changed.
-fn refused(scene: &Scene, from: &Server, to: &Server, options: &[&str], code: i32) -> Result<Run> {
+pub fn refused(
+    scene: &Scene,
+    from: &Server,
+    to: &Server,
+    options: &[&str],
+    code: i32,
+) -> Result<Run> {
     let before = scene.listing()?;
     let dry: Vec<&str> = options.iter().copied().chain(["--dry-run"]).collect();
     let dry = scene
@@ -318,88 +323,6 @@ fn a_target_database_in_a_directory_that_is_not_there() -> Result<()> {
     Ok(())
 }
 
-/// Root may write anywhere, so somebody else runs the program.
-#[test]
-#[ignore = "needs root, to run as somebody else and to mount a file system"]
-fn a_target_that_this_user_may_not_write() -> Result<()> {
-    let scene = Scene::new()?;
-    let from = scene.made_up("from", SMALL)?;
-    fs::set_permissions(scene.path("."), fs::Permissions::from_mode(0o755))?;
-    fs::create_dir(scene.path("closed"))?;
-    let to = scene.server(
-        "to",
-        Database::Sqlite(scene.path("closed/to.db")),
-        Store::Directory(scene.path("closed/files")),
-    )?;
-    for (half, name) in [
-        ("--metadata-only", "to.db"),
-        ("--data-only", "closed/files"),
-    ] {
-        for (dry, code) in [(Some("--dry-run"), 1), (None, 4)] {
-            let options: Vec<&str> = [half].into_iter().chain(dry).collect();
-            let before = scene.listing()?;
-            as_nobody(scene.migration(&from.config, &to.config, &options))?
-                .expect(code)?
-                .says(&["the target cannot be used", name, "refused to", "hint: "])?;
-            scene.is_as(&before)?;
-        }
-    }
-    Ok(())
-}
-
-fn as_nobody(command: Command) -> Result<Run> {
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    nobody.arg(command.get_program()).args(command.get_args());
-    nobody.env_clear();
-    if let Some(directory) = command.get_current_dir() {
-        nobody.current_dir(directory);
-    }
-    run(nobody)
-}
-
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn tmpfs(path: &Path, size: &str) -> Result<Self> {
-        fs::create_dir(path)?;
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(path);
-        run(mount)?.expect(0)?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
-#[test]
-#[ignore = "needs root, to run as somebody else and to mount a file system"]
-fn a_target_without_room() -> Result<()> {
-    let scene = Scene::new()?;
-    let from = scene.made_up("from", &[SMALL, &["--file-size=64KiB"]].concat())?;
-    let small = Mounted::tmpfs(&scene.path("small"), "256k")?;
-    let directory = |path: &Path| Store::Directory(path.join("files"));
-    let to = scene.server(
-        "to",
-        Database::Sqlite(scene.path("to.db")),
-        directory(&small.0),
-    )?;
-    refused(&scene, &from, &to, &[], 1)?.says(&["bytes free", "hint: free some space"])?;
-    let to = scene.server(
-        "to",
-        Database::Sqlite(small.0.join("to.db")),
-        directory(&scene.path(".")),
-    )?;
-    refused(&scene, &from, &to, &[], 1)?.says(&["bytes free", "hint: free some space"])?;
-    Ok(())
-}
-
 #[test]
 fn a_target_that_says_nothing_different() -> Result<()> {
     let scene = Scene::new()?;
@@ -445,42 +368,6 @@ fn the_environment_of_the_source_does_not_reach_the_target() -> Result<()> {
     assert_eq!(
         from.database.rows()?,
         Database::Sqlite(scene.path("other.db")).rows()?
-    );
-    Ok(())
-}
-
-/// One byte takes a block: a place that is large enough by the numbers can fill up all the same.
-#[test]
-#[ignore = "needs root, to run as somebody else and to mount a file system"]
-fn a_target_that_fills_up_in_the_middle() -> Result<()> {
-    let scene = Scene::new()?;
-    let from = scene.made_up("from", &[SOME, &["--seed=2"]].concat())?;
-    from.database
-        .query("UPDATE files SET size = 1, status = 'uploaded'")?;
-    for id in from.database.query("SELECT id FROM files")?.concat() {
-        let md5 = md5_hex(b"x");
-        from.database
-            .query(&format!("UPDATE files SET md5 = '{md5}' WHERE id = '{id}'"))?;
-        from.store.put(&id, b"x")?;
-    }
-    let small = Mounted::tmpfs(&scene.path("small"), "256k")?;
-    let store = Store::Directory(small.0.join("files"));
-    let to = scene.server("to", Database::Sqlite(scene.path("to.db")), store)?;
-    let run = scene.migrate(&from, &to, &[])?.expect(1)?;
-    run.says(&["has no space left", "hint: free some space"])?;
-    assert_eq!(to.database.count("files")?, 0);
-    let blobs = to.store.blobs(&to.database)?;
-    ensure!(
-        blobs.is_subset(&from.store.blobs(&from.database)?),
-        "something else is visible"
-    );
-    let mut larger = Command::new("mount");
-    larger.args(["-o", "remount,size=16m"]).arg(&small.0);
-    crate::scene::run(larger)?.expect(0)?;
-    scene.migrate(&from, &to, &[])?.expect(0)?;
-    assert_eq!(
-        from.store.blobs(&from.database)?,
-        to.store.blobs(&to.database)?
     );
     Ok(())
 }

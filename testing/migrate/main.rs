@@ -17,6 +17,7 @@ mod interlocks;
 mod live;
 mod manual;
 mod outage;
+mod privileged;
 mod resume;
 mod strangers;
 mod values;
