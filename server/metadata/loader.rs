@@ -5,7 +5,7 @@ use std::ops::Add;
 
 use jiff::tz::TimeZone;
 
-use super::engine::{Expect, Statement};
+use super::engine::Statement;
 use super::layout::Layout;
 use super::postgres::writer::BulkWriter as PostgresWriter;
 use super::snapshot::{Cursor, Identity, Reject};
@@ -142,10 +142,12 @@ fn number(count: u64) -> Value {
     Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// A blob that has arrived.
+/// What became of a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobRecord {
     pub file_id: String,
+    /// It is in the target, whole. If not, its row must stay out.
+    pub arrived: bool,
     /// What the file's row must say in `backend_details`; `None` if what the source says holds.
     pub details: Option<String>,
 }
@@ -192,7 +194,7 @@ const BOOKKEEPING: [&str; 3] = [
      table_name text NOT NULL, last_key text, copied bigint NOT NULL, present bigint NOT NULL, \
      conflicts bigint NOT NULL, failed bigint NOT NULL, PRIMARY KEY (source, table_name))",
     "CREATE TABLE IF NOT EXISTS plikd_migrate_blobs (source text NOT NULL, \
-     file_id text NOT NULL, backend_details text, PRIMARY KEY (source, file_id))",
+     file_id text NOT NULL, arrived boolean NOT NULL, backend_details text, PRIMARY KEY (source, file_id))",
     "CREATE TABLE IF NOT EXISTS plikd_migrate_runs (id text PRIMARY KEY, source text NOT NULL, \
      started_at text NOT NULL, finished_at text NOT NULL, summary text NOT NULL)",
 ];
@@ -320,10 +322,7 @@ impl Loader {
         let statement = Statement::new(SQL, [Value::Text(source.to_string())]);
         self.metadata
             .engine()
-            .write(
-                "begin the migration",
-                vec![statement.expecting(Expect::Any)],
-            )
+            .write("begin the migration", vec![statement])
             .await
             .map(|_| ())
     }
@@ -359,15 +358,16 @@ impl Loader {
         Ok(checkpoint)
     }
 
-    /// Writes down that blobs have arrived, and corrects the rows that are there already.
+    /// Writes down what became of blobs, and corrects the rows that are there already.
     pub async fn record_blobs(
         &self,
         source: &Identity,
         records: &[BlobRecord],
     ) -> Result<(), MetadataError> {
-        const RECORD: &str = "INSERT INTO plikd_migrate_blobs (source, file_id, backend_details) \
-             VALUES ($1, $2, $3) ON CONFLICT (source, file_id) \
-             DO UPDATE SET backend_details = excluded.backend_details";
+        const RECORD: &str = "INSERT INTO plikd_migrate_blobs \
+             (source, file_id, arrived, backend_details) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (source, file_id) DO UPDATE \
+             SET arrived = excluded.arrived, backend_details = excluded.backend_details";
         const CORRECT: &str = "UPDATE files SET backend_details = $1 WHERE id = $2";
         let mut statements = Vec::with_capacity(records.len());
         for record in records {
@@ -377,7 +377,8 @@ impl Loader {
                 statements.push(Statement::new(CORRECT, [details.clone(), id.clone()]));
             }
             let source = Value::Text(source.to_string());
-            statements.push(Statement::new(RECORD, [source, id, details]).expecting(Expect::Any));
+            let arrived = Value::Boolean(record.arrived);
+            statements.push(Statement::new(RECORD, [source, id, arrived, details]));
         }
         self.metadata
             .engine()
@@ -386,13 +387,13 @@ impl Loader {
             .map(|_| ())
     }
 
-    /// Those of the files `ids` whose blobs were recorded, in no order.
+    /// What became of the blobs of the files `ids`, as far as it was recorded, in no order.
     pub async fn blob_records(
         &self,
         source: &Identity,
         ids: &[&str],
     ) -> Result<Vec<BlobRecord>, MetadataError> {
-        const SQL: &str = "SELECT file_id, backend_details FROM plikd_migrate_blobs \
+        const SQL: &str = "SELECT file_id, arrived, backend_details FROM plikd_migrate_blobs \
              WHERE source = $1 AND file_id IN";
         let mut records = Vec::new();
         for ids in ids.chunks(IDS_PER_QUERY) {
@@ -402,6 +403,7 @@ impl Loader {
                 .await?;
             records.extend(rows.iter().map(|row| BlobRecord {
                 file_id: row.text("file_id"),
+                arrived: row.boolean("arrived"),
                 details: match row.value("backend_details") {
                     Value::Text(text) => Some(text.clone()),
                     _ => None,
@@ -421,7 +423,7 @@ impl Loader {
         let mut known: HashMap<String, BlobState> = HashMap::new();
         for record in self.blob_records(source, ids).await? {
             let state = known.entry(record.file_id).or_default();
-            state.recorded = true;
+            state.recorded = record.arrived;
             state.details = record.details;
         }
         for ids in ids.chunks(IDS_PER_QUERY) {

@@ -166,7 +166,7 @@ pub struct Reject {
 }
 
 impl Reject {
-    pub(super) fn new(layout: &Layout, row: Tuple<'_>, encoding: Encoding, reason: String) -> Self {
+    pub fn new(layout: &Layout, row: Tuple<'_>, encoding: Encoding, reason: String) -> Self {
         Self {
             table: layout.name.clone(),
             key: shown_key(layout, row, encoding),

@@ -298,6 +298,7 @@ impl<'a> Run<'a> {
                 let details = details.map(|details| details.as_str().to_owned());
                 self.records.push(BlobRecord {
                     file_id: done.file_id,
+                    arrived: true,
                     details,
                 });
             }
@@ -310,6 +311,11 @@ impl<'a> Run<'a> {
                     self.report.skipped += 1;
                 } else if self.copy.ignore_errors {
                     self.report.failed += 1;
+                    self.records.push(BlobRecord {
+                        file_id: done.file_id,
+                        arrived: false,
+                        details: None,
+                    });
                 } else {
                     return Err(MigrateError::Blob(problem));
                 }

@@ -8,8 +8,8 @@ use super::error::MigrateError;
 use super::progress::{Event, Progress};
 use super::report::TableReport;
 use crate::metadata::{
-    Batch, Checkpoint, Encoding, Layout, Loaded, Loader, OnReject, Request, RowStream, Rows,
-    Snapshot, SourceBatch, Tally, Write, text_of,
+    Batch, BlobRecord, Checkpoint, Encoding, Layout, Loaded, Loader, OnReject, Reject, Request,
+    RowStream, Rows, Snapshot, SourceBatch, Tally, Write, text_of,
 };
 
 /// Rejected rows that are named when they end the run.
@@ -89,13 +89,13 @@ impl RowCopy<'_> {
             rows: Rows::All,
         });
         while let Some(batch) = self.next_batch(&mut stream).await? {
+            let cursor = batch.cursor(layout, encoding);
+            let batch = self.as_blobs_came(layout, encoding, batch).await?;
             self.refuse_rejects(&batch)?;
-            let written = self.write(table, encoding, &batch, &checkpoint).await?;
-            checkpoint.tally = checkpoint.tally + written.tally();
+            checkpoint.cursor = cursor.or(checkpoint.cursor);
             checkpoint.tally.failed += batch.rejects.len() as u64;
-            if let Some(cursor) = batch.cursor(layout, encoding) {
-                checkpoint.cursor = Some(cursor);
-            }
+            let written = self.write(&table.to, encoding, &batch, &checkpoint).await?;
+            checkpoint.tally = checkpoint.tally + written.tally();
             self.tell(layout, &batch, &written);
         }
         Ok(checkpoint.tally)
@@ -125,36 +125,20 @@ impl RowCopy<'_> {
 
     async fn write(
         &mut self,
-        table: &Table,
+        layout: &Layout,
         encoding: Encoding,
         batch: &SourceBatch,
         checkpoint: &Checkpoint,
     ) -> Result<Loaded, MigrateError> {
-        let layout = &table.to;
-        let next = Checkpoint {
-            cursor: batch
-                .cursor(layout, encoding)
-                .or_else(|| checkpoint.cursor.clone()),
-            tally: Tally {
-                failed: checkpoint.tally.failed + batch.rejects.len() as u64,
-                ..checkpoint.tally
-            },
-            ..checkpoint.clone()
-        };
-        let files = layout.name == "files" && self.with_blobs;
-        let overlaid = match files {
-            true => self.overlay(layout, encoding, &batch.rows).await?,
-            false => None,
-        };
         let written = self
             .to
             .write(Write {
                 layout,
-                rows: overlaid.as_ref().unwrap_or(&batch.rows),
+                rows: &batch.rows,
                 encoding,
                 not_compared: not_compared(layout, self.with_blobs),
                 on_reject: self.on_reject,
-                checkpoint: &next,
+                checkpoint,
             })
             .await?;
         if self.on_reject == OnReject::Stop && !written.rejects.is_empty() {
@@ -164,39 +148,56 @@ impl RowCopy<'_> {
         Ok(written)
     }
 
-    /// The rows of `files` with what the target's backend said of their blobs, where that is not
-    /// what the source's said. `None` if nothing is to be changed.
-    async fn overlay(
+    /// Makes rows of `files` say what became of their blobs: `backend_details` is what the
+    /// target's backend gave back, and a file whose blob did not arrive is rejected, because its
+    /// row would promise bytes that are not there.
+    async fn as_blobs_came(
         &self,
         layout: &Layout,
         encoding: Encoding,
-        rows: &Batch,
-    ) -> Result<Option<Batch>, MigrateError> {
+        batch: SourceBatch,
+    ) -> Result<SourceBatch, MigrateError> {
         let (Some(id), Some(details)) = (layout.position("id"), layout.position("backend_details"))
         else {
-            return Ok(None);
+            return Ok(batch);
         };
-        let ids: Vec<String> = rows
+        if layout.name != "files" || !self.with_blobs {
+            return Ok(batch);
+        }
+        let ids = batch
+            .rows
             .iter()
-            .map(|row| text_of(row.field(id), encoding).unwrap_or_default())
-            .collect();
+            .map(|row| text_of(row.field(id), encoding));
+        let ids: Vec<String> = ids.map(Option::unwrap_or_default).collect();
         let asked: Vec<&str> = ids.iter().map(String::as_str).collect();
         let records = self.to.blob_records(self.from.identity(), &asked).await?;
-        let known: HashMap<String, String> = records
-            .into_iter()
-            .filter_map(|record| Some((record.file_id, record.details?)))
+        let changes = records
+            .iter()
+            .filter(|record| !record.arrived || record.details.is_some());
+        let changes: HashMap<&str, &BlobRecord> = changes
+            .map(|record| (record.file_id.as_str(), record))
             .collect();
-        if known.is_empty() {
-            return Ok(None);
+        if changes.is_empty() {
+            return Ok(batch);
         }
-        let mut changed = Batch::with_capacity(rows.as_bytes().len());
-        for (id, tuple) in ids.iter().zip(rows.iter()) {
-            match known.get(id) {
-                Some(text) => changed.push_replacing(tuple, details, text, encoding),
-                None => changed.push_tuple(tuple.as_bytes()),
+        let mut rows = Batch::with_capacity(batch.rows.as_bytes().len());
+        let mut rejects = batch.rejects;
+        for (id, row) in ids.iter().zip(batch.rows.iter()) {
+            match changes.get(id.as_str()) {
+                Some(BlobRecord { arrived: false, .. }) => {
+                    let reason = "its blob could not be copied".to_owned();
+                    rejects.push(Reject::new(layout, row, encoding, reason));
+                }
+                Some(BlobRecord {
+                    details: Some(text),
+                    ..
+                }) => {
+                    rows.push_replacing(row, details, text, encoding);
+                }
+                _ => rows.push_tuple(row.as_bytes()),
             }
         }
-        Ok(Some(changed))
+        Ok(SourceBatch { rows, rejects })
     }
 
     fn tell(&self, layout: &Layout, batch: &SourceBatch, written: &Loaded) {
