@@ -199,11 +199,18 @@ fn report_text(report: &Report) -> String {
         text += &blobs_text(blobs, "copied");
     }
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
-    text += &match report.left_behind() {
-        0 => {
-            "next: put the settings of the target into the configuration, start the server\n".into()
-        }
-        count => {
+    text += &match (report.left_behind(), report.extra()) {
+        (0, 0) => match &report.tables[..] {
+            [] => "next: migrate the metadata, or use the new data backend with this metadata\n"
+                .into(),
+            _ => "next: put the settings of the target into the configuration, start the server\n"
+                .into(),
+        },
+        (0, extra) => format!(
+            "next: look at the {extra} rows named above: the target's own, or removed from the \
+             source since an earlier run\n"
+        ),
+        (count, _) => {
             format!("next: look at the {count} rows and blobs named above, they were not copied\n")
         }
     };
@@ -229,9 +236,13 @@ fn preview_text(preview: &Preview) -> String {
 
 /// One line per table, in columns: the words are the field's, the numbers end in one place.
 fn tables_text(tables: &[TableReport], verb: &str) -> String {
-    let line = |TableReport { table, rows }: &TableReport| {
+    let line = |TableReport { table, rows, extra }: &TableReport| {
+        let extra = match extra {
+            0 => String::new(),
+            extra => format!(", {} only in the target", HumanCount(*extra)),
+        };
         format!(
-            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed\n",
+            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed{extra}\n",
             HumanCount(rows.copied).to_string(),
             HumanCount(rows.present),
             HumanCount(rows.conflicts),
@@ -270,6 +281,7 @@ mod tests {
             failed: 0,
         };
         let table = |table: &str, rows| TableReport {
+            extra: 0,
             table: table.to_owned(),
             rows,
         };

@@ -309,6 +309,21 @@ impl Snapshot {
         Ok(state.ids.unwrap_or_default())
     }
 
+    /// # Errors
+    ///
+    /// [`MetadataError::HalfMigrated`] if a migration into it has not come to its end.
+    pub async fn refuse_half_migrated(&self) -> Result<(), MetadataError> {
+        let state = self.state().await?;
+        match state.has_column("plikd_migrate_checkpoints", "source")
+            && self.count("plikd_migrate_checkpoints").await? > 0
+        {
+            true => Err(MetadataError::HalfMigrated {
+                backend: self.label().to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     async fn state(&self) -> Result<State, MetadataError> {
         match self {
             Self::Sqlite(reader) => reader.state().await,

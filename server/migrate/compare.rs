@@ -8,7 +8,7 @@ use crate::metadata::{
     Batch, Encoding, Layout, Reject, Request, RowStream, Rows, Snapshot, Tuple, order_of, shown_key,
 };
 
-/// How a row of the source stands in the target.
+/// How a row stands on the two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Both have it, equal in every column that was compared.
@@ -16,9 +16,11 @@ pub(super) enum Standing {
     Different,
     /// The target has no row of that key.
     Missing,
+    /// Only the target has a row of that key.
+    Extra,
 }
 
-/// One row of the source.
+/// One row of the source, or one that only the target has.
 pub(super) struct Compared<'a> {
     pub standing: Standing,
     row: Tuple<'a>,
@@ -46,7 +48,7 @@ pub(super) struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Calls `found` for each row of the source, in key order, or with the reason why the target
+    /// Calls `found` for each row of both sides, in key order, or with the reason why the target
     /// cannot hold it. Memory does not grow with the table.
     ///
     /// Columns that only one side has are not compared: a target that is yet to be upgraded lacks
@@ -67,29 +69,34 @@ impl Comparison<'_> {
         let mut to = there
             .zip(self.to)
             .map(|(there, (to, _))| Side::new(to, &there, encoding, self.driver));
+        let key_of = |row: Tuple<'_>| row.project(&layout.primary_key);
+        let order = |row: Tuple<'_>, other: Tuple<'_>| {
+            let (key, other) = (key_of(row), key_of(other));
+            order_of(Tuple::new(&key), Tuple::new(&other), &kinds, encoding)
+        };
+        // Whether the source has the row of the target in hand.
+        let mut matched = false;
         loop {
             from.fill(|reject| found(Err(reject))).await?;
             if let Some(to) = &mut to {
                 to.fill(|_| ()).await?;
             }
-            let Some(row) = from.row() else { return Ok(()) };
-            let other = to.as_ref().and_then(Side::row);
-            let order = other.map_or(Ordering::Less, |other| {
-                let (key, other) = (
-                    row.project(&layout.primary_key),
-                    other.project(&layout.primary_key),
-                );
-                order_of(Tuple::new(&key), Tuple::new(&other), &kinds, encoding)
-            });
-            let standing = match (order, other) {
-                (Ordering::Equal, Some(other)) if equal(row, other, &skipped) => {
-                    Some(Standing::Equal)
-                }
-                (Ordering::Equal, _) => Some(Standing::Different),
-                (Ordering::Less, _) => Some(Standing::Missing),
-                (Ordering::Greater, _) => None,
+            let (row, other) = (from.row(), to.as_ref().and_then(Side::row));
+            let (order, standing) = match (row, other) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => (Ordering::Less, Some(Standing::Missing)),
+                (None, Some(_)) => (Ordering::Greater, (!matched).then_some(Standing::Extra)),
+                (Some(row), Some(other)) => match order(row, other) {
+                    Ordering::Less => (Ordering::Less, Some(Standing::Missing)),
+                    Ordering::Equal if equal(row, other, &skipped) => {
+                        (Ordering::Equal, Some(Standing::Equal))
+                    }
+                    Ordering::Equal => (Ordering::Equal, Some(Standing::Different)),
+                    Ordering::Greater => (Ordering::Greater, (!matched).then_some(Standing::Extra)),
+                },
             };
-            if let Some(standing) = standing {
+            let shown = if order.is_le() { row } else { other };
+            if let (Some(standing), Some(row)) = (standing, shown) {
                 found(Ok(Compared {
                     standing,
                     row,
@@ -97,10 +104,12 @@ impl Comparison<'_> {
                     encoding,
                 }));
             }
+            // Two keys of the source may mean one of the target, so a row of the target is left
+            // only when the source is past it.
+            matched = order.is_eq() || (matched && order.is_lt());
             if order.is_le() {
                 from.advance();
-            }
-            if let Some(to) = to.as_mut().filter(|_| order.is_ge()) {
+            } else if let Some(to) = &mut to {
                 to.advance();
             }
         }

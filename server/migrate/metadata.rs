@@ -64,6 +64,7 @@ impl RowCopy<'_> {
             reports.push(TableReport {
                 table: layout.name.clone(),
                 rows: tally,
+                extra: 0,
             });
         }
         Ok(reports)

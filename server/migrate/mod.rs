@@ -168,12 +168,28 @@ async fn copy_rows(
     let with_blobs = options.halves.has_data();
     let mut tables = copy.run(&pairs, false).await?;
     progress.on(Event::VerifyBegin);
-    let found = verify::difference(plan, to.metadata, &tables, with_blobs, cancel).await?;
+    let found = verify::difference(
+        plan,
+        to.metadata,
+        &mut tables,
+        with_blobs,
+        progress.as_ref(),
+        cancel,
+    )
+    .await?;
     if found.is_some() {
         // A run that was resumed on a source that lives on has passed over rows that are new
         // before the cursor of its checkpoint; a run from the start finds them.
         tables = copy.run(&pairs, true).await?;
-        let found = verify::difference(plan, to.metadata, &tables, with_blobs, cancel).await?;
+        let found = verify::difference(
+            plan,
+            to.metadata,
+            &mut tables,
+            with_blobs,
+            progress.as_ref(),
+            cancel,
+        )
+        .await?;
         found.map_or(Ok(()), Err)?;
     }
     if plan.lacks_counters {

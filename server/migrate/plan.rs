@@ -143,6 +143,7 @@ impl Check<'_> {
         let opened = async {
             let source = Snapshot::open(self.from.metadata).await?;
             let versions = source.versions().await?;
+            source.refuse_half_migrated().await?;
             Ok((source, versions))
         };
         let problem = |source| Problem::Metadata {

@@ -69,11 +69,8 @@ async fn look(
         };
         let driver = to.metadata.driver;
         for layout in &plan.layouts {
-            let rows = compare(&plan, target.as_ref(), driver, layout, options, progress).await?;
-            preview.tables.push(TableReport {
-                table: layout.name.clone(),
-                rows,
-            });
+            let report = compare(&plan, target.as_ref(), driver, layout, options, progress).await?;
+            preview.tables.push(report);
         }
     }
     Ok(preview)
@@ -86,7 +83,7 @@ async fn compare(
     layout: &Layout,
     options: Options,
     progress: &Arc<dyn Progress>,
-) -> Result<Tally, MigrateError> {
+) -> Result<TableReport, MigrateError> {
     let rows = plan.source.count(&layout.name).await?;
     progress.on(Event::TableBegin {
         table: &layout.name,
@@ -107,7 +104,7 @@ async fn compare(
         layout,
         not_compared: not_compared(layout, options.halves.has_data()),
     };
-    let mut tally = Tally::default();
+    let (mut tally, mut extra) = (Tally::default(), 0);
     let what = layout.name.as_str();
     comparison
         .run(|row| {
@@ -116,6 +113,7 @@ async fn compare(
                     Standing::Missing => (&mut tally.copied, Action::Copy),
                     Standing::Equal => (&mut tally.present, Action::Keep),
                     Standing::Different => (&mut tally.conflicts, Action::Conflict),
+                    Standing::Extra => (&mut extra, Action::Extra),
                 },
                 Err(_) => (&mut tally.failed, Action::Reject),
             };
@@ -144,7 +142,11 @@ async fn compare(
         })
         .await?;
     progress.on(Event::TableEnd { table: what });
-    Ok(tally)
+    Ok(TableReport {
+        table: layout.name.clone(),
+        rows: tally,
+        extra,
+    })
 }
 
 /// Asks both data backends about blobs, and reads none.
@@ -185,6 +187,7 @@ impl BlobLook<'_> {
                     Action::Keep => report.present += 1,
                     Action::Skip => report.skipped += 1,
                     Action::Conflict | Action::Reject => report.failed += 1,
+                    Action::Extra => {}
                 }
             }
         }

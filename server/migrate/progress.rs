@@ -39,6 +39,11 @@ pub enum Event<'a> {
         table: &'a str,
         key: &'a str,
     },
+    /// A row that only the target has.
+    Extra {
+        table: &'a str,
+        key: &'a str,
+    },
     /// The target is being compared with the source.
     VerifyBegin,
     /// Something that a dry run would do with one row or blob.
@@ -56,6 +61,8 @@ pub enum Action {
     Copy,
     Keep,
     Conflict,
+    /// Only the target has it; it stays.
+    Extra,
     Skip,
     Reject,
 }
@@ -66,6 +73,7 @@ impl Action {
             Self::Copy => "copy",
             Self::Keep => "present",
             Self::Conflict => "conflict",
+            Self::Extra => "extra",
             Self::Skip => "skip",
             Self::Reject => "reject",
         }

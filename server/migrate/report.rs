@@ -9,6 +9,8 @@ use crate::metadata::Tally;
 pub struct TableReport {
     pub table: String,
     pub rows: Tally,
+    /// Rows that only the target has: its own, or removed from the source since an earlier run.
+    pub extra: u64,
 }
 
 /// The blobs after the run.
@@ -35,9 +37,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether everything of the source is in the target, equal.
+    /// Whether the target holds what the source holds, and nothing else.
     pub fn is_complete(&self) -> bool {
-        self.left_behind() == 0
+        self.left_behind() == 0 && self.extra() == 0
     }
 
     /// Rows and blobs that are not in the target as they are in the source.
@@ -48,6 +50,11 @@ impl Report {
             .map(|table| table.rows.conflicts + table.rows.failed)
             .sum();
         rows + self.blobs.map_or(0, |blobs| blobs.failed)
+    }
+
+    /// Rows that only the target has.
+    pub fn extra(&self) -> u64 {
+        self.tables.iter().map(|table| table.extra).sum()
     }
 }
 
@@ -84,6 +91,7 @@ mod tests {
             tables: vec![TableReport {
                 table: "users".into(),
                 rows,
+                extra: 0,
             }],
             blobs: Some(BlobReport {
                 failed: 3,

@@ -9,6 +9,7 @@ mod rows;
 mod places;
 mod scene;
 
+mod differences;
 mod directions;
 mod dry_run;
 mod encryption;

@@ -202,13 +202,16 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
         Event::Conflict { table, key } => Some(format!(
             "conflict: {table} {key}: the target has it with other values"
         )),
+        Event::Extra { table, key } => {
+            Some(format!("extra: {table} {key}: only the target has it"))
+        }
         Event::Would {
             action,
             what,
             key,
             detail,
         } => {
-            let tells = matches!(action, Action::Conflict | Action::Reject);
+            let tells = matches!(action, Action::Conflict | Action::Extra | Action::Reject);
             let detail = if detail.is_empty() {
                 String::new()
             } else {

@@ -335,24 +335,26 @@ fn encode(row: &Row<'_>, request: &Request, batch: &mut SourceBatch) -> rusqlite
     batch.rows.begin_row(layout.columns.len());
     for (position, column) in layout.columns.iter().enumerate() {
         let value = row.get_ref(position)?;
-        if value == ValueRef::Null && layout.primary_key.contains(&position) {
+        let is_key = layout.primary_key.contains(&position);
+        let encoded = match (request.encoding, value) {
             // Such a row would be taken for a new one by every run.
+            (_, ValueRef::Null) if is_key => Err("a key must not be NULL"),
+            (Encoding::Native, value) => {
+                batch.rows.native(native(value));
+                Ok(())
+            }
+            // SQLite sorts bytes behind all text, where they would be looked for in vain.
+            (Encoding::Binary, ValueRef::Blob(_)) if is_key => Err("a key must be text, not bytes"),
+            (Encoding::Binary, value) => {
+                let limit = layout::max_length(&layout.name, &column.name);
+                binary(value, column.kind, limit, &mut batch.rows)
+            }
+        };
+        if let Err(reason) = encoded {
             batch.rows.abandon_row();
-            let reason = format!("{}: a key must not be NULL", column.name);
+            let reason = format!("{}: {reason}", column.name);
             batch.rejects.push(rejected(row, layout, reason)?);
             return Ok(());
-        }
-        match request.encoding {
-            Encoding::Native => batch.rows.native(native(value)),
-            Encoding::Binary => {
-                let limit = layout::max_length(&layout.name, &column.name);
-                if let Err(reason) = binary(value, column.kind, limit, &mut batch.rows) {
-                    batch.rows.abandon_row();
-                    let reason = format!("{}: {reason}", column.name);
-                    batch.rejects.push(rejected(row, layout, reason)?);
-                    return Ok(());
-                }
-            }
         }
     }
     batch.rows.end_row();
