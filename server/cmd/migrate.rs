@@ -10,7 +10,9 @@ use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use super::exit::{Exit, Failure, Outcome};
 use crate::config::{self, Environment, Loaded};
+use crate::data::Location;
 use crate::lifecycle::{self, Shutdown};
+use crate::metadata;
 use crate::migrate::{
     self, BlobReport, Endpoint, Halves, MigrateError, Options, Preview, Problem, Report,
     TableReport,
@@ -82,6 +84,8 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
         workers: args.workers,
         ignore_errors: args.ignore_errors,
     };
+    tracing::info!("from {}", places(from, options.halves));
+    tracing::info!("to {}", places(to, options.halves));
     let progress = progress::watcher(args.verbose);
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
     let cancel = shutdown.ask.clone();
@@ -103,6 +107,19 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
         () = shutdown.insist.cancelled() => Err(failure(MigrateError::Interrupted, &shutdown)),
         outcome = work => outcome,
     }
+}
+
+/// What is moved at one end, for a person to recognise.
+fn places(end: Endpoint<'_>, halves: Halves) -> String {
+    let metadata = halves
+        .has_metadata()
+        .then(|| metadata::name_of(end.metadata));
+    let data = halves.has_data().then(|| match Location::of(end.data) {
+        Ok(location) => location.to_string(),
+        Err(error) => format!("a directory that cannot be looked at ({error})"),
+    });
+    let places: Vec<String> = metadata.into_iter().chain(data).collect();
+    places.join(" and ")
 }
 
 /// A dry run that comes to its end has two answers: the real run could start, or not.
@@ -129,12 +146,16 @@ fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {
     Failure::new(exit, error).with_hint(hint)
 }
 
-/// Everything but the first, which the failure itself names.
+/// What does not fit on the one line of a failure.
 fn print_problems(error: &MigrateError) {
     match error {
         MigrateError::Preflight(problems) => {
-            for problem in problems.iter().skip(1) {
-                say(&format!("also: {}", problem.explain()));
+            // One alone is named, with its hint, by the failure itself.
+            for problem in problems.iter().filter(|_| problems.len() > 1) {
+                say(&format!("problem: {}", problem.explain()));
+                if let Some(hint) = problem.hint() {
+                    say(&format!("   hint: {hint}"));
+                }
             }
         }
         MigrateError::Rejected(rejects) => {

@@ -112,7 +112,7 @@ impl ConfigError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unreadable { .. } | Self::Directory { .. } => {
-                "name a readable file with --config or PLIKD_CONFIG".to_owned()
+                "name a file that this user may read".to_owned()
             }
             Self::Syntax { path, line, .. } | Self::Type { path, line, .. } => {
                 format!("correct line {line} of {}", path.display())

@@ -54,7 +54,8 @@ impl DataError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Denied { backend, .. } => Some(format!(
-                "let the user or access key of this server read and write {backend}"
+                "check the access key and its secret, or the owner of the directory: this server \
+                 must read and write {backend}"
             )),
             Self::Full { backend, .. } => Some(format!("free some space in {backend}")),
             Self::Unreachable { backend, .. } => Some(format!(

@@ -68,12 +68,17 @@ impl MetadataError {
     /// What the administrator can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotInitialised { .. } => {
-                Some("start the server on it once, which creates the tables".to_owned())
-            }
+            Self::NotInitialised { .. } => Some(
+                "check that ConnectionString is right; if it is, start the server on it once, which \
+                 creates the tables"
+                    .to_owned(),
+            ),
             Self::Newer { .. } => Some("install a newer plikd".to_owned()),
             Self::Unreachable { backend, .. } => Some(format!(
                 "check that {backend} is up and that ConnectionString is right"
+            )),
+            Self::Denied { backend, .. } if backend.starts_with("sqlite") => Some(format!(
+                "let the user of this server read and write {backend} and its directory"
             )),
             Self::Denied { backend, .. } => Some(format!(
                 "check the user, password and database name in ConnectionString, and that this \

@@ -117,6 +117,12 @@ impl Metadata {
             file_columns: columns(&state, "files", files::COLUMNS),
         }));
         if mode == OpenMode::Serve {
+            if let Some(id) = state.newer_id() {
+                tracing::warn!(
+                    "{metadata} has schema version {id}, which this program does not know: what it \
+                     added is kept and not used"
+                );
+            }
             metadata.refuse_half_migrated(&state).await?;
             let sentinels = stats::ensure_sentinels(Timestamp::now());
             metadata

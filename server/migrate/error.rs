@@ -68,8 +68,12 @@ impl Problem {
     /// What the administrator can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::SamePlace { .. } => {
-                Some("give the file of --to a place of its own, or leave this half out with --data-only or --metadata-only".to_owned())
+            Self::SamePlace { half, .. } => {
+                let other = if *half == "data" { "metadata" } else { "data" };
+                Some(format!(
+                    "give the file of --to a place of its own for the {half}, or move the {other} \
+                     alone with --{other}-only"
+                ))
             }
             Self::Metadata { side, source } => source.hint().or_else(|| Some(side.hint())),
             Self::Data { side, source } => source.hint().or_else(|| Some(side.hint())),

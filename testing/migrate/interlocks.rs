@@ -398,7 +398,7 @@ fn a_bucket_with_another_secret() -> Result<()> {
         .says(&[
             "the target cannot be used",
             "refused to",
-            "hint: let the user or access key",
+            "hint: check the access key and its secret",
         ])?
         .never_says(&["another-secret"])?;
     Ok(())
