@@ -105,7 +105,7 @@ impl BlobCopy {
         match outcome {
             Ok(outcome) => Ok(outcome),
             Err(error) if error.is_fatal() => Err(error.into()),
-            Err(error) => Ok(Outcome::Problem(problem(row, &error))),
+            Err(error) => Ok(Outcome::Problem(row.problem(explain(&error)))),
         }
     }
 
@@ -203,15 +203,15 @@ async fn md5_of(body: ByteStream) -> Option<[u8; 16]> {
     digest.get().map(|digest| digest.md5)
 }
 
-/// Why one blob could not be copied, with its causes.
-fn problem(row: &BlobRow, error: &DataError) -> BlobProblem {
+/// An error with its causes, in one line.
+pub(super) fn explain(error: &DataError) -> String {
     let mut reason = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         reason = format!("{reason}: {error}");
         cause = error.source();
     }
-    row.problem(reason)
+    reason
 }
 
 impl BlobRow {

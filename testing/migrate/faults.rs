@@ -177,6 +177,29 @@ fn an_id_that_is_none_is_named() -> Result<()> {
     Ok(())
 }
 
+/// A dry run looks at every blob, whatever is wrong with one of them.
+#[test]
+fn a_dry_run_goes_on_past_an_id_that_is_none() -> Result<()> {
+    for id in ["", "../../from.cfg"] {
+        let scene = Scene::new()?;
+        let (from, to) = (
+            source_with(&scene, "uploaded", Some(b"ten bytes!"))?,
+            scene.local("to")?,
+        );
+        from.database.query(&format!(
+            "UPDATE files SET id = '{id}' WHERE id = 'badFile'"
+        ))?;
+        let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(0)?;
+        let expected = Counts {
+            failed: 1,
+            ..Counts::copied(3)
+        };
+        assert_eq!(run.summary("blobs")?, expected, "`{id}`");
+        run.says(&[&format!("reject    blob {id}: "), "is no id of a file"])?;
+    }
+    Ok(())
+}
+
 /// Plik (Go) before 1.3 kept blobs in a directory for each upload.
 #[test]
 fn blobs_are_found_where_an_old_release_left_them() -> Result<()> {
