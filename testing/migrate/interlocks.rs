@@ -76,6 +76,38 @@ fn the_same_directory_by_another_name() -> Result<()> {
 }
 
 #[test]
+fn a_directory_inside_the_other() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    symlink(scene.path("from.files"), scene.path("link"))?;
+    for (path, said) in [
+        (scene.path("from.files/new"), "the target's "),
+        (scene.path("link/deep/er"), "the target's "),
+        (scene.path("."), "the source's "),
+    ] {
+        let to = scene.server(
+            "to",
+            Database::Sqlite(scene.path("to.db")),
+            Store::Directory(path),
+        )?;
+        refused(&scene, &from, &to, &[], 2)?.says(&[
+            "source and target are the same data",
+            said,
+            " is inside the ",
+            "from.files",
+        ])?;
+    }
+    // A name that only begins the same is another place.
+    let to = scene.server(
+        "to",
+        Database::Sqlite(scene.path("to.db")),
+        Store::Directory(scene.path("from.files2")),
+    )?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    Ok(())
+}
+
+#[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn the_same_postgres_by_another_host_name() -> Result<()> {
     let scene = Scene::new()?;
