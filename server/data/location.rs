@@ -51,6 +51,16 @@ impl Location {
         }
     }
 
+    /// Whether `other` is a directory below this one, at any depth.
+    pub fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Directory { path: outer, .. }, Self::Directory { path: inner, .. }) => {
+                inner != outer && inner.starts_with(outer)
+            }
+            _ => false,
+        }
+    }
+
     fn directory(config: &FileConfig) -> io::Result<Self> {
         let path = canonical(&std::path::absolute(&config.directory)?)?;
         let inode = match fs::metadata(&path) {
@@ -145,6 +155,18 @@ mod tests {
         let (one, other) = (temporary.path().join("a/b"), link.join("a/b"));
         assert!(directory(&one).is_same(&directory(&other)));
         assert!(!directory(&one).is_same(&directory(&link.join("a/c"))));
+    }
+
+    #[test]
+    fn a_directory_contains_what_is_below_it_and_not_itself() {
+        let temporary = tempfile::tempdir().unwrap();
+        let link = temporary.path().join("link");
+        std::os::unix::fs::symlink(temporary.path(), &link).unwrap();
+        let files = directory(&temporary.path().join("files"));
+        assert!(files.contains(&directory(&link.join("files/a/b"))));
+        for apart in ["files", "files2", "other", "."] {
+            assert!(!files.contains(&directory(&link.join(apart))), "{apart}");
+        }
     }
 
     #[test]

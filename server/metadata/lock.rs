@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
@@ -15,6 +16,12 @@ use crate::config::{Driver, MetadataConfig};
 /// Of all advisory locks of a PostgreSQL database, the one that says who uses it. Any number will
 /// do that other programs are unlikely to have chosen.
 const USE_LOCK: i64 = 0x706c_696b_6475_7365;
+
+/// PostgreSQL may notice only after a moment that a program was killed, and keeps its lock until
+/// then: so long it is waited for …
+const PATIENCE: Duration = Duration::from_secs(5);
+/// … and asked about again this often.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Held as long as the database is used; given back by the operating system or by PostgreSQL even
 /// if this program is killed.
@@ -70,21 +77,19 @@ fn probe_sqlite(config: &MetadataConfig) -> Result<(), MetadataError> {
 
 async fn probe_postgres(config: &MetadataConfig) -> Result<(), MetadataError> {
     // A key of 64 bits is shown as two halves.
-    const SQL: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted \
+    const SQL: &str = "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND granted \
          AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = $1 \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let connector = Connector::new(config)?;
     let label = connector.to_string();
     let client = connector.connect().await?;
-    let row = client.query_one(SQL, &[&USE_LOCK]).await;
-    let users: Result<i64, _> = row.and_then(|row| row.try_get(0));
     let during = During {
         action: "tell who uses it",
         backend: &label,
     };
-    match users.map_err(|error| during.failed(error))? {
-        0 => Ok(()),
-        _ => Err(in_use(label, true)),
+    match becomes_true(&client, SQL, &during).await? {
+        true => Ok(()),
+        false => Err(in_use(label, true)),
     }
 }
 
@@ -147,15 +152,31 @@ async fn postgres(config: &MetadataConfig, alone: bool) -> Result<Lock, Metadata
         true => "SELECT pg_try_advisory_lock($1)",
         false => "SELECT pg_try_advisory_lock_shared($1)",
     };
-    let row = client.query_one(sql, &[&USE_LOCK]).await;
-    let locked: Result<bool, _> = row.and_then(|row| row.try_get(0));
     let during = During {
         action: "lock it",
         backend: &label,
     };
-    match locked.map_err(|error| during.failed(error))? {
+    match becomes_true(&client, sql, &during).await? {
         true => Ok(Lock::Postgres { _client: client }),
         false => Err(in_use(label, alone)),
+    }
+}
+
+/// Asks `sql` about the lock until it says yes, for as long as a dead holder may keep it.
+async fn becomes_true(
+    client: &Client,
+    sql: &str,
+    during: &During<'_>,
+) -> Result<bool, MetadataError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let row = client.query_one(sql, &[&USE_LOCK]).await;
+        let answer: Result<bool, _> = row.and_then(|row| row.try_get(0));
+        let answer = answer.map_err(|error| during.failed(error))?;
+        if answer || Instant::now() >= deadline {
+            return Ok(answer);
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

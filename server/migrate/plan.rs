@@ -247,9 +247,8 @@ impl Check<'_> {
     fn check_places(&mut self) {
         let places = (Location::of(self.from.data), Location::of(self.to.data));
         if let (true, (Ok(from), Ok(to))) = (self.options.halves.has_data(), places)
-            && from.is_same(&to)
+            && let Some(place) = shared_place(&from, &to)
         {
-            let place = from.to_string();
             self.problems.push(Problem::SamePlace {
                 half: "data",
                 place,
@@ -315,6 +314,21 @@ impl Check<'_> {
                 needed,
             });
         }
+    }
+}
+
+/// What both ends would write to, if they are not apart.
+///
+/// One inside the other counts: a server takes what lies in its directory for its own.
+fn shared_place(from: &Location, to: &Location) -> Option<String> {
+    if from.is_same(to) {
+        Some(from.to_string())
+    } else if from.contains(to) {
+        Some(format!("the target's {to} is inside the source's {from}"))
+    } else if to.contains(from) {
+        Some(format!("the source's {from} is inside the target's {to}"))
+    } else {
+        None
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
 use super::compare::{Comparison, Standing};
-use super::data::BlobRows;
+use super::data::{BlobRows, explain};
 use super::error::MigrateError;
 use super::metadata::not_compared;
 use super::plan::Plan;
@@ -16,7 +16,7 @@ use super::progress::{Action, Event, Progress};
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Options};
 use crate::config::Driver;
-use crate::data::{self, Access, DataBackend};
+use crate::data::{self, Access, DataBackend, DataError};
 use crate::metadata::{Layout, MetadataError, Snapshot, Tally};
 use crate::model::FileStatus;
 
@@ -203,8 +203,25 @@ impl BlobLook<'_> {
     }
 
     async fn at(&self, row: &BlobRow) -> Result<(Action, u64), MigrateError> {
-        let blob = row.blob();
-        let (action, detail) = match self.from.stat(&blob).await? {
+        let (action, detail) = match self.look(row).await {
+            Ok((action, detail)) => (action, detail.to_owned()),
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            Err(error) => match row.status {
+                FileStatus::Removed => (Action::Skip, explain(&error)),
+                _ => (Action::Reject, explain(&error)),
+            },
+        };
+        self.progress.on(Event::Would {
+            action,
+            what: "blob",
+            key: &row.file_id,
+            detail: &detail,
+        });
+        Ok((action, row.size_bytes()))
+    }
+
+    async fn look(&self, row: &BlobRow) -> Result<(Action, &'static str), DataError> {
+        Ok(match self.from.stat(&row.blob()).await? {
             None if row.status == FileStatus::Removed => (Action::Skip, "its bytes are gone"),
             None => (Action::Reject, "its bytes are missing"),
             Some(stat) if stat.size_bytes != row.size_bytes() => {
@@ -212,18 +229,11 @@ impl BlobLook<'_> {
             }
             Some(_) if self.is_there(row).await? => (Action::Keep, ""),
             Some(_) => (Action::Copy, ""),
-        };
-        self.progress.on(Event::Would {
-            action,
-            what: "blob",
-            key: &row.file_id,
-            detail,
-        });
-        Ok((action, row.size_bytes()))
+        })
     }
 
     /// By name and size: a dry run reads no bytes, so a digest counts only where one is kept.
-    async fn is_there(&self, row: &BlobRow) -> Result<bool, MigrateError> {
+    async fn is_there(&self, row: &BlobRow) -> Result<bool, DataError> {
         if !self.can_ask {
             return Ok(false);
         }
