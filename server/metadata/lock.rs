@@ -18,7 +18,7 @@ const USE_LOCK: i64 = 0x706c_696b_6475_7365;
 
 /// Held as long as the database is used; given back by the operating system or by PostgreSQL even
 /// if this program is killed.
-pub(super) enum Lock {
+pub enum Lock {
     /// A file beside the database: SQLite's own locks come and go with each transaction.
     Sqlite { _file: File },
     /// A connection that does nothing else.
@@ -56,6 +56,15 @@ impl Lock {
             Driver::Postgres => probe_postgres(config).await,
         }
     }
+}
+
+/// Has a SQLite database alone until the lock is dropped; creates the file that is locked.
+///
+/// # Errors
+///
+/// [`MetadataError::InUse`] if a server or a migration uses it.
+pub fn lock_alone(location: Location) -> Result<Lock, MetadataError> {
+    lock_file(location, true)
 }
 
 fn probe_sqlite(config: &MetadataConfig) -> Result<(), MetadataError> {
@@ -96,7 +105,10 @@ fn lock_path(location: Location) -> OsString {
 }
 
 fn sqlite(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {
-    let location = Location::parse(config.connection_string.expose())?;
+    lock_file(Location::parse(config.connection_string.expose())?, alone)
+}
+
+fn lock_file(location: Location, alone: bool) -> Result<Lock, MetadataError> {
     let label = location.to_string();
     let during = During {
         action: "lock it",
