@@ -16,6 +16,7 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use futures::future::maybe_done;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient, Transaction};
@@ -34,6 +35,8 @@ use crate::config::MetadataConfig;
 const DEFAULT_CONNECTIONS: usize = 8;
 /// How long a call waits for a connection while all are busy.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Until it tries again while the server accepts no more connections.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often a transaction is tried that the server gave up in favour of another.
 const ATTEMPTS: u32 = 5;
 /// Of all advisory locks of a database, the one under which its schema changes. Any number will
@@ -135,7 +138,8 @@ impl Database {
     }
 
     async fn client(&self, during: During<'_>) -> Result<Object, MetadataError> {
-        self.pool.get().await.map_err(|error| match &error {
+        let client = patiently(is_crowded, || self.pool.get()).await;
+        client.map_err(|error| match &error {
             PoolError::Backend(error) => failure(during, error),
             PoolError::Timeout(_) => during.busy("all its connections are busy"),
             _ => during.failed(error.to_string()),
@@ -160,6 +164,26 @@ impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.label)
     }
+}
+
+/// Tries until it works, fails for a reason that does not pass, or [`PATIENCE`] is over.
+async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
+    passes: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, E> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Err(error) if passes(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether the server has no connection left for one more; one of the pool's may become free.
+fn is_crowded(error: &PoolError) -> bool {
+    matches!(error, PoolError::Backend(error)
+        if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
 }
 
 fn pool(connector: Connector, size: usize, label: &str) -> Result<Pool, MetadataError> {
@@ -424,4 +448,29 @@ fn explain(error: &tokio_postgres::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_passes_is_waited_for() {
+        let attempts = Cell::new(0);
+        let attempt = || {
+            attempts.set(attempts.get() + 1);
+            ready(match attempts.get() {
+                1 | 2 => Err("crowded"),
+                3 => Ok("connection"),
+                _ => Err("broken"),
+            })
+        };
+        let passes = |error: &&str| *error == "crowded";
+        assert_eq!(patiently(passes, attempt).await, Ok("connection"));
+        assert_eq!(patiently(passes, attempt).await, Err("broken"));
+        assert_eq!(attempts.get(), 4);
+    }
 }
