@@ -406,6 +406,10 @@ fn is_passing(error: &tokio_postgres::Error) -> bool {
 pub(super) fn failure(during: During<'_>, error: &tokio_postgres::Error) -> MetadataError {
     let source = explain(error);
     let Some(code) = error.code() else {
+        if source.contains("server does not support TLS") {
+            let backend = during.backend.to_owned();
+            return MetadataError::NoTls { backend };
+        }
         return match error.is_closed() || is_io(error) || never_connected(error) {
             true => during.unreachable(source),
             false => during.failed(source),
@@ -455,7 +459,38 @@ mod tests {
     use std::cell::Cell;
     use std::future::ready;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::config::{Driver, Secret};
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_not_said_to_be_down() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(b"N").await.unwrap();
+        });
+        let config = MetadataConfig {
+            driver: Driver::Postgres,
+            connection_string: Secret::new(format!(
+                "host=127.0.0.1 port={port} user=plik dbname=plik sslmode=require"
+            )),
+            debug: false,
+            slow_query_threshold: Duration::ZERO,
+            max_open_conns: 0,
+            max_idle_conns: 0,
+        };
+        let connected = Connector::new(&config).unwrap().connect().await;
+        let error = connected.err().unwrap();
+        assert!(matches!(error, MetadataError::NoTls { .. }), "{error:?}");
+        assert!(error.hint().unwrap().contains("sslmode=prefer"));
+        server.await.unwrap();
+    }
 
     #[tokio::test]
     async fn only_what_passes_is_waited_for() {
