@@ -144,7 +144,9 @@ impl From<&MetadataError> for Exit {
                 Self::NotInitialised
             }
             MetadataError::Newer { .. } => Self::Newer,
-            MetadataError::Unreachable { .. } | MetadataError::Denied { .. } => Self::Unreachable,
+            MetadataError::Unreachable { .. }
+            | MetadataError::NoTls { .. }
+            | MetadataError::Denied { .. } => Self::Unreachable,
             MetadataError::InUse { .. }
             | MetadataError::Busy { .. }
             | MetadataError::HalfMigrated { .. } => Self::InUse,

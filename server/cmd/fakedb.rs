@@ -162,11 +162,12 @@ pub async fn run(args: FakedbArgs) -> Outcome {
 
 impl From<FakedbError> for Failure {
     fn from(error: FakedbError) -> Self {
-        let exit = match error {
+        let exit = match &error {
             FakedbError::Options(_) => Exit::Usage,
+            FakedbError::Metadata(error) => Exit::from(error),
             _ => Exit::Failed,
         };
-        let hint = error.hint().map(str::to_owned);
+        let hint = error.hint();
         Self::new(exit, error).with_hint(hint)
     }
 }

@@ -1,7 +1,7 @@
 //! Writes a made-up server's rows into a new SQLite file.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rusqlite::{Connection, Statement, params};
 
 use super::rows::{self, DailyDownloads, Rows};
 use super::{FakedbError, Totals};
-use crate::metadata::{Dialect, schema, sqlite, stats};
+use crate::metadata::{self, Dialect, Lock, schema, sqlite, stats};
 
 const INSERT_USER: &str = "INSERT INTO users (id, provider, login, password, name, email, \
     profile_picture, theme, language, is_admin, max_file_size, max_user_size, max_ttl, created_at) \
@@ -52,14 +52,8 @@ impl Database {
     pub fn create(output: &Path) -> Result<Self, FakedbError> {
         let partial = Partial(beside(output, ".partial"));
         remove(&partial.0)?;
-        let location = sqlite::Location {
-            path: partial.0.clone(),
-            busy_timeout: Duration::ZERO,
-            may_create: true,
-            read_only: false,
-        };
         let database = Self {
-            connection: sqlite::connect(&location, sqlite::Access::ReadWrite)?,
+            connection: sqlite::connect(&location(&partial.0), sqlite::Access::ReadWrite)?,
             partial,
             output: output.to_owned(),
         };
@@ -142,6 +136,46 @@ pub fn existing(output: &Path) -> Option<PathBuf> {
     let parts = LOGS.map(|suffix| beside(output, suffix));
     let mut files = std::iter::once(output.to_owned()).chain(parts);
     files.find(|path| path.symlink_metadata().is_ok())
+}
+
+/// The first bytes of every SQLite database that is not empty.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Makes sure that `output` may be replaced for as long as the lock is held: it is a database, or
+/// an empty file that would become one, and nobody uses it. `None` if nothing is there.
+pub fn claim(output: &Path) -> Result<Option<Lock>, FakedbError> {
+    if existing(output).is_none() {
+        return Ok(None);
+    }
+    // Before the lock, which is a new file beside `output`: that must not appear beside a device.
+    if !is_database(output).map_err(|source| failed("read", output, source))? {
+        let path = output.to_owned();
+        return Err(FakedbError::NotADatabase { path });
+    }
+    Ok(Some(metadata::lock_alone(location(output))?))
+}
+
+/// Whether a database is there, or nothing yet. A link is none: what it leads to stays.
+fn is_database(path: &Path) -> io::Result<bool> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    let mut start = Vec::with_capacity(MAGIC.len());
+    let file = File::open(path)?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start.is_empty() || start == MAGIC)
+}
+
+fn location(path: &Path) -> sqlite::Location {
+    sqlite::Location {
+        path: path.to_owned(),
+        busy_timeout: Duration::ZERO,
+        may_create: true,
+        read_only: false,
+    }
 }
 
 /// Removes its file when dropped; one that has been renamed is not there any more.

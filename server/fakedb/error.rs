@@ -7,6 +7,9 @@ use std::path::PathBuf;
 pub enum FakedbError {
     #[error("{} is there already", .path.display())]
     Exists { path: PathBuf },
+    /// A device, a link, a directory, or a file with something else in it.
+    #[error("{} is not an SQLite database, and nothing else is replaced", .path.display())]
+    NotADatabase { path: PathBuf },
     #[error("the directory {} is not empty", .path.display())]
     NotEmpty { path: PathBuf },
     #[error("{0}")]
@@ -28,12 +31,17 @@ pub enum FakedbError {
 
 impl FakedbError {
     /// What can be done about it, in one sentence.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Exists { .. } => Some("choose another --output, or replace it with --force"),
-            Self::NotEmpty { .. } => {
-                Some("choose another --data, or write into it with --force, which removes nothing")
+            Self::Exists { .. } => {
+                Some("choose another --output, or replace it with --force".to_owned())
             }
+            Self::NotADatabase { .. } => Some("choose another --output".to_owned()),
+            Self::NotEmpty { .. } => Some(
+                "choose another --data, or write into it with --force, which removes nothing"
+                    .to_owned(),
+            ),
+            Self::Metadata(error) => error.hint(),
             _ => None,
         }
     }

@@ -61,9 +61,12 @@ impl Totals {
 /// # Errors
 ///
 /// [`FakedbError::Exists`] and [`FakedbError::NotEmpty`] unless forced, before anything is
-/// written. After a later error there is no database, but there may be blobs.
+/// written; forced, [`FakedbError::NotADatabase`] if `output` is anything but a database, and
+/// [`MetadataError::InUse`](crate::metadata::MetadataError::InUse) if somebody uses it. After a later error there is no database, but there may be blobs.
 pub fn make(order: &Order) -> Result<Totals, FakedbError> {
     check(order)?;
+    // Until the database has its name: a server that uses the old one would lose what it writes.
+    let _lock = database::claim(&order.output)?;
     let rows = Rows::new(order.recipe.clone());
     let database = Database::create(&order.output)?;
     database.insert_rows(&rows)?;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -8,7 +9,9 @@ use rusqlite::types::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::{Driver, MetadataConfig, Secret};
 use crate::metadata::table::TABLES;
+use crate::metadata::{Metadata, MetadataError, OpenMode};
 
 /// A small server with some of everything.
 fn order(directory: &TempDir, name: &str) -> Order {
@@ -240,9 +243,11 @@ fn what_is_there_is_not_replaced_unless_forced() {
     let directory = TempDir::new().unwrap();
     let mut order = order(&directory, "server");
     order.data = None;
-    fs::write(&order.output, "precious").unwrap();
+    order.recipe.counts.users = 1;
+    make(&order).unwrap();
+    order.recipe.counts.users = 10;
     assert!(matches!(make(&order), Err(FakedbError::Exists { .. })));
-    assert_eq!(fs::read_to_string(&order.output).unwrap(), "precious");
+    assert_eq!(count(&open(&order), "users"), 2);
     order.force = true;
     // What a server that died left behind would be replayed into the new database.
     let log = directory.path().join("server.db-wal");
@@ -250,8 +255,72 @@ fn what_is_there_is_not_replaced_unless_forced() {
     make(&order).unwrap();
     assert!(!log.exists());
     assert_eq!(count(&open(&order), "users"), 11);
+    let mut names: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["server.db", "server.db.lock"]);
+}
+
+#[test]
+fn only_a_database_is_replaced_however_forced() {
+    let directory = TempDir::new().unwrap();
+    let mut order = order(&directory, "server");
+    order.data = None;
+    order.force = true;
+    let refused = |order: &Order| matches!(make(order), Err(FakedbError::NotADatabase { .. }));
+
+    fs::write(&order.output, "precious").unwrap();
+    assert!(refused(&order));
+    assert_eq!(fs::read_to_string(&order.output).unwrap(), "precious");
+
+    fs::remove_file(&order.output).unwrap();
+    let target = directory.path().join("target");
+    fs::write(&target, "").unwrap();
+    std::os::unix::fs::symlink(&target, &order.output).unwrap();
+    assert!(refused(&order));
+    assert!(order.output.is_symlink());
+
+    fs::remove_file(&order.output).unwrap();
+    fs::create_dir(&order.output).unwrap();
+    assert!(refused(&order));
+    fs::remove_dir(&order.output).unwrap();
     let names: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
     assert_eq!(names.len(), 1, "{names:?}");
+
+    fs::write(&order.output, "").unwrap();
+    make(&order).unwrap();
+    assert_eq!(count(&open(&order), "users"), 11);
+}
+
+#[tokio::test]
+async fn a_database_in_use_is_not_replaced_however_forced() {
+    let directory = TempDir::new().unwrap();
+    let mut order = order(&directory, "server");
+    order.data = None;
+    make(&order).unwrap();
+    order.force = true;
+    let config = MetadataConfig {
+        driver: Driver::Sqlite,
+        connection_string: Secret::new(order.output.display().to_string()),
+        debug: false,
+        slow_query_threshold: Duration::ZERO,
+        max_open_conns: 0,
+        max_idle_conns: 0,
+    };
+    let server = Metadata::open(&config, OpenMode::Serve).await.unwrap();
+    let log = directory.path().join("server.db-wal");
+    assert!(log.exists());
+    let error = make(&order).unwrap_err();
+    assert!(matches!(
+        error,
+        FakedbError::Metadata(MetadataError::InUse { .. })
+    ));
+    assert!(log.exists());
+    server.ping().await.unwrap();
+    server.close().await;
+    make(&order).unwrap();
 }
 
 #[test]

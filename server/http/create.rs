@@ -48,6 +48,8 @@ pub enum Refusal {
     TooManyFiles { max: i64 },
     #[error("missing file name")]
     MissingFileName,
+    #[error("invalid file name")]
+    InvalidFileName,
     #[error("file name {start}... is too long, maximum length is {MAX_NAME_BYTES} characters")]
     LongFileName { start: String },
     #[error("file is too big ({}), maximum file size is {}", human(*.size_bytes), human(*.max))]
@@ -263,6 +265,10 @@ pub fn new_file(upload_id: &str, params: &FileParams, now: Timestamp, rng: &mut 
 pub fn check_name(name: &str) -> Result<(), Refusal> {
     if name.is_empty() {
         return Err(Refusal::MissingFileName);
+    }
+    // As the last segment of a URL these are directories, which clients take out.
+    if matches!(name, "." | "..") {
+        return Err(Refusal::InvalidFileName);
     }
     if name.len() > MAX_NAME_BYTES {
         return Err(Refusal::LongFileName {
@@ -607,6 +613,16 @@ mod tests {
             "too many files. maximum is 0"
         );
         assert!(create(&UploadParams::default(), &config).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_no_url_can_end_in_is_refused() {
+        for name in [".", ".."] {
+            assert_eq!(check_name(name), Err(Refusal::InvalidFileName));
+        }
+        for name in ["...", ".a", "a.", " ."] {
+            assert_eq!(check_name(name), Ok(()));
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod info;
 mod json;
 mod multipart;
 mod one_shot;
+mod progress;
 mod quick;
 mod range;
 mod router;

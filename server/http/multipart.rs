@@ -108,17 +108,21 @@ impl<'a> Multipart<'a> {
         if self.position != Position::Content {
             return Ok(None);
         }
+        let length = self.delimiter.needle().len();
         loop {
-            if let Some(at) = self.delimiter.find(&self.buffer) {
-                let content = self.buffer.split_to(at);
-                if !content.is_empty() {
-                    return Ok(Some(content));
-                }
-                let _ = self.buffer.split_to(self.delimiter.needle().len());
-                self.position = Position::Boundary;
-                return Ok(None);
-            }
-            let certain = self.buffer.len() - partial_match(&self.buffer, self.delimiter.needle());
+            // The bytes that are content whatever comes.
+            let certain = match self.delimiter.find(&self.buffer) {
+                Some(at) => match ends_delimiter(&self.buffer[at + length..]) {
+                    Some(true) if at == 0 => {
+                        let _ = self.buffer.split_to(length);
+                        self.position = Position::Boundary;
+                        return Ok(None);
+                    }
+                    Some(false) => at + length,
+                    Some(true) | None => at,
+                },
+                None => self.buffer.len() - partial_match(&self.buffer, self.delimiter.needle()),
+            };
             if certain > 0 {
                 return Ok(Some(self.buffer.split_to(certain)));
             }
@@ -171,6 +175,16 @@ impl<'a> Multipart<'a> {
         joined.extend_from_slice(&bytes);
         self.buffer = joined.freeze();
         Ok(())
+    }
+}
+
+/// Whether what follows makes a delimiter one: the end of its line, white space, or the dashes of
+/// the last. Anything else continues a line of content. `None` if more bytes are needed to tell.
+fn ends_delimiter(after: &[u8]) -> Option<bool> {
+    match after {
+        [b' ' | b'\t', ..] | [b'\r', b'\n', ..] | [b'-', b'-', ..] => Some(true),
+        [] | [b'\r'] | [b'-'] => None,
+        _ => Some(false),
     }
 }
 
@@ -330,7 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn parts_come_out_whole_however_the_bytes_arrive() {
-        let content = b"\r\n--X \r\r\n--\r\n--XY\r\n-";
+        let content = b"\r\n--X \r\r\n--\r\n--XXY\r\n--XX-\r\n--XX\r\r\n--XX\n\r\n--XY\r\n-";
         let mut bytes = b"preamble\r\n--XX  \r\nContent-Disposition: form-data; name=\"a\"\r\n\
             \r\n1\r\n--XX\r\ncontent-disposition:form-data; name=file; filename=\"x y\"\r\n\
             Content-Type: text/plain\r\n\r\n"
@@ -388,7 +402,7 @@ mod tests {
             let error = parse(bytes.as_bytes(), 1000).await.unwrap_err();
             assert!(matches!(error, MultipartError::BadHeader), "{header}");
         }
-        let error = parse(b"--XXnot the end\r\n\r\n", 1000).await.unwrap_err();
+        let error = parse(b"--XX not the end\r\n\r\n", 1000).await.unwrap_err();
         assert!(matches!(error, MultipartError::BadHeader));
     }
 

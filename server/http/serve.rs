@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::body::Body;
+use super::progress::Progress;
 use super::state::App;
 use super::tls::{self, TlsError};
 use crate::config::Config;
@@ -36,6 +37,8 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 const HEAD_BYTES: usize = 32 * 1024;
 /// What a connection reads or writes at once.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// How long a client may read nothing of what it is sent, as it may send nothing of an upload.
+const STALL_TIME: Duration = Duration::from_secs(300);
 /// How long a closed connection waits for its client to read the answer.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// What running requests get when the server stops.
@@ -204,6 +207,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "unable to set TCP_NODELAY");
     }
+    let stream = Progress::new(stream, STALL_TIME);
     let Some(tls) = tls else {
         return requests(app, stream, peer, shutdown).await;
     };

@@ -114,7 +114,7 @@ async fn change_or_warn(app: &App, file: &File, from: FileStatus, to: FileStatus
         let error: &(dyn Error + 'static) = &error;
         warn!(
             file.id,
-            error, "unable to mark file {} as {to}, will retry", file.id
+            error, "unable to mark file {} as {to}, it may stay {from}", file.id
         );
         false
     })

@@ -203,6 +203,12 @@ fn check_source(app: &App, caller: &Caller) -> Result<(), ApiError> {
     }
 }
 
+/// The error that is further into the body: the other one only says that the shape is another.
+fn later(new: serde_json::Error, old: serde_json::Error) -> serde_json::Error {
+    let place = |error: &serde_json::Error| (error.line(), error.column());
+    if place(&old) > place(&new) { old } else { new }
+}
+
 /// Reads the parameters in either shape; whether it is the old one decides the shape of the answer.
 fn parse(body: &[u8]) -> Result<(UploadParams, bool), ApiError> {
     if body.is_empty() {
@@ -210,8 +216,24 @@ fn parse(body: &[u8]) -> Result<(UploadParams, bool), ApiError> {
     }
     match serde_json::from_slice::<Object<UploadParams>>(body) {
         Ok(params) => Ok((params.0, false)),
-        Err(_) => serde_json::from_slice::<Object<OldUploadParams>>(body)
+        Err(error) => serde_json::from_slice::<Object<OldUploadParams>>(body)
             .map(|params| (params.0.0, true))
-            .map_err(ApiError::ParseBody),
+            .map_err(|old_error| ApiError::ParseBody(later(error, old_error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_told_in_either_shape() {
+        for body in [
+            r#"{"files":[{"fileName":"a\u0000"}]}"#,
+            r#"{"files":{"0":{"fileName":"a\u0000"}}}"#,
+        ] {
+            let text = parse(body.as_bytes()).unwrap_err().text(false);
+            assert!(text.contains("NUL"), "{text}");
+        }
     }
 }

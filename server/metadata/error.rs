@@ -17,6 +17,9 @@ pub enum MetadataError {
         backend: String,
         source: BoxError,
     },
+    /// The connection string asks for TLS, which the server does not offer.
+    #[error("{backend} does not support TLS")]
+    NoTls { backend: String },
     #[error("{backend} refused to {action}")]
     Denied {
         action: String,
@@ -80,6 +83,9 @@ impl MetadataError {
             Self::Denied { backend, .. } if backend.starts_with("sqlite") => Some(format!(
                 "let the user of this server read and write {backend} and its directory"
             )),
+            Self::NoTls { .. } => {
+                Some("enable ssl on the server, or use sslmode=prefer".to_owned())
+            }
             Self::Denied { backend, .. } => Some(format!(
                 "check the user, password and database name in ConnectionString, and that this \
                  user may read, write and create tables in {backend}"

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Held as long as the database is used; given back by the operating system or by PostgreSQL even
 /// if this program is killed.
-pub(super) enum Lock {
+pub enum Lock {
     /// A file beside the database: SQLite's own locks come and go with each transaction.
     Sqlite { _file: File },
     /// A connection that does nothing else.
@@ -65,6 +65,15 @@ impl Lock {
     }
 }
 
+/// Has a SQLite database alone until the lock is dropped; creates the file that is locked.
+///
+/// # Errors
+///
+/// [`MetadataError::InUse`] if a server or a migration uses it.
+pub fn lock_alone(location: Location) -> Result<Lock, MetadataError> {
+    lock_file(location, true)
+}
+
 fn probe_sqlite(config: &MetadataConfig) -> Result<(), MetadataError> {
     let location = Location::parse(config.connection_string.expose())?;
     let label = location.to_string();
@@ -101,7 +110,10 @@ fn lock_path(location: Location) -> OsString {
 }
 
 fn sqlite(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {
-    let location = Location::parse(config.connection_string.expose())?;
+    lock_file(Location::parse(config.connection_string.expose())?, alone)
+}
+
+fn lock_file(location: Location, alone: bool) -> Result<Lock, MetadataError> {
     let label = location.to_string();
     let during = During {
         action: "lock it",

@@ -46,7 +46,7 @@ pub use layout::{Layout, migrated};
 pub use loader::{
     BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,
 };
-use lock::Lock;
+pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use place::{file_size, free_bytes, is_same_file, name_of};
 pub use probe::probe;

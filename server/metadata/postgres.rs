@@ -16,6 +16,7 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use futures::future::maybe_done;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient, Transaction};
@@ -34,6 +35,8 @@ use crate::config::MetadataConfig;
 const DEFAULT_CONNECTIONS: usize = 8;
 /// How long a call waits for a connection while all are busy.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Until it tries again while the server accepts no more connections.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often a transaction is tried that the server gave up in favour of another.
 const ATTEMPTS: u32 = 5;
 /// Of all advisory locks of a database, the one under which its schema changes. Any number will
@@ -135,7 +138,8 @@ impl Database {
     }
 
     async fn client(&self, during: During<'_>) -> Result<Object, MetadataError> {
-        self.pool.get().await.map_err(|error| match &error {
+        let client = patiently(is_crowded, || self.pool.get()).await;
+        client.map_err(|error| match &error {
             PoolError::Backend(error) => failure(during, error),
             PoolError::Timeout(_) => during.busy("all its connections are busy"),
             _ => during.failed(error.to_string()),
@@ -160,6 +164,26 @@ impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.label)
     }
+}
+
+/// Tries until it works, fails for a reason that does not pass, or [`PATIENCE`] is over.
+async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
+    passes: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, E> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Err(error) if passes(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether the server has no connection left for one more; one of the pool's may become free.
+fn is_crowded(error: &PoolError) -> bool {
+    matches!(error, PoolError::Backend(error)
+        if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
 }
 
 fn pool(connector: Connector, size: usize, label: &str) -> Result<Pool, MetadataError> {
@@ -382,6 +406,10 @@ fn is_passing(error: &tokio_postgres::Error) -> bool {
 pub(super) fn failure(during: During<'_>, error: &tokio_postgres::Error) -> MetadataError {
     let source = explain(error);
     let Some(code) = error.code() else {
+        if source.contains("server does not support TLS") {
+            let backend = during.backend.to_owned();
+            return MetadataError::NoTls { backend };
+        }
         return match error.is_closed() || is_io(error) || never_connected(error) {
             true => during.unreachable(source),
             false => during.failed(source),
@@ -424,4 +452,60 @@ fn explain(error: &tokio_postgres::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::{Driver, Secret};
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_not_said_to_be_down() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(b"N").await.unwrap();
+        });
+        let config = MetadataConfig {
+            driver: Driver::Postgres,
+            connection_string: Secret::new(format!(
+                "host=127.0.0.1 port={port} user=plik dbname=plik sslmode=require"
+            )),
+            debug: false,
+            slow_query_threshold: Duration::ZERO,
+            max_open_conns: 0,
+            max_idle_conns: 0,
+        };
+        let connected = Connector::new(&config).unwrap().connect().await;
+        let error = connected.err().unwrap();
+        assert!(matches!(error, MetadataError::NoTls { .. }), "{error:?}");
+        assert!(error.hint().unwrap().contains("sslmode=prefer"));
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_what_passes_is_waited_for() {
+        let attempts = Cell::new(0);
+        let attempt = || {
+            attempts.set(attempts.get() + 1);
+            ready(match attempts.get() {
+                1 | 2 => Err("crowded"),
+                3 => Ok("connection"),
+                _ => Err("broken"),
+            })
+        };
+        let passes = |error: &&str| *error == "crowded";
+        assert_eq!(patiently(passes, attempt).await, Ok("connection"));
+        assert_eq!(patiently(passes, attempt).await, Err("broken"));
+        assert_eq!(attempts.get(), 4);
+    }
 }
