@@ -205,8 +205,10 @@ fn setting(variable: &str, member: &str, path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::Parser;
+
+    use super::*;
+    use crate::metadata::MetadataError;
 
     #[derive(Debug, Parser)]
     struct Cli {
@@ -256,6 +258,17 @@ mod tests {
         let now = order(&["--now"]).unwrap().recipe.now;
         assert!(now > EPOCH);
         assert_eq!(now.subsec_nanosecond() % 1000, 0);
+    }
+
+    #[test]
+    fn a_database_in_use_has_the_exit_code_of_every_command() {
+        let in_use = MetadataError::InUse {
+            backend: "sqlite plik.db".to_owned(),
+            by: "a server".to_owned(),
+        };
+        let failure = Failure::from(FakedbError::from(in_use));
+        assert_eq!(failure.exit, Exit::InUse);
+        assert_eq!(failure.hint.as_deref(), Some("stop it first"));
     }
 
     #[test]
