@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -13,10 +14,12 @@ use super::blob::{BlobRow, parse_md5};
 use super::error::MigrateError;
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
+use crate::config::MetadataConfig;
 use crate::data::digest::{Expected, hashed, verified};
 use crate::data::{BlobRef, ByteStream, DataBackend, DataError};
 use crate::metadata::{
-    BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Request, RowStream, Rows, Snapshot,
+    BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Metadata, MetadataError, OpenMode,
+    Request, RowStream, Rows, Snapshot,
 };
 use crate::model::{BackendDetails, FileStatus};
 
@@ -30,6 +33,7 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct BlobCopy {
     pub from: Arc<dyn DataBackend>,
     pub to: Arc<dyn DataBackend>,
+    pub source: LivingRows,
     /// The target was just created, so nothing in it need be asked about.
     pub to_is_absent: bool,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
@@ -104,6 +108,9 @@ impl BlobCopy {
         });
         match outcome {
             Ok(outcome) => Ok(outcome),
+            Err(DataError::NotFound { .. }) if self.source.has_removed(row).await? => {
+                Ok(Outcome::Problem(row.removed_meanwhile()))
+            }
             Err(error) if error.is_fatal() => Err(error.into()),
             Err(error) => Ok(Outcome::Problem(row.problem(explain(&error)))),
         }
@@ -224,6 +231,42 @@ impl BlobRow {
             reason,
         }
     }
+
+    /// Its bytes went the usual way while the run was on its way to them.
+    fn removed_meanwhile(&self) -> BlobProblem {
+        BlobProblem {
+            harmless: true,
+            ..self.problem("it was removed in the source meanwhile".to_owned())
+        }
+    }
+}
+
+/// The source's rows as they are now, not as the snapshot has them. Clones share what is opened.
+#[derive(Clone)]
+pub(super) struct LivingRows {
+    config: MetadataConfig,
+    metadata: Arc<OnceCell<Metadata>>,
+}
+
+impl LivingRows {
+    /// Opens nothing yet: most runs never ask.
+    pub fn new(config: &MetadataConfig) -> Self {
+        Self {
+            config: config.clone(),
+            metadata: Arc::default(),
+        }
+    }
+
+    /// Whether a server removed the file since the snapshot was taken.
+    async fn has_removed(&self, row: &BlobRow) -> Result<bool, MetadataError> {
+        if row.status != FileStatus::Uploaded {
+            return Ok(false);
+        }
+        let open = || Metadata::open(&self.config, OpenMode::ReadOnly);
+        let file = self.metadata.get_or_try_init(open).await?;
+        let file = file.file(&row.file_id).await?;
+        Ok(file.is_none_or(|file| file.status != FileStatus::Uploaded))
+    }
 }
 
 /// A run of [`BlobCopy`]: the copies in flight and what came of those before.
@@ -311,14 +354,14 @@ impl<'a> Run<'a> {
                     self.report.skipped += 1;
                 } else if self.copy.ignore_errors {
                     self.report.failed += 1;
-                    self.records.push(BlobRecord {
-                        file_id: done.file_id,
-                        arrived: false,
-                        details: None,
-                    });
                 } else {
                     return Err(MigrateError::Blob(problem));
                 }
+                self.records.push(BlobRecord {
+                    file_id: done.file_id,
+                    arrived: false,
+                    details: None,
+                });
             }
         }
         Ok(())

@@ -9,8 +9,9 @@ use super::progress::{Event, Progress};
 use super::report::TableReport;
 use crate::metadata::{
     Batch, BlobRecord, Checkpoint, Encoding, Layout, Loaded, Loader, OnReject, Reject, Request,
-    RowStream, Rows, Snapshot, SourceBatch, Tally, Write, text_of,
+    RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
 };
+use crate::model::FileStatus;
 
 /// Rejected rows that are named when they end the run.
 const REJECTS_SHOWN: usize = 100;
@@ -90,8 +91,9 @@ impl RowCopy<'_> {
         });
         while let Some(batch) = self.next_batch(&mut stream).await? {
             let cursor = batch.cursor(layout, encoding);
-            let batch = self.as_blobs_came(layout, encoding, batch).await?;
             self.refuse_rejects(&batch)?;
+            // A blob that ends a run has ended it before: a file that is left out here does not.
+            let batch = self.as_blobs_came(layout, encoding, batch).await?;
             checkpoint.cursor = cursor.or(checkpoint.cursor);
             checkpoint.tally.failed += batch.rejects.len() as u64;
             let written = self.write(&table.to, encoding, &batch, &checkpoint).await?;
@@ -149,8 +151,8 @@ impl RowCopy<'_> {
     }
 
     /// Makes rows of `files` say what became of their blobs: `backend_details` is what the
-    /// target's backend gave back, and a file whose blob did not arrive is rejected, because its
-    /// row would promise bytes that are not there.
+    /// target's backend gave back, and an uploaded file whose blob did not arrive is rejected,
+    /// because its row would promise bytes that are not there.
     async fn as_blobs_came(
         &self,
         layout: &Layout,
@@ -180,11 +182,16 @@ impl RowCopy<'_> {
         if changes.is_empty() {
             return Ok(batch);
         }
+        let status = layout.position("status");
+        let promises_blob = |row: Tuple<'_>| {
+            let status = text_of(status.and_then(|status| row.field(status)), encoding);
+            status.as_deref() == Some(FileStatus::Uploaded.as_str())
+        };
         let mut rows = Batch::with_capacity(batch.rows.as_bytes().len());
         let mut rejects = batch.rejects;
         for (id, row) in ids.iter().zip(batch.rows.iter()) {
             match changes.get(id.as_str()) {
-                Some(BlobRecord { arrived: false, .. }) => {
+                Some(BlobRecord { arrived: false, .. }) if promises_blob(row) => {
                     let reason = "its blob could not be copied".to_owned();
                     rejects.push(Reject::new(layout, row, encoding, reason));
                 }

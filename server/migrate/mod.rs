@@ -30,7 +30,7 @@ pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use report::{BlobReport, Preview, Report, StatusReport, TableReport};
 
-use data::BlobCopy;
+use data::{BlobCopy, LivingRows};
 use metadata::{RowCopy, Table};
 use plan::{Plan, Target};
 
@@ -97,7 +97,7 @@ pub async fn run(
     }
     let mut report = Report::default();
     if options.halves.has_data() {
-        report.blobs = Some(copy_blobs(&plan, &mut target, options, progress, cancel).await?);
+        report.blobs = Some(copy_blobs(&plan, &mut target, from, options, progress, cancel).await?);
     }
     if options.halves.has_metadata()
         && let Some(loader) = &mut target.loader
@@ -116,6 +116,7 @@ pub async fn run(
 async fn copy_blobs(
     plan: &Plan,
     target: &mut Target,
+    source: Endpoint<'_>,
     options: Options,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
@@ -128,6 +129,7 @@ async fn copy_blobs(
     let copy = BlobCopy {
         from: Arc::clone(from),
         to: Arc::clone(to),
+        source: LivingRows::new(source.metadata),
         to_is_absent: plan.to_is_absent,
         to_keeps_keys: plan.to_keeps_keys,
         workers: options.workers,

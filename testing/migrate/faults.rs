@@ -1,10 +1,16 @@
 //! Blobs that are not what their rows say: never at the target, and named.
 
 use std::fs;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use plikd::config::{self, Environment, Loaded};
+use plikd::migrate::{self, BlobProblem, Endpoint, Event, Halves, Options, Progress, Report};
+use tokio_util::sync::CancellationToken;
 
-use crate::places::{Database, Store};
+use crate::places::{Database, Store, block_on};
 use crate::scene::{Counts, NO_FILES, SMALL, Scene, Server};
 
 /// A source with a sound file `goodFile`, a file `badFile` whose bytes are `stored`, and `files`
@@ -198,6 +204,101 @@ fn a_dry_run_goes_on_past_an_id_that_is_none() -> Result<()> {
         run.says(&[&format!("reject    blob {id}: "), "is no id of a file"])?;
     }
     Ok(())
+}
+
+/// Removes `badFile` as a server does, when the snapshot is taken and no blob is copied yet.
+struct RemovesMeanwhile {
+    database: Database,
+    blob: PathBuf,
+    sql: &'static str,
+    /// What was told, or why nothing could be removed.
+    problems: Mutex<Vec<Result<BlobProblem>>>,
+}
+
+impl RemovesMeanwhile {
+    fn remove(&self) -> Result<()> {
+        self.database.query(self.sql)?;
+        Ok(fs::remove_file(&self.blob)?)
+    }
+
+    fn problems(&self) -> MutexGuard<'_, Vec<Result<BlobProblem>>> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for RemovesMeanwhile {
+    fn on(&self, event: Event<'_>) {
+        match event {
+            Event::BlobsBegin { .. } => {
+                if let Err(error) = self.remove() {
+                    self.problems().push(Err(error));
+                }
+            }
+            Event::BlobProblem { problem } => self.problems().push(Ok(problem.clone())),
+            _ => {}
+        }
+    }
+}
+
+/// A source that lives on may remove a file between its row and its bytes.
+#[test]
+fn a_file_removed_meanwhile_is_left_out_and_ends_nothing() -> Result<()> {
+    for sql in [
+        "UPDATE files SET status = 'removed' WHERE id = 'badFile'",
+        "UPDATE files SET status = 'deleted' WHERE id = 'badFile'",
+        "DELETE FROM files WHERE id = 'badFile'",
+    ] {
+        let scene = Scene::new()?;
+        let (from, to) = (
+            source_with(&scene, "uploaded", Some(b"ten bytes!"))?,
+            scene.local("to")?,
+        );
+        from.database.query("PRAGMA journal_mode = WAL")?;
+        let watch = Arc::new(RemovesMeanwhile {
+            database: Database::Sqlite(scene.path("from.db")),
+            blob: from.store.path_of("badFile"),
+            sql,
+            problems: Mutex::default(),
+        });
+        let report = run_here(&from, &to, watch.clone())?;
+        let blobs = report.blobs.context("no blobs")?;
+        assert_eq!((blobs.copied, blobs.skipped, blobs.failed), (3, 1, 0));
+        let problems: Vec<BlobProblem> = watch.problems().drain(..).collect::<Result<_>>()?;
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].file_id, "badFile");
+        assert!(problems[0].harmless);
+        assert_eq!(problems[0].reason, "it was removed in the source meanwhile");
+        // The row of the snapshot would promise bytes that are gone.
+        let rows = "SELECT count(*) FROM files WHERE id = 'badFile'";
+        assert_eq!(to.database.value(rows)?, "0");
+        assert_eq!(to.database.count("files")?, 3);
+        scene.migrate(&from, &to, &[])?.expect(0)?;
+        assert_eq!(from.database.rows()?, to.database.rows()?, "{sql}");
+    }
+    Ok(())
+}
+
+fn endpoint(loaded: &Loaded) -> Endpoint<'_> {
+    Endpoint {
+        metadata: &loaded.config.metadata,
+        data: &loaded.config.data,
+    }
+}
+
+/// A migration in this process, which can be watched.
+fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Report> {
+    let env = Environment::new::<&str, &str>([]);
+    let source = config::load(Some(&from.config), &env)?;
+    let target = config::load_target(&source, &to.config, &env)?;
+    let options = Options {
+        halves: Halves::Both,
+        workers: NonZeroUsize::MIN,
+        ignore_errors: false,
+    };
+    block_on(async {
+        let (from, to) = (endpoint(&source), endpoint(&target));
+        Ok(migrate::run(from, to, options, &watch, &CancellationToken::new()).await?)
+    })
 }
 
 /// Plik (Go) before 1.3 kept blobs in a directory for each upload.
