@@ -167,7 +167,15 @@ impl BlobCopy {
 
     async fn put(&self, row: &BlobRow, passed: &Arc<AtomicU64>) -> Result<Outcome, DataError> {
         let source = row.blob();
-        let found = self.from.get(&source, None).await?;
+        let found = match self.from.get(&source, None).await {
+            Ok(found) => found,
+            // The source as a whole could be read when the run began: it is this blob that may
+            // not be, and the others need not wait for it.
+            Err(error @ DataError::Denied { .. }) => {
+                return Ok(Outcome::Problem(row.problem(explain(&error))));
+            }
+            Err(error) => return Err(error),
+        };
         let expected = Expected {
             size_bytes: Some(row.size_bytes()),
             md5: row.md5,

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::interlocks::refused;
 use crate::places::{Database, Store};
-use crate::scene::{Run, SMALL, SOME, Scene, md5_hex, run};
+use crate::scene::{NO_FILES, Run, SMALL, SOME, Scene, md5_hex, run};
 
 /// Root may write anywhere, so somebody else runs the program.
 #[test]
@@ -49,6 +49,42 @@ fn as_nobody(command: Command) -> Result<Run> {
         nobody.current_dir(directory);
     }
     run(nobody)
+}
+
+/// One blob of the source that may not be read is a problem of that blob.
+#[test]
+#[ignore = "needs a root that may mount file systems"]
+fn a_blob_that_this_user_may_not_read() -> Result<()> {
+    let scene = Scene::new()?;
+    fs::set_permissions(scene.path("."), fs::Permissions::from_mode(0o777))?;
+    let from = scene.made_up("from", NO_FILES)?;
+    from.database.add_upload("theUpload")?;
+    for id in ["aGoodFile", "closedFile", "zGoodFile"] {
+        from.database
+            .add_file(id, "theUpload", "uploaded", id.as_bytes())?;
+        from.store.put(id, id.as_bytes())?;
+    }
+    let closed = from.store.path_of("closedFile");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000))?;
+    let to = scene.local("to")?;
+    as_nobody(scene.migration(&from.config, &to.config, &[]))?
+        .expect(1)?
+        .says(&["closedFile", "refused to read blob", "--ignore-errors"])?;
+    let run = as_nobody(scene.migration(&from.config, &to.config, &["--ignore-errors"]))?;
+    let run = run.expect(20)?;
+    let blobs = run.summary("blobs")?;
+    assert_eq!((blobs.copied + blobs.present, blobs.failed), (2, 1));
+    run.says(&["failed: blob closedFile of upload theUpload: "])?;
+    assert_eq!(to.database.count("files")?, 2);
+    // The directory as a whole is another matter.
+    let Store::Directory(files) = &from.store else {
+        unreachable!("local servers have a directory")
+    };
+    fs::set_permissions(files, fs::Permissions::from_mode(0o700))?;
+    as_nobody(scene.migration(&from.config, &to.config, &["--ignore-errors"]))?
+        .expect(4)?
+        .says(&["the source cannot be used", "from.files"])?;
+    Ok(())
 }
 
 struct Mounted(PathBuf);
