@@ -332,9 +332,19 @@ mod tests {
              finished in 2 minutes\n\
              next: look at the 3 rows and blobs named above, they were not copied\n"
         );
-        assert!(report_text(&Report::default()).ends_with(
+    }
+
+    #[test]
+    fn the_next_step_follows_from_what_was_moved() {
+        let mut complete = report();
+        complete.tables.truncate(1);
+        assert!(report_text(&complete).ends_with(
             "next: put the settings of the target into the configuration, start the server\n"
         ));
+        complete.tables[0].extra = 2;
+        assert!(report_text(&complete).contains("0 failed, 2 only in the target\n"));
+        assert!(report_text(&complete).contains("next: look at the 2 rows named above"));
+        assert!(report_text(&Report::default()).contains("next: migrate the metadata"));
     }
 
     #[test]

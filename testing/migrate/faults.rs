@@ -3,7 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use plikd::config::{self, Environment, Loaded};
@@ -211,17 +211,30 @@ struct RemovesMeanwhile {
     database: Database,
     blob: PathBuf,
     sql: &'static str,
-    problems: Mutex<Vec<BlobProblem>>,
+    /// What was told, or why nothing could be removed.
+    problems: Mutex<Vec<Result<BlobProblem>>>,
+}
+
+impl RemovesMeanwhile {
+    fn remove(&self) -> Result<()> {
+        self.database.query(self.sql)?;
+        Ok(fs::remove_file(&self.blob)?)
+    }
+
+    fn problems(&self) -> MutexGuard<'_, Vec<Result<BlobProblem>>> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Progress for RemovesMeanwhile {
     fn on(&self, event: Event<'_>) {
         match event {
             Event::BlobsBegin { .. } => {
-                self.database.query(self.sql).unwrap();
-                fs::remove_file(&self.blob).unwrap();
+                if let Err(error) = self.remove() {
+                    self.problems().push(Err(error));
+                }
             }
-            Event::BlobProblem { problem } => self.problems.lock().unwrap().push(problem.clone()),
+            Event::BlobProblem { problem } => self.problems().push(Ok(problem.clone())),
             _ => {}
         }
     }
@@ -250,7 +263,7 @@ fn a_file_removed_meanwhile_is_left_out_and_ends_nothing() -> Result<()> {
         let report = run_here(&from, &to, watch.clone())?;
         let blobs = report.blobs.context("no blobs")?;
         assert_eq!((blobs.copied, blobs.skipped, blobs.failed), (3, 1, 0));
-        let problems = watch.problems.lock().unwrap().clone();
+        let problems: Vec<BlobProblem> = watch.problems().drain(..).collect::<Result<_>>()?;
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].file_id, "badFile");
         assert!(problems[0].harmless);
