@@ -179,7 +179,7 @@ fn options_that_exclude_each_other() -> Result<()> {
 fn a_source_that_was_never_initialised() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (scene.local("from")?, scene.local("to")?);
-    let hint = "hint: start the server on it once, which creates the tables";
+    let hint = "if it is, start the server on it once, which creates the tables";
     refused(&scene, &from, &to, &[], 3)?.says(&["was never initialised", hint])?;
     fs::write(scene.path("from.db"), "")?;
     refused(&scene, &from, &to, &[], 3)?.says(&["was never initialised", hint])?;
