@@ -157,6 +157,8 @@ pub struct BlobRecord {
 pub struct BlobState {
     /// Its blob arrived in this run, or in one that was cut off.
     pub recorded: bool,
+    /// A run that was cut off could not copy it.
+    pub failed: bool,
     /// `backend_details` of its row, else those that were recorded, if there are any.
     pub details: Option<String>,
     /// `md5` of its row, if there is one whose status promises a blob.
@@ -424,6 +426,7 @@ impl Loader {
         for record in self.blob_records(source, ids).await? {
             let state = known.entry(record.file_id).or_default();
             state.recorded = record.arrived;
+            state.failed = !record.arrived;
             state.details = record.details;
         }
         for ids in ids.chunks(IDS_PER_QUERY) {

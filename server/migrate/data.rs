@@ -52,7 +52,10 @@ enum Outcome {
         bytes: u64,
         details: Option<BackendDetails>,
     },
-    Present,
+    /// Already there. A record that an earlier run could not copy it is out of date then.
+    Present {
+        failed_before: bool,
+    },
     Problem(BlobProblem),
 }
 
@@ -128,7 +131,9 @@ impl BlobCopy {
             return Ok(Outcome::Problem(row.problem(reason)));
         }
         if self.is_present(row, state).await? {
-            return Ok(Outcome::Present);
+            return Ok(Outcome::Present {
+                failed_before: state.failed,
+            });
         }
         self.put(row, passed).await
     }
@@ -353,7 +358,14 @@ impl<'a> Run<'a> {
                     details,
                 });
             }
-            Outcome::Present => self.report.present += 1,
+            Outcome::Present { failed_before } => {
+                self.report.present += 1;
+                self.records.extend(failed_before.then_some(BlobRecord {
+                    file_id: done.file_id,
+                    arrived: true,
+                    details: None,
+                }));
+            }
             Outcome::Problem(problem) => {
                 self.copy
                     .progress

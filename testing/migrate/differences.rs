@@ -92,3 +92,23 @@ fn a_key_of_bytes_is_rejected() -> Result<()> {
         .expect(20)?;
     Ok(())
 }
+
+/// What a run that was cut off wrote down about a blob does not outlive the blob's arrival.
+#[test]
+fn a_blob_that_came_after_all_brings_its_row() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let id = to
+        .database
+        .value("SELECT max(id) FROM files WHERE status = 'uploaded'")?;
+    to.database
+        .query(&format!("DELETE FROM files WHERE id = '{id}'"))?;
+    to.database.query(&format!(
+        "INSERT INTO plikd_migrate_blobs (source, file_id, arrived) \
+         SELECT source, '{id}', 0 FROM plikd_migrate_runs"
+    ))?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+    Ok(())
+}
