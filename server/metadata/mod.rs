@@ -52,7 +52,7 @@ pub use place::{file_size, free_bytes, is_same_file, name_of};
 pub use probe::probe;
 use schema::State;
 pub use snapshot::{
-    Cursor, Identity, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, shown_key,
+    Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, shown_key,
 };
 pub use tuple::{Batch, Encoding, Tuple, integer_of, order_of, text_of};
 pub use value::{Row, Value};

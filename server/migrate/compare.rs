@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use super::error::MigrateError;
 use crate::config::Driver;
 use crate::metadata::{
-    Batch, Encoding, Layout, Reject, Request, RowStream, Rows, Snapshot, Tuple, order_of, shown_key,
+    Batch, Encoding, Layout, Order, Reject, Request, RowStream, Rows, Snapshot, Tuple, order_of,
+    shown_key,
 };
 
 /// How a row stands on the two sides.
@@ -164,6 +165,7 @@ impl Side {
             to,
             after: None,
             rows: Rows::All,
+            order: Order::Key,
         });
         Self {
             stream,

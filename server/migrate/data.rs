@@ -19,7 +19,7 @@ use crate::data::digest::{Expected, hashed, verified};
 use crate::data::{BlobRef, ByteStream, DataBackend, DataError};
 use crate::metadata::{
     BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Metadata, MetadataError, OpenMode,
-    Request, RowStream, Rows, Snapshot,
+    Order, Request, RowStream, Rows, Snapshot,
 };
 use crate::model::{BackendDetails, FileStatus};
 
@@ -433,6 +433,7 @@ impl BlobRows {
             to: from.driver(),
             after: None,
             rows,
+            order: Order::Key,
         });
         Self {
             stream,

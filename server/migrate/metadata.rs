@@ -8,8 +8,8 @@ use super::error::MigrateError;
 use super::progress::{Event, Progress};
 use super::report::TableReport;
 use crate::metadata::{
-    Batch, BlobRecord, Checkpoint, Encoding, Layout, Loaded, Loader, OnReject, Reject, Request,
-    RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
+    Batch, BlobRecord, Checkpoint, Encoding, Layout, Loaded, Loader, OnReject, Order, Reject,
+    Request, RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
 };
 use crate::model::FileStatus;
 
@@ -89,6 +89,7 @@ impl RowCopy<'_> {
             to: self.to.driver(),
             after: checkpoint.cursor.clone(),
             rows: Rows::All,
+            order: Order::Key,
         });
         while let Some(batch) = self.next_batch(&mut stream).await? {
             let cursor = batch.cursor(layout, encoding);

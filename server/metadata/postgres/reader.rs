@@ -393,7 +393,7 @@ fn key_literal(field: &[u8], kind: Kind) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::snapshot::Rows;
+    use crate::metadata::snapshot::{Order, Rows};
     use crate::metadata::tuple::Batch;
 
     fn files() -> Layout {
@@ -424,6 +424,7 @@ mod tests {
             encoding: Encoding::Binary,
             after: Some(after),
             rows: Rows::WithBlob,
+            order: Order::Key,
             to: Driver::Postgres,
         };
         assert_eq!(
