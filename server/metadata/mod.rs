@@ -10,6 +10,7 @@ pub mod cursor;
 mod dialect;
 mod engine;
 mod error;
+mod fault;
 mod files;
 mod layout;
 mod loader;
@@ -18,10 +19,12 @@ mod maintenance;
 mod place;
 pub mod postgres;
 mod probe;
+mod rules;
 pub mod schema;
 mod snapshot;
 pub mod sqlite;
 pub mod stats;
+mod stored;
 mod strangers;
 pub mod table;
 mod tuple;
@@ -42,6 +45,7 @@ pub use dialect::Dialect;
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
+pub use fault::{Fault, Reason};
 pub use layout::{Layout, migrated};
 pub use loader::{
     BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,
@@ -50,10 +54,13 @@ pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use place::{file_size, free_bytes, is_same_file, name_of};
 pub use probe::probe;
+pub use rules::{Keys, Rules};
 use schema::State;
 pub use snapshot::{
-    Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, shown_key,
+    Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, StoredRow,
+    shown_key,
 };
+pub use stored::ReadRow;
 pub use tuple::{Batch, Encoding, Tuple, integer_of, order_of, text_of};
 pub use value::{Row, Value};
 

@@ -1,8 +1,12 @@
 //! Why a migration did not start, or stopped.
 
+use std::io;
+use std::path::PathBuf;
+
 use crate::data::DataError;
 use crate::metadata::{MetadataError, Reject};
 
+use super::lint::{Effect, LintReport};
 use super::progress::BlobProblem;
 
 /// Something that keeps a migration from starting.
@@ -99,8 +103,15 @@ pub enum MigrateError {
     #[error("the data could not be copied")]
     Data(#[from] DataError),
     /// Rows that the target cannot hold; the first hundred at most.
-    #[error("{} of table {} cannot go to the target: {}", rows(.0.len()), .0[0].table, .0[0].reason)]
+    #[error("{} of table {} cannot go to the target: {}", rows(.0.len() as u64), .0[0].table, .0[0].reason)]
     Rejected(Vec<Reject>),
+    /// The source has rows that the target cannot hold. Nothing was written.
+    #[error("{} of the source cannot go to the target{}", rows(.0.rows(Effect::Rejected)), such_as(.0.first.first().map(ToString::to_string).as_deref()))]
+    Unfit(Box<LintReport>),
+    #[error("{} cannot be written", .path.display())]
+    Rejects { path: PathBuf, source: io::Error },
+    #[error("{} has something else than rejected rows of this source", .0.display())]
+    RejectsTaken(PathBuf),
     #[error("blob {} of upload {}: {}", .0.file_id, .0.upload_id, .0.reason)]
     Blob(BlobProblem),
     /// Stopped on request, after the item in hand; what was done stays done.
@@ -123,7 +134,7 @@ fn first(problems: &[Problem]) -> String {
     problems.first().map(Problem::explain).unwrap_or_default()
 }
 
-fn rows(count: usize) -> String {
+fn rows(count: u64) -> String {
     match count {
         1 => "a row".to_owned(),
         count => format!("{count} rows"),
@@ -145,6 +156,17 @@ impl MigrateError {
             Self::Rejected(_) => Some(
                 "mend them in the source (`plikd clean` drops rows without a parent), or carry on without them with --ignore-errors".to_owned(),
             ),
+            Self::Unfit(_) => Some(
+                "nothing was written. Mend the rows in the source, or give --ignore-errors to go on \
+                 without them (--rejects FILE keeps them whole, for `plikd migrate replay`); \
+                 --fix-orphans leaves out rows without their parent, --strip-nul removes NUL bytes"
+                    .to_owned(),
+            ),
+            Self::Rejects { path, .. } => Some(format!(
+                "check that {} is in a directory that exists, with free space, and that this user may write it",
+                path.display()
+            )),
+            Self::RejectsTaken(_) => Some("give --rejects another file".to_owned()),
             Self::Blob(_) => Some(
                 "remove the file in the source, or carry on without it with --ignore-errors".to_owned(),
             ),

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::MigrateError;
 use super::progress::{Event, Progress};
+use super::rejects::RejectsFile;
 use super::report::TableReport;
 use crate::metadata::{
     Batch, BlobRecord, Checkpoint, Encoding, Layout, Loaded, Loader, OnReject, Order, Reject,
@@ -37,6 +38,8 @@ pub(super) struct RowCopy<'a> {
     pub from: &'a Snapshot,
     pub to: &'a mut Loader,
     pub on_reject: OnReject,
+    /// Where rejected rows go.
+    pub rejects: Option<&'a mut RejectsFile>,
     /// The blobs were copied too, so `files.backend_details` is the target's own business.
     pub with_blobs: bool,
     pub progress: &'a dyn Progress,
@@ -100,6 +103,7 @@ impl RowCopy<'_> {
             checkpoint.tally.failed += batch.rejects.len() as u64;
             let written = self.write(&table.to, encoding, &batch, &checkpoint).await?;
             checkpoint.tally = checkpoint.tally + written.tally();
+            self.keep(&batch, &written)?;
             self.tell(layout, &batch, &written);
         }
         Ok(checkpoint.tally)
@@ -207,6 +211,16 @@ impl RowCopy<'_> {
             }
         }
         Ok(SourceBatch { rows, rejects })
+    }
+
+    /// Keeps the rows that were rejected and that nobody could know of before.
+    fn keep(&mut self, batch: &SourceBatch, written: &Loaded) -> Result<(), MigrateError> {
+        let Some(rejects) = &mut self.rejects else {
+            return Ok(());
+        };
+        let mut rejected = batch.rejects.iter().chain(&written.rejects);
+        rejected.try_for_each(|reject| rejects.add(reject))?;
+        rejects.sync()
     }
 
     fn tell(&self, layout: &Layout, batch: &SourceBatch, written: &Loaded) {

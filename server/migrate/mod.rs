@@ -8,14 +8,17 @@ mod blob;
 mod compare;
 mod data;
 mod error;
+mod lint;
 mod metadata;
 mod plan;
 mod preview;
 mod progress;
+mod rejects;
 mod report;
 mod verify;
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,13 +29,16 @@ use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
 
 pub use error::{MigrateError, Problem, Side};
+pub use lint::{Effect, Finding, LintReport, TableLint};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use report::{BlobReport, Preview, Report, StatusReport, TableReport};
 
 use data::{BlobCopy, LivingRows};
+use lint::Lint;
 use metadata::{RowCopy, Table};
 use plan::{Plan, Target};
+use rejects::RejectsFile;
 
 /// One end of a migration.
 #[derive(Clone, Copy, Debug)]
@@ -60,12 +66,18 @@ impl Halves {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     pub halves: Halves,
     /// Blobs copied at the same time.
     pub workers: NonZeroUsize,
     /// Carry on past rows and blobs that cannot be copied.
     pub ignore_errors: bool,
+    /// Where rejected rows go whole, if anywhere; of use with `ignore_errors` only.
+    pub rejects: Option<&'a Path>,
+    /// Leave out rows without their parent.
+    pub fix_orphans: bool,
+    /// Remove NUL bytes from text that the target cannot hold with them.
+    pub strip_nul: bool,
 }
 
 /// Copies what the target lacks.
@@ -81,28 +93,50 @@ pub struct Options {
 pub async fn run(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
-    options: Options,
+    options: Options<'_>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Report, MigrateError> {
     let (started, started_at) = (Instant::now(), Timestamp::now());
-    let plan = tokio::select! {
+    let mut plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(MigrateError::Interrupted),
         plan = Plan::make(from, to, options) => plan?,
     };
+    let mut rejects = options
+        .rejects
+        .map(|path| RejectsFile::open(path, &plan.source, &plan.layouts))
+        .transpose()?;
+    let lint = Lint {
+        to: to.metadata.driver,
+        options,
+        rejects: rejects.as_mut(),
+        progress: progress.as_ref(),
+        cancel,
+    };
+    let lint = match options.halves.has_metadata() {
+        true => lint.run(&mut plan).await?,
+        false => LintReport::default(),
+    };
+    if lint.rows(Effect::Rejected) > 0 && !options.ignore_errors {
+        return Err(MigrateError::Unfit(Box::new(lint)));
+    }
     let mut target = Target::open(&plan, to).await?;
     if let Some(loader) = &target.loader {
         loader.begin(plan.source.identity()).await?;
     }
-    let mut report = Report::default();
+    let mut report = Report {
+        lint,
+        ..Report::default()
+    };
     if options.halves.has_data() {
         report.blobs = Some(copy_blobs(&plan, &mut target, from, options, progress, cancel).await?);
     }
     if options.halves.has_metadata()
         && let Some(loader) = &mut target.loader
     {
-        report.tables = copy_rows(&plan, loader, to, options, progress, cancel).await?;
+        let rejects = rejects.as_mut();
+        report.tables = copy_rows(&plan, loader, rejects, to, options, progress, cancel).await?;
     }
     report.elapsed = started.elapsed();
     if let Some(loader) = target.loader {
@@ -117,7 +151,7 @@ async fn copy_blobs(
     plan: &Plan,
     target: &mut Target,
     source: Endpoint<'_>,
-    options: Options,
+    options: Options<'_>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<BlobReport, MigrateError> {
@@ -145,8 +179,9 @@ async fn copy_blobs(
 async fn copy_rows(
     plan: &Plan,
     loader: &mut Loader,
+    rejects: Option<&mut RejectsFile>,
     to: Endpoint<'_>,
-    options: Options,
+    options: Options<'_>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Vec<TableReport>, MigrateError> {
@@ -163,6 +198,7 @@ async fn copy_rows(
         from: &plan.source,
         to: loader,
         on_reject,
+        rejects,
         with_blobs: options.halves.has_data(),
         progress: progress.as_ref(),
         cancel,

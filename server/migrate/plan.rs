@@ -41,7 +41,7 @@ impl Plan {
     pub async fn make(
         from: Endpoint<'_>,
         to: Endpoint<'_>,
-        options: Options,
+        options: Options<'_>,
     ) -> Result<Self, MigrateError> {
         let mut check = Check {
             from,
@@ -96,7 +96,7 @@ impl Target {
 struct Check<'a> {
     from: Endpoint<'a>,
     to: Endpoint<'a>,
-    options: Options,
+    options: Options<'a>,
     problems: Vec<Problem>,
 }
 

@@ -1,5 +1,6 @@
 //! What a migration tells while it runs. It prints nothing itself.
 
+use super::lint::Finding;
 use crate::metadata::Reject;
 
 /// Something that happened, for a person who watches.
@@ -32,6 +33,10 @@ pub enum Event<'a> {
     TableEnd {
         table: &'a str,
     },
+    /// The rows of the source are being looked at, before anything is written.
+    LintBegin,
+    /// What is wrong with one row of the source.
+    Finding(&'a Finding),
     /// A row that cannot go to the target.
     Rejected(&'a Reject),
     /// A row whose key is in the target with other values.

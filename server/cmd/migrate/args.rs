@@ -37,6 +37,25 @@ pub struct MigrateArgs {
     #[arg(long)]
     ignore_errors: bool,
 
+    /// With --ignore-errors, keep rejected rows whole in this file, for `plikd migrate replay`; it
+    /// holds secrets, so only its owner can read it
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "ignore_errors",
+        conflicts_with = "dry_run"
+    )]
+    rejects: Option<PathBuf>,
+
+    /// Leave out files without their upload and tokens without their user, as cleaning would
+    #[arg(long)]
+    fix_orphans: bool,
+
+    /// Remove NUL bytes from text that PostgreSQL cannot hold with them; not from keys, nor from
+    /// what refers to them
+    #[arg(long)]
+    strip_nul: bool,
+
     /// With --dry-run, list every row and blob
     #[arg(long, short, requires = "dry_run")]
     pub verbose: bool,
@@ -51,11 +70,14 @@ impl MigrateArgs {
         }
     }
 
-    pub fn options(&self) -> Options {
+    pub fn options(&self) -> Options<'_> {
         Options {
             halves: self.halves(),
             workers: self.workers,
             ignore_errors: self.ignore_errors,
+            rejects: self.rejects.as_deref(),
+            fix_orphans: self.fix_orphans,
+            strip_nul: self.strip_nul,
         }
     }
 }

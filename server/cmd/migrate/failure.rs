@@ -3,7 +3,7 @@
 use super::say;
 use crate::cmd::exit::{Exit, Failure};
 use crate::lifecycle::Shutdown;
-use crate::migrate::{MigrateError, Problem};
+use crate::migrate::{Effect, LintReport, MigrateError, Problem};
 
 /// A dry run that comes to its end has two answers: the real run could start, or not.
 pub fn not_startable(error: MigrateError, shutdown: &Shutdown) -> Failure {
@@ -49,8 +49,23 @@ fn print_problems(error: &MigrateError) {
                 ));
             }
         }
+        MigrateError::Unfit(lint) => print_findings(lint),
         _ => {}
     }
+}
+
+/// The rows that keep a run from starting, each with what mends it.
+fn print_findings(lint: &LintReport) {
+    for finding in &lint.first {
+        match finding.reason.fix() {
+            Some(fix) => say(&format!("rejected: {finding} ({fix})")),
+            None => say(&format!("rejected: {finding}")),
+        }
+    }
+    let rows = lint.rows(Effect::Rejected);
+    say(&format!(
+        "rejected: {rows} rows in all, the first reasons are above"
+    ));
 }
 
 fn exit_of(error: &MigrateError) -> Exit {
@@ -59,8 +74,13 @@ fn exit_of(error: &MigrateError) -> Exit {
         MigrateError::Metadata(error) => error.into(),
         MigrateError::Data(error) => error.into(),
         MigrateError::Interrupted => Exit::Interrupted,
+        MigrateError::RejectsTaken(_) => Exit::Usage,
         MigrateError::Differs { .. } => Exit::Different,
-        MigrateError::Rejected(_) | MigrateError::Blob(_) | MigrateError::Task(_) => Exit::Failed,
+        MigrateError::Rejected(_)
+        | MigrateError::Unfit(_)
+        | MigrateError::Rejects { .. }
+        | MigrateError::Blob(_)
+        | MigrateError::Task(_) => Exit::Failed,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::migrate::{Action, BlobProblem, Event, Progress};
+use crate::migrate::{Action, BlobProblem, Effect, Event, Progress};
 
 /// Between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -88,6 +88,7 @@ impl Progress for Bars {
             }
             Event::Rows { rows, .. } => with(&self.table, |bar| bar.inc(rows)),
             Event::TableEnd { .. } => with(&self.table, ProgressBar::finish),
+            Event::LintBegin => self.say("looking at the rows of the source"),
             Event::VerifyBegin => self.say("comparing source and target"),
             Event::Would { .. } => {
                 if let Some(line) = line_of(&event, self.verbose) {
@@ -175,6 +176,7 @@ impl Progress for Lines {
             Event::TableEnd { table } => {
                 tracing::info!("{table}: {} rows read", self.rows.load(Ordering::Relaxed));
             }
+            Event::LintBegin => tracing::info!("Looking at the rows of the source"),
             Event::VerifyBegin => tracing::info!("Comparing source and target"),
             // What a dry run would do is its output.
             Event::Would { .. } => {
@@ -195,6 +197,9 @@ impl Progress for Lines {
 fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
     match event {
         Event::BlobProblem { problem } => Some(blob_line(problem)),
+        // A row that is rejected is named when it is, or when that ends the run.
+        Event::Finding(finding) => (finding.effect != Effect::Rejected)
+            .then(|| format!("{}: {finding}", finding.effect.as_str())),
         Event::Rejected(reject) => Some(format!(
             "rejected: {} {}: {}",
             reject.table, reject.key, reject.reason

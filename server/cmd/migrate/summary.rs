@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use crate::cmd::exit::Exit;
-use crate::migrate::{BlobReport, Preview, Report, TableReport};
+use crate::migrate::{BlobReport, LintReport, Preview, Report, TableLint, TableReport};
 
 /// Prints what was done; the exit code says whether that is all.
 pub fn print_report(report: &Report) -> Exit {
@@ -16,9 +16,13 @@ pub fn print_report(report: &Report) -> Exit {
     }
 }
 
+/// Prints what would be done; the exit code says whether it would leave rows or blobs behind.
 pub fn print_preview(preview: &Preview) -> Exit {
     print(&preview_text(preview));
-    Exit::Done
+    match preview.left_behind() {
+        0 => Exit::Done,
+        _ => Exit::Incomplete,
+    }
 }
 
 /// With nobody left to read it, what was done is done all the same, and the exit code says so.
@@ -31,6 +35,7 @@ fn report_text(report: &Report) -> String {
     if let Some(blobs) = &report.blobs {
         text += &blobs_text(blobs, "copied");
     }
+    text += &lint_text(&report.lint);
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
     text += &match (report.left_behind(), report.extra()) {
         (0, 0) => match &report.tables[..] {
@@ -64,7 +69,26 @@ fn preview_text(preview: &Preview) -> String {
     if let Some(blobs) = &preview.blobs {
         text += &blobs_text(blobs, "to copy");
     }
+    text += &lint_text(&preview.lint);
     text
+}
+
+/// One line per table in which the lint has found something.
+fn lint_text(lint: &LintReport) -> String {
+    let line = |table: &TableLint| {
+        let rows = table.rows.iter();
+        let rows: Vec<String> = rows
+            .map(|(effect, rows)| format!("{} {}", HumanCount(*rows), effect.as_str()))
+            .collect();
+        let kinds: Vec<String> = table
+            .kinds
+            .iter()
+            .map(|(kind, count)| format!("{kind} {}", HumanCount(*count)))
+            .collect();
+        let (table, rows, kinds) = (&table.table, rows.join(", "), kinds.join(", "));
+        format!("found in {table}: {rows} (reasons: {kinds})\n")
+    };
+    lint.tables.iter().map(line).collect()
 }
 
 /// One line per table, in columns: the words are the field's, the numbers end in one place.
@@ -103,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::metadata::Tally;
-    use crate::migrate::StatusReport;
+    use crate::migrate::{Effect, StatusReport};
 
     fn report() -> Report {
         let rows = |copied, conflicts| Tally {
@@ -129,6 +153,7 @@ mod tests {
                 failed: 0,
                 bytes: 3 << 30,
             }),
+            lint: LintReport::default(),
             elapsed: Duration::from_secs(90),
         }
     }
@@ -159,6 +184,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_lint_found_is_counted_by_table() {
+        let mut report = Report::default();
+        report.lint.tables.push(TableLint {
+            table: "tokens".to_owned(),
+            rows: [(Effect::Rejected, 1_200), (Effect::LeftOut, 2)].into(),
+            kinds: [("orphan", 2), ("utf8", 1_201)].into(),
+        });
+        assert!(report_text(&report).contains(
+            "found in tokens: 1,200 rejected, 2 left out (reasons: orphan 2, utf8 1,201)\n"
+        ));
+    }
+
+    #[test]
     fn a_dry_run_also_counts_files_by_status() {
         let preview = Preview {
             tables: report().tables[..1].to_vec(),
@@ -168,6 +206,7 @@ mod tests {
                 bytes: 2048,
             }],
             blobs: report().blobs,
+            lint: LintReport::default(),
         };
         assert_eq!(
             preview_text(&preview),
