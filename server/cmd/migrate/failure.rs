@@ -1,0 +1,143 @@
+//! What a migration that failed says, and its exit code.
+
+use super::say;
+use crate::cmd::exit::{Exit, Failure};
+use crate::lifecycle::Shutdown;
+use crate::migrate::{MigrateError, Problem};
+
+/// A dry run that comes to its end has two answers: the real run could start, or not.
+pub fn not_startable(error: MigrateError, shutdown: &Shutdown) -> Failure {
+    let interrupted = matches!(error, MigrateError::Interrupted);
+    let failure = failure(error, shutdown);
+    Failure {
+        exit: if interrupted {
+            failure.exit
+        } else {
+            Exit::Failed
+        },
+        ..failure
+    }
+}
+
+pub fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {
+    print_problems(&error);
+    let exit = match (&error, shutdown.signal()) {
+        (MigrateError::Interrupted, Some(signal)) => signal.into(),
+        (error, _) => exit_of(error),
+    };
+    let hint = error.hint();
+    Failure::new(exit, error).with_hint(hint)
+}
+
+/// What does not fit on the one line of a failure.
+fn print_problems(error: &MigrateError) {
+    match error {
+        MigrateError::Preflight(problems) => {
+            // One alone is named, with its hint, by the failure itself.
+            for problem in problems.iter().filter(|_| problems.len() > 1) {
+                say(&format!("problem: {}", problem.explain()));
+                if let Some(hint) = problem.hint() {
+                    say(&format!("   hint: {hint}"));
+                }
+            }
+        }
+        MigrateError::Rejected(rejects) => {
+            for reject in rejects {
+                say(&format!(
+                    "rejected: {} {}: {}",
+                    reject.table, reject.key, reject.reason
+                ));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn exit_of(error: &MigrateError) -> Exit {
+    match error {
+        MigrateError::Preflight(problems) => problems.first().map_or(Exit::Failed, exit_of_problem),
+        MigrateError::Metadata(error) => error.into(),
+        MigrateError::Data(error) => error.into(),
+        MigrateError::Interrupted => Exit::Interrupted,
+        MigrateError::Differs { .. } => Exit::Different,
+        MigrateError::Rejected(_) | MigrateError::Blob(_) | MigrateError::Task(_) => Exit::Failed,
+    }
+}
+
+fn exit_of_problem(problem: &Problem) -> Exit {
+    match problem {
+        Problem::SamePlace { .. } | Problem::NoPlaceForKeys => Exit::Usage,
+        Problem::Metadata { source, .. } => source.into(),
+        Problem::Data { source, .. } => source.into(),
+        Problem::NoSpace { .. } | Problem::NoPrimaryKey(_) => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DataError;
+    use crate::metadata::MetadataError;
+    use crate::migrate::Side;
+
+    #[test]
+    fn every_end_has_the_exit_code_of_the_manual() {
+        let not_initialised = || MetadataError::NotInitialised {
+            backend: "sqlite x".to_owned(),
+        };
+        let in_use = || MetadataError::InUse {
+            backend: "sqlite x".to_owned(),
+            by: "a server".to_owned(),
+        };
+        let unreachable = || DataError::Unreachable {
+            action: "store".to_owned(),
+            backend: "s3".to_owned(),
+            source: "gone".into(),
+        };
+        let problem = |problem| MigrateError::Preflight(vec![problem]);
+        let ends = [
+            (problem(Problem::NoPlaceForKeys), Exit::Usage),
+            (
+                problem(Problem::SamePlace {
+                    half: "data",
+                    place: "files".to_owned(),
+                }),
+                Exit::Usage,
+            ),
+            (
+                problem(Problem::NoPrimaryKey("notes".to_owned())),
+                Exit::Failed,
+            ),
+            (
+                problem(Problem::Metadata {
+                    side: Side::Source,
+                    source: not_initialised(),
+                }),
+                Exit::NotInitialised,
+            ),
+            (
+                problem(Problem::Data {
+                    side: Side::Target,
+                    source: unreachable(),
+                }),
+                Exit::Unreachable,
+            ),
+            (MigrateError::Metadata(in_use()), Exit::InUse),
+            (MigrateError::Data(unreachable()), Exit::Unreachable),
+            (MigrateError::Rejected(Vec::new()), Exit::Failed),
+            (MigrateError::Interrupted, Exit::Interrupted),
+            (
+                MigrateError::Differs {
+                    table: "users".to_owned(),
+                    missing: 1,
+                    different: 0,
+                    example: None,
+                },
+                Exit::Different,
+            ),
+        ];
+        for (error, exit) in ends {
+            assert_eq!(exit_of(&error), exit, "{error:?}");
+        }
+    }
+}

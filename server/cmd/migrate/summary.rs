@@ -1,0 +1,180 @@
+//! What a person reads when a migration or a dry run is over.
+
+use std::io::{self, Write};
+
+use indicatif::{BinaryBytes, HumanCount, HumanDuration};
+
+use crate::cmd::exit::Exit;
+use crate::migrate::{BlobReport, Preview, Report, TableReport};
+
+/// Prints what was done; the exit code says whether that is all.
+pub fn print_report(report: &Report) -> Exit {
+    print(&report_text(report));
+    match report.is_complete() {
+        true => Exit::Done,
+        false => Exit::Incomplete,
+    }
+}
+
+pub fn print_preview(preview: &Preview) -> Exit {
+    print(&preview_text(preview));
+    Exit::Done
+}
+
+/// With nobody left to read it, what was done is done all the same, and the exit code says so.
+fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn report_text(report: &Report) -> String {
+    let mut text = tables_text(&report.tables, "copied");
+    if let Some(blobs) = &report.blobs {
+        text += &blobs_text(blobs, "copied");
+    }
+    text += &format!("finished in {}\n", HumanDuration(report.elapsed));
+    text += &match (report.left_behind(), report.extra()) {
+        (0, 0) => match &report.tables[..] {
+            [] => "next: migrate the metadata, or use the new data backend with this metadata\n"
+                .into(),
+            _ => "next: put the settings of the target into the configuration, start the server\n"
+                .into(),
+        },
+        (0, extra) => format!(
+            "next: look at the {extra} rows named above: the target's own, or removed from the \
+             source since an earlier run\n"
+        ),
+        (count, _) => {
+            format!("next: look at the {count} rows and blobs named above, they were not copied\n")
+        }
+    };
+    text
+}
+
+fn preview_text(preview: &Preview) -> String {
+    let mut text = "dry run: nothing was written\n".to_owned();
+    text += &tables_text(&preview.tables, "to copy");
+    for status in &preview.statuses {
+        text += &format!(
+            "files {:<14} {:>12} files, {}\n",
+            status.status,
+            HumanCount(status.files).to_string(),
+            BinaryBytes(status.bytes)
+        );
+    }
+    if let Some(blobs) = &preview.blobs {
+        text += &blobs_text(blobs, "to copy");
+    }
+    text
+}
+
+/// One line per table, in columns: the words are the field's, the numbers end in one place.
+fn tables_text(tables: &[TableReport], verb: &str) -> String {
+    let line = |TableReport { table, rows, extra }: &TableReport| {
+        let extra = match extra {
+            0 => String::new(),
+            extra => format!(", {} only in the target", HumanCount(*extra)),
+        };
+        format!(
+            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed{extra}\n",
+            HumanCount(rows.copied).to_string(),
+            HumanCount(rows.present),
+            HumanCount(rows.conflicts),
+            HumanCount(rows.failed)
+        )
+    };
+    tables.iter().map(line).collect()
+}
+
+fn blobs_text(blobs: &BlobReport, verb: &str) -> String {
+    format!(
+        "{:<20} {:>12} {verb}, {} present, {} skipped, {} failed, {}\n",
+        "blobs",
+        HumanCount(blobs.copied).to_string(),
+        HumanCount(blobs.present),
+        HumanCount(blobs.skipped),
+        HumanCount(blobs.failed),
+        BinaryBytes(blobs.bytes)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::metadata::Tally;
+    use crate::migrate::StatusReport;
+
+    fn report() -> Report {
+        let rows = |copied, conflicts| Tally {
+            copied,
+            present: 2,
+            conflicts,
+            failed: 0,
+        };
+        let table = |table: &str, rows| TableReport {
+            extra: 0,
+            table: table.to_owned(),
+            rows,
+        };
+        Report {
+            tables: vec![
+                table("users", rows(12_345, 0)),
+                table("uploads", rows(1, 3)),
+            ],
+            blobs: Some(BlobReport {
+                copied: 7,
+                present: 1,
+                skipped: 2,
+                failed: 0,
+                bytes: 3 << 30,
+            }),
+            elapsed: Duration::from_secs(90),
+        }
+    }
+
+    #[test]
+    fn the_summary_has_a_line_for_each_table_and_one_for_the_blobs() {
+        assert_eq!(
+            report_text(&report()),
+            "users                      12,345 copied, 2 present, 0 conflicts, 0 failed\n\
+             uploads                         1 copied, 2 present, 3 conflicts, 0 failed\n\
+             blobs                           7 copied, 1 present, 2 skipped, 0 failed, 3.00 GiB\n\
+             finished in 2 minutes\n\
+             next: look at the 3 rows and blobs named above, they were not copied\n"
+        );
+    }
+
+    #[test]
+    fn the_next_step_follows_from_what_was_moved() {
+        let mut complete = report();
+        complete.tables.truncate(1);
+        assert!(report_text(&complete).ends_with(
+            "next: put the settings of the target into the configuration, start the server\n"
+        ));
+        complete.tables[0].extra = 2;
+        assert!(report_text(&complete).contains("0 failed, 2 only in the target\n"));
+        assert!(report_text(&complete).contains("next: look at the 2 rows named above"));
+        assert!(report_text(&Report::default()).contains("next: migrate the metadata"));
+    }
+
+    #[test]
+    fn a_dry_run_also_counts_files_by_status() {
+        let preview = Preview {
+            tables: report().tables[..1].to_vec(),
+            statuses: vec![StatusReport {
+                status: "uploaded".to_owned(),
+                files: 8,
+                bytes: 2048,
+            }],
+            blobs: report().blobs,
+        };
+        assert_eq!(
+            preview_text(&preview),
+            "dry run: nothing was written\n\
+             users                      12,345 to copy, 2 present, 0 conflicts, 0 failed\n\
+             files uploaded                  8 files, 2.00 KiB\n\
+             blobs                           7 to copy, 1 present, 2 skipped, 0 failed, 3.00 GiB\n"
+        );
+    }
+}
