@@ -22,6 +22,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 pub use connect::Connector;
+pub use settings::Settings;
 
 use super::dialect::Dialect;
 use super::engine::{Statement, Written};
