@@ -8,6 +8,7 @@ mod blob;
 mod compare;
 mod data;
 mod error;
+mod fresh;
 mod lint;
 mod metadata;
 mod plan;
@@ -17,6 +18,7 @@ mod rejects;
 mod report;
 mod verify;
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -194,16 +196,19 @@ async fn copy_rows(
     let pairs = plan.layouts.iter().cloned().zip(targets);
     let pairs: Vec<Table> = pairs.map(|(from, to)| Table { from, to }).collect();
     loader.drop_empty_counters().await?;
+    let with_blobs = options.halves.has_data();
+    let has_blob_notes = with_blobs && loader.has_blob_notes(plan.source.identity()).await?;
     let mut copy = RowCopy {
         from: &plan.source,
         to: loader,
         on_reject,
         rejects,
-        with_blobs: options.halves.has_data(),
+        with_blobs,
+        has_blob_notes,
+        fresh: HashMap::new(),
         progress: progress.as_ref(),
         cancel,
     };
-    let with_blobs = options.halves.has_data();
     let mut tables = copy.run(&pairs, false).await?;
     progress.on(Event::VerifyBegin);
     let found = verify::difference(
