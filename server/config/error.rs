@@ -97,6 +97,8 @@ pub enum BackendProblem {
     EraseFirst,
     #[error("{key} is empty")]
     Empty { key: &'static str },
+    #[error("Driver is postgres, but ConnectionString names no server")]
+    NoServer,
     #[error("Unable to parse SlowQueryThreshold : {0}")]
     SlowQueryThreshold(DurationError),
     #[error("invalid s3 data backend config : {problem}")]
@@ -157,6 +159,9 @@ impl BackendProblem {
             ),
             Self::EraseFirst => "remove EraseFirst from [MetadataBackendConfig]".to_owned(),
             Self::Empty { key } => format!("set {key}, or remove it to use its default"),
+            Self::NoServer => "set ConnectionString in [MetadataBackendConfig] to a URL like \
+                 postgres://user:password@host:5432/plik"
+                .to_owned(),
             Self::SlowQueryThreshold(_) => {
                 "write a number and a unit from ns to h, such as \"500ms\"".to_owned()
             }

@@ -11,6 +11,7 @@ mod dialect;
 mod engine;
 mod error;
 mod files;
+mod fresh;
 mod layout;
 mod loader;
 mod lock;
@@ -42,6 +43,7 @@ pub use dialect::Dialect;
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
+pub use fresh::{Built, FreshError, FreshLoad};
 pub use layout::{Layout, migrated};
 pub use loader::{
     BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,

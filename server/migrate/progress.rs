@@ -1,7 +1,7 @@
 //! What a migration tells while it runs. It prints nothing itself.
 
 use super::ends::Ends;
-use crate::metadata::Reject;
+use crate::metadata::{Built, Reject};
 
 /// Something that happened, for a person who watches.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,15 @@ pub enum Event<'a> {
     BlobProblem {
         problem: &'a BlobProblem,
     },
+    /// The target has no rows, so whole tables are loaded, and their keys built afterwards.
+    FreshBegin,
+    /// The target refused some row of a whole load: all of it is undone, and the rows go in batch
+    /// by batch.
+    FreshAbandoned {
+        reason: &'a str,
+    },
+    /// How far keys, indexes and foreign keys are, after a whole load.
+    Keys(Built),
     TableBegin {
         table: &'a str,
         rows: u64,

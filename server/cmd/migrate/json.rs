@@ -132,6 +132,9 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         ),
         Event::Conflict { table, key } => ("conflict", json!({"table": table, "key": key})),
         Event::Extra { table, key } => ("extra", json!({"table": table, "key": key})),
+        Event::FreshBegin => ("fresh_begin", json!({})),
+        Event::FreshAbandoned { reason } => ("fresh_abandoned", json!({"reason": reason})),
+        Event::Keys(built) => ("keys", json!({"built": built.done, "all": built.all})),
         Event::VerifyBegin => ("verify_begin", json!({})),
         Event::Would {
             action,

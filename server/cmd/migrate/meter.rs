@@ -15,6 +15,8 @@ pub enum Phase {
     Check,
     Blobs,
     Rows,
+    /// Building keys and indexes after the rows.
+    Keys,
     /// Comparing both ends.
     Verify,
 }
@@ -25,6 +27,7 @@ impl Phase {
             Self::Check => "check",
             Self::Blobs => "blobs",
             Self::Rows => "rows",
+            Self::Keys => "keys",
             Self::Verify => "verify",
         }
     }
@@ -88,7 +91,7 @@ impl Meter {
                 let (what, count) = match phase {
                     Phase::Blobs => ("bytes_per_second", Some(state.moved_bytes)),
                     Phase::Rows => ("rows_per_second", Some(state.rows())),
-                    Phase::Check | Phase::Verify => ("", None),
+                    Phase::Check | Phase::Keys | Phase::Verify => ("", None),
                 };
                 let mut fields = json!({"phase": phase.as_str(), "milliseconds": millis(*spent)});
                 if let (Some(count), Value::Object(fields)) = (count, &mut fields) {
@@ -155,6 +158,7 @@ impl Progress for Meter {
                     known.rows += rows;
                 }
             }
+            Event::Keys(_) => state.enter(Phase::Keys),
             Event::VerifyBegin => state.enter(Phase::Verify),
             _ => {}
         });

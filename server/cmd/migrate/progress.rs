@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::meter::millis;
+use crate::metadata::Built;
 use crate::migrate::{BlobProblem, Event, Progress};
 
 /// Between two log lines.
@@ -89,6 +90,15 @@ impl Progress for Bars {
             }
             Event::Rows { rows, .. } => with(&self.table, |bar| bar.inc(rows)),
             Event::TableEnd { .. } => with(&self.table, ProgressBar::finish),
+            Event::Keys(Built { done: 0, all }) => {
+                put(&self.table, self.bar(all as u64, ROWS_TEMPLATE, "keys"));
+            }
+            Event::Keys(Built { done, all }) => with(&self.table, |bar| {
+                bar.set_position(done as u64);
+                if done == all {
+                    bar.finish();
+                }
+            }),
             Event::VerifyBegin => self.say("comparing source and target"),
             Event::Would { .. } => {
                 if let Some(line) = line_of(&event, self.verbose) {
@@ -192,6 +202,9 @@ impl Progress for Lines {
             Event::TableEnd { table } => {
                 tracing::info!("{table}: {} rows read", self.rows.load(Ordering::Relaxed));
             }
+            Event::Keys(Built { done: 0, all }) => {
+                tracing::info!("Building {all} keys and indexes");
+            }
             Event::VerifyBegin => tracing::info!("Comparing source and target"),
             // What a dry run would do is its output.
             Event::Would { .. } => {
@@ -215,6 +228,9 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
         Event::Rejected(reject) => Some(format!(
             "rejected: {} {}: {}",
             reject.table, reject.key, reject.reason
+        )),
+        Event::FreshAbandoned { reason } => Some(format!(
+            "the target refused a row ({reason}): starting the rows again, batch by batch, to name it"
         )),
         Event::Conflict { table, key } => Some(format!(
             "conflict: {table} {key}: the target has it with other values"

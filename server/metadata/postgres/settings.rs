@@ -136,6 +136,14 @@ impl Settings {
             "database" => self.driver.push(("dbname".to_owned(), value)),
             known if DRIVER_KEYS.contains(&known) => self.driver.push((lower, value)),
             known if IGNORED_KEYS.contains(&known) || known.starts_with("pool_") => {}
+            // No setting of a session starts like that: passed over, a misspelt sslmode would mean
+            // a connection that is less protected than was asked for.
+            misspelt if misspelt.starts_with("ssl") => {
+                return Err(MetadataError::Config(format!(
+                    "`{key}` in the PostgreSQL connection string is no parameter that plikd knows: \
+                     sslmode, sslrootcert, sslcert and sslkey are"
+                )));
+            }
             _ => self.session.push((lower, value)),
         }
         Ok(())
@@ -284,6 +292,15 @@ mod tests {
         list.iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn a_misspelt_parameter_of_tls_is_refused() {
+        let error = Settings::parse("postgres://db/files?sslmod=verify-full")
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("`sslmod`"), "{error}");
+        assert!(Settings::parse("postgres://db/files?sslsni=1").is_ok());
     }
 
     #[test]
