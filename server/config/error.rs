@@ -59,6 +59,12 @@ pub enum ConfigError {
     MetadataBackend(BackendProblem),
     #[error("unable to initialize data backend : {0}")]
     DataBackend(BackendProblem),
+    #[error("{variable} is not a PostgreSQL URL")]
+    NoPostgresUrl { variable: &'static str },
+    #[error("PLIKD_POSTGRES_URL and PLIKD_POSTGRES_URL_FILE are both set")]
+    TwoPostgresUrls,
+    #[error("Unable to read {}, which PLIKD_POSTGRES_URL_FILE names : {reason}", path.display())]
+    PostgresUrlFile { path: PathBuf, reason: io::Error },
     /// The target of a migration names neither of its backends.
     #[error(
         "target configuration {} sets neither [MetadataBackendConfig] nor DataBackend with \
@@ -127,6 +133,9 @@ impl ConfigError {
             ),
             Self::Variable { variable, .. } => format!("correct or unset {variable}"),
             Self::Setting { remedy, .. } => remedy.clone(),
+            Self::NoPostgresUrl { .. } => "postgres://user:password@host:5432/plik".to_owned(),
+            Self::TwoPostgresUrls => "unset one of them".to_owned(),
+            Self::PostgresUrlFile { .. } => "correct or unset PLIKD_POSTGRES_URL_FILE".to_owned(),
             Self::MetadataBackend(problem) | Self::DataBackend(problem) => problem.hint(),
             Self::NoTarget { path, warnings } => {
                 let advice = format!(

@@ -16,6 +16,7 @@ mod layout;
 mod loader;
 mod lock;
 mod maintenance;
+mod moved;
 mod place;
 pub mod postgres;
 mod probe;
@@ -50,7 +51,8 @@ pub use loader::{
 };
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
-pub use place::{file_size, free_bytes, is_same_file, name_of};
+pub use moved::MovedMarker;
+pub use place::{announcement, file_size, free_bytes, is_same_file, name_of};
 pub use probe::probe;
 use schema::State;
 pub use snapshot::{

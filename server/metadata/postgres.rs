@@ -24,6 +24,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient};
 
 pub use connect::Connector;
+pub use settings::Settings;
 
 use super::dialect::Dialect;
 use super::engine::{Statement, Written};

@@ -126,6 +126,19 @@ impl Settings {
         Some(&found.1)
     }
 
+    /// As a URL for a person: the password is hidden, parameters are left out.
+    pub fn shown(&self) -> String {
+        let value = |key| self.driver_value(key);
+        let user = value("user").map_or(String::new(), |user| match value("password") {
+            Some(_) => format!("{user}:***@"),
+            None => format!("{user}@"),
+        });
+        let host = value("host").or(value("hostaddr")).unwrap_or("localhost");
+        let port = value("port").unwrap_or("5432");
+        let database = value("dbname").or(value("user")).unwrap_or("postgres");
+        format!("postgres://{user}{host}:{port}/{database}")
+    }
+
     fn sort_in(&mut self, key: String, value: String) -> Result<(), MetadataError> {
         let lower = key.to_ascii_lowercase();
         match lower.as_str() {
@@ -292,6 +305,20 @@ mod tests {
         list.iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn a_shown_url_has_no_password() {
+        let shown = |text| Settings::parse(text).unwrap().shown();
+        assert_eq!(
+            shown("postgres://plik:secret@db/files?sslmode=require"),
+            "postgres://plik:***@db:5432/files"
+        );
+        assert_eq!(
+            shown("host=db port=1 user=plik"),
+            "postgres://plik@db:1/plik"
+        );
+        assert_eq!(shown("postgres://"), "postgres://localhost:5432/postgres");
     }
 
     #[test]
