@@ -7,6 +7,7 @@
 mod blob;
 mod compare;
 mod data;
+mod ends;
 mod error;
 mod fresh;
 mod lint;
@@ -30,6 +31,7 @@ use crate::config::{DataConfig, MetadataConfig};
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
 
+pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{MigrateError, Problem, Side};
 pub use lint::{Effect, Finding, LintReport, TableLint};
 pub use preview::preview;
@@ -103,7 +105,7 @@ pub async fn run(
     let mut plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(MigrateError::Interrupted),
-        plan = Plan::make(from, to, options) => plan?,
+        plan = Plan::make(from, to, options, progress.as_ref()) => plan?,
     };
     let mut rejects = options
         .rejects

@@ -47,7 +47,7 @@ async fn look(
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Preview, MigrateError> {
-    let mut plan = Plan::make(from, to, options).await?;
+    let mut plan = Plan::make(from, to, options, progress.as_ref()).await?;
     let mut preview = Preview::default();
     if options.halves.has_metadata() {
         let lint = Lint {

@@ -5,29 +5,53 @@ use std::io::{self, Write};
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use crate::cmd::exit::Exit;
-use crate::migrate::{BlobReport, LintReport, Preview, Report, TableLint, TableReport};
+use crate::migrate::{
+    BlobReport, LintReport, Preview, Report, StatusReport, TableLint, TableReport,
+};
 
-/// Prints what was done; the exit code says whether that is all.
-pub fn print_report(report: &Report) -> Exit {
-    print(&report_text(report));
-    match report.is_complete() {
-        true => Exit::Done,
-        false => Exit::Incomplete,
-    }
+/// What a run that came to its end has to show.
+pub enum Summary {
+    Run(Report),
+    Preview(Preview),
 }
 
-/// Prints what would be done; the exit code says whether it would leave rows or blobs behind.
-pub fn print_preview(preview: &Preview) -> Exit {
-    print(&preview_text(preview));
-    match preview.left_behind() {
-        0 => Exit::Done,
-        _ => Exit::Incomplete,
+impl Summary {
+    /// Prints it, for a person. With nobody left to read it, what was done is done all the same,
+    /// and the exit code says so.
+    pub fn print(&self) {
+        let text = match self {
+            Self::Run(report) => report_text(report),
+            Self::Preview(preview) => preview_text(preview),
+        };
+        let _ = io::stdout().lock().write_all(text.as_bytes());
     }
-}
 
-/// With nobody left to read it, what was done is done all the same, and the exit code says so.
-fn print(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    /// Whether all was done that was to be done, or in a dry run whether it would be: conflicts
+    /// and what only the target has are no reason not to try.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Run(report) if !report.is_complete() => Exit::Incomplete,
+            Self::Preview(preview) if preview.left_behind() > 0 => Exit::Incomplete,
+            Self::Run(_) | Self::Preview(_) => Exit::Done,
+        }
+    }
+
+    /// What was wrong with the rows of the source.
+    pub fn lint(&self) -> &LintReport {
+        match self {
+            Self::Run(report) => &report.lint,
+            Self::Preview(preview) => &preview.lint,
+        }
+    }
+
+    /// The tables, the blobs if they were part of it, and the files of the source by status as far
+    /// as they were counted.
+    pub fn parts(&self) -> (&[TableReport], Option<&BlobReport>, &[StatusReport]) {
+        match self {
+            Self::Run(report) => (&report.tables, report.blobs.as_ref(), &[]),
+            Self::Preview(preview) => (&preview.tables, preview.blobs.as_ref(), &preview.statuses),
+        }
+    }
 }
 
 fn report_text(report: &Report) -> String {
@@ -127,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::metadata::Tally;
-    use crate::migrate::{Effect, StatusReport};
+    use crate::migrate::Effect;
 
     fn report() -> Report {
         let rows = |copied, conflicts| Tally {
