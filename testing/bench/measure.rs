@@ -32,10 +32,10 @@ pub fn run(command: &mut Command, log: &Path) -> Result<Usage> {
         .stdin(Stdio::null())
         .stdout(said.try_clone()?)
         .stderr(said);
-    let program = command.get_program().to_string_lossy().into_owned();
+    let program = Path::new(command.get_program()).file_name();
+    let program = program.unwrap_or_default().to_string_lossy().into_owned();
     let start = Instant::now();
     // Not waited for by its handle, which would throw the figures away.
-    #[expect(clippy::zombie_processes, reason = "`wait` below reaps it")]
     let child = command
         .spawn()
         .with_context(|| format!("cannot start {program}"))?;
