@@ -20,7 +20,7 @@ use crate::metadata::snapshot::{
 };
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Batch, Encoding, Native, POSTGRES_EPOCH_MICROS, Tuple};
-use crate::model::{Timestamp, time};
+use crate::model::time;
 
 /// The earliest time of PostgreSQL, 4713 BC, in microseconds since 1970.
 const EARLIEST_MICROS: i64 = -210_866_803_200_000_000;
@@ -292,15 +292,19 @@ fn read_rows(
     let after = after_key(request)
         .ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
     let mut rows = query(&mut statement, &after).map_err(failed)?;
-    let mut batch = SourceBatch::default();
+    let judge = Judge {
+        request,
+        checks,
+        rules: Rule::all_of(&request.layout, checks),
+    };
+    let mut batch = SourceBatch::roomy();
     while let Some(row) = rows.next().map_err(failed)? {
-        encode(row, request, checks, &mut batch).map_err(failed)?;
-        if is_full(&batch)
-            && batches
-                .blocking_send(Message::Batch(std::mem::take(&mut batch)))
-                .is_err()
-        {
-            return Ok(());
+        encode(row, &judge, &mut batch).map_err(failed)?;
+        if is_full(&batch) {
+            let full = std::mem::replace(&mut batch, SourceBatch::roomy());
+            if batches.blocking_send(Message::Batch(full)).is_err() {
+                return Ok(());
+            }
         }
     }
     if batch.rows.len() + batch.rejects.len() > 0 {
@@ -382,73 +386,104 @@ fn key_value<'a>(field: Option<&'a [u8]>, kind: Kind, cursor: &Cursor) -> Option
     Some(ToSqlOutput::Borrowed(value))
 }
 
+/// What is known of a column before its first value.
+struct Rule {
+    kind: Kind,
+    is_key: bool,
+    /// Characters that the target takes.
+    max_length: Option<usize>,
+    /// NUL bytes are removed from its text.
+    strips_nul: bool,
+}
+
+impl Rule {
+    fn all_of(layout: &Layout, checks: &Checks) -> Vec<Self> {
+        let columns = layout.columns.iter().enumerate();
+        let rules = columns.map(|(position, column)| Self {
+            kind: column.kind,
+            is_key: layout.primary_key.contains(&position),
+            max_length: layout::max_length(&layout.name, &column.name),
+            strips_nul: checks.strips(position),
+        });
+        rules.collect()
+    }
+
+    /// Appends the value, or says why it cannot go to the target.
+    fn encode(
+        &self,
+        value: ValueRef<'_>,
+        encoding: Encoding,
+        out: &mut Batch,
+    ) -> Result<(), Reason> {
+        match (encoding, value) {
+            // Such a row would be taken for a new one by every run.
+            (_, ValueRef::Null) if self.is_key => Err(Reason::NullInKey),
+            (Encoding::Native, value) => {
+                out.native(native(value));
+                Ok(())
+            }
+            // SQLite sorts bytes behind all text, where they would be looked for in vain.
+            (Encoding::Binary, ValueRef::Blob(_)) if self.is_key => Err(Reason::BytesInKey),
+            (Encoding::Binary, value) => match binary(value, self.kind, self.max_length, out) {
+                Err(Reason::Nul) if self.strips_nul => {
+                    let text = without_nul(value);
+                    binary(ValueRef::Text(&text), self.kind, self.max_length, out)
+                }
+                encoded => encoded,
+            },
+        }
+    }
+}
+
+/// How the rows of one table are judged.
+struct Judge<'a> {
+    request: &'a Request,
+    checks: &'a Checks,
+    rules: Vec<Rule>,
+}
+
 /// Appends the row to the batch, or to its rejects with the reasons.
-fn encode(
-    row: &Row<'_>,
-    request: &Request,
-    checks: &Checks,
-    batch: &mut SourceBatch,
-) -> rusqlite::Result<()> {
-    let layout = &request.layout;
+fn encode(row: &Row<'_>, judge: &Judge<'_>, batch: &mut SourceBatch) -> rusqlite::Result<()> {
+    let Judge {
+        request,
+        checks,
+        rules,
+    } = judge;
     if checks.has_references() {
-        match standing(row, layout.columns.len(), checks)? {
+        match standing(row, rules.len(), checks)? {
             Standing::Fit => {}
             Standing::Skipped => return Ok(()),
-            Standing::Unfit(faults) => return reject(row, request, checks, faults, batch),
+            Standing::Unfit(faults) => return reject(row, judge, faults, batch),
         }
     }
-    batch.rows.begin_row(layout.columns.len());
-    for position in 0..layout.columns.len() {
+    batch.rows.begin_row(rules.len());
+    for (position, rule) in rules.iter().enumerate() {
         let value = row.get_ref(position)?;
-        if encode_value(value, position, request, checks, &mut batch.rows).is_err() {
+        if rule
+            .encode(value, request.encoding, &mut batch.rows)
+            .is_err()
+        {
             batch.rows.abandon_row();
-            return reject(row, request, checks, Vec::new(), batch);
+            return reject(row, judge, Vec::new(), batch);
         }
     }
-    let key = || batch.rows.open_row().project(&layout.primary_key);
+    let key = || batch.rows.open_row().project(&request.layout.primary_key);
     if let Some(fault) = checks.key_fault(key) {
         batch.rows.abandon_row();
-        return reject(row, request, checks, vec![fault], batch);
+        return reject(row, judge, vec![fault], batch);
     }
     batch.rows.end_row();
     Ok(())
 }
 
-fn encode_value(
-    value: ValueRef<'_>,
-    position: usize,
-    request: &Request,
-    checks: &Checks,
-    out: &mut Batch,
-) -> Result<(), Reason> {
-    let layout = &request.layout;
-    let column = &layout.columns[position];
-    let is_key = || layout.primary_key.contains(&position);
-    match (request.encoding, value) {
-        // Such a row would be taken for a new one by every run.
-        (_, ValueRef::Null) if is_key() => Err(Reason::NullInKey),
-        (Encoding::Native, value) => {
-            out.native(native(value));
-            Ok(())
+/// The bytes of a text, or of bytes where a text belongs, without those that are zero.
+fn without_nul(value: ValueRef<'_>) -> Vec<u8> {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            bytes.iter().copied().filter(|byte| *byte != 0).collect()
         }
-        // SQLite sorts bytes behind all text, where they would be looked for in vain.
-        (Encoding::Binary, ValueRef::Blob(_)) if is_key() => Err(Reason::BytesInKey),
-        (Encoding::Binary, value) => {
-            let limit = layout::max_length(&layout.name, &column.name);
-            match (binary(value, column.kind, limit, out), value) {
-                (Err(Reason::Nul), ValueRef::Text(bytes) | ValueRef::Blob(bytes))
-                    if checks.strips(position) =>
-                {
-                    binary(ValueRef::Text(&without_nul(bytes)), column.kind, limit, out)
-                }
-                (encoded, _) => encoded,
-            }
-        }
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Vec::new(),
     }
-}
-
-fn without_nul(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().copied().filter(|byte| *byte != 0).collect()
 }
 
 fn standing(row: &Row<'_>, columns: usize, checks: &Checks) -> rusqlite::Result<Standing> {
@@ -468,36 +503,33 @@ fn stored(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// Puts the row aside as it is stored, with these faults and all that its values have.
+/// Puts the row aside as it is stored, with all that its values have and the `others`.
 fn reject(
     row: &Row<'_>,
-    request: &Request,
-    checks: &Checks,
+    judge: &Judge<'_>,
     others: Vec<Fault>,
     batch: &mut SourceBatch,
 ) -> rusqlite::Result<()> {
-    let layout = &request.layout;
+    let layout = &judge.request.layout;
     let mut faults = Vec::new();
     let mut whole = Batch::default();
     whole.begin_row(layout.columns.len());
-    for (position, column) in layout.columns.iter().enumerate() {
+    for (position, (column, rule)) in layout.columns.iter().zip(&judge.rules).enumerate() {
         let value = row.get_ref(position)?;
         whole.native(native(value));
-        let judged = |value| {
-            let encoded = encode_value(value, position, request, checks, &mut Batch::default());
+        let fault = |value| {
+            let encoded = rule.encode(value, judge.request.encoding, &mut Batch::default());
             encoded.err().map(|reason| Fault {
                 column: Some(column.name.clone()),
                 reason,
             })
         };
-        let fault = judged(value);
-        if let (Some(Reason::Nul), ValueRef::Text(bytes) | ValueRef::Blob(bytes)) =
-            (fault.as_ref().map(|fault| &fault.reason), value)
-        {
+        let found = fault(value);
+        if found.as_ref().map(|found| &found.reason) == Some(&Reason::Nul) {
             // It may not be all that is wrong with the text.
-            faults.extend(judged(ValueRef::Text(&without_nul(bytes))));
+            faults.extend(fault(ValueRef::Text(&without_nul(value))));
         }
-        faults.extend(fault);
+        faults.extend(found);
     }
     whole.end_row();
     faults.extend(others);
@@ -544,8 +576,7 @@ pub(in crate::metadata) fn binary(
             out.boolean(truth(value).ok_or(Reason::NoBoolean)?);
         }
         (Kind::Time, value) => {
-            let time = instant(value).ok_or(Reason::NoTime)?;
-            let micros = time::to_micros(time);
+            let micros = micros(value).ok_or(Reason::NoTime)?;
             if micros < EARLIEST_MICROS {
                 return Err(Reason::TooEarly);
             }
@@ -589,12 +620,16 @@ fn truth(value: ValueRef<'_>) -> Option<bool> {
     }
 }
 
-fn instant(value: ValueRef<'_>) -> Option<Timestamp> {
-    match value {
-        ValueRef::Text(text) => time::parse(std::str::from_utf8(text).ok()?),
+fn micros(value: ValueRef<'_>) -> Option<i64> {
+    let time = match value {
+        ValueRef::Text(text) => match time::micros_as_written(text) {
+            Some(micros) => return Some(micros),
+            None => time::parse(std::str::from_utf8(text).ok()?),
+        },
         ValueRef::Integer(number) => time::from_unix(number),
         _ => None,
-    }
+    };
+    time.map(time::to_micros)
 }
 
 #[cfg(test)]
