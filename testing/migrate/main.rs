@@ -16,6 +16,7 @@ mod encryption;
 mod faults;
 mod interlocks;
 mod live;
+mod loading;
 mod manual;
 mod outage;
 mod privileged;
