@@ -224,6 +224,12 @@ const BOOKKEEPING: [&str; 3] = [
      started_at text NOT NULL, finished_at text NOT NULL, summary text NOT NULL)",
 ];
 
+/// Tables, each with a column to know it by, that have rows while a migration is not complete.
+pub(super) const HALF_DONE: [(&str, &str); 2] = [
+    ("plikd_migrate_checkpoints", "source"),
+    ("plikd_migrate_deferred", "definition"),
+];
+
 impl Loader {
     /// Opens the database, creates or upgrades its tables, and keeps everybody else from loading
     /// into it or serving it until this is closed.
@@ -559,6 +565,15 @@ impl Loader {
             .write("drop empty counters", vec![stats::drop_empty_sentinels()])
             .await
             .map(|_| ())
+    }
+
+    /// Lets new rows of `tables` be numbered behind those that were loaded. SQLite does by itself.
+    pub async fn advance_sequences(&self, tables: &[Layout]) -> Result<(), MetadataError> {
+        let Bulk::Postgres(writer) = &self.bulk else {
+            return Ok(());
+        };
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        writer.advance_sequences(&names).await
     }
 
     /// Counts what the rows say, for a source from before there were counters.

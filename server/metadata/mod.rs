@@ -166,21 +166,20 @@ impl Metadata {
         answer.map(|_| ())
     }
 
-    /// A migration into this database that was cut off left some of its rows out.
+    /// A migration into this database that was cut off left some of its rows out, or keys.
     async fn refuse_half_migrated(&self, state: &State) -> Result<(), MetadataError> {
-        const SQL: &str = "SELECT source FROM plikd_migrate_checkpoints LIMIT 1";
-        if !state.has_column("plikd_migrate_checkpoints", "source")
-            || self
-                .engine()
-                .query("read its checkpoints", SQL, [])
-                .await?
-                .is_empty()
-        {
-            return Ok(());
+        for (table, column) in loader::HALF_DONE {
+            if !state.has_column(table, column) {
+                continue;
+            }
+            let sql = format!("SELECT 1 AS row FROM {table} LIMIT 1");
+            let rows = self.engine().query("look for a migration", sql, []).await?;
+            if !rows.is_empty() {
+                let backend = self.to_string();
+                return Err(MetadataError::HalfMigrated { backend });
+            }
         }
-        Err(MetadataError::HalfMigrated {
-            backend: self.to_string(),
-        })
+        Ok(())
     }
 
     fn engine(&self) -> &Engine {

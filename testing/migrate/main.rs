@@ -14,6 +14,7 @@ mod directions;
 mod dry_run;
 mod encryption;
 mod faults;
+mod fresh;
 mod interlocks;
 mod live;
 mod loading;
