@@ -6,9 +6,12 @@ use std::ops::Add;
 use jiff::tz::TimeZone;
 
 use super::engine::Statement;
+use super::error::During;
+use super::fresh::FreshError;
 use super::layout::{Layout, quote};
 use super::postgres::writer::BulkWriter as PostgresWriter;
 use super::snapshot::{Cursor, Identity, Reject};
+use super::sqlite::loading::{Draft, Unpublished};
 use super::sqlite::writer::BulkWriter as SqliteWriter;
 use super::strangers::Strangers;
 use super::tuple::{Batch, Encoding};
@@ -199,6 +202,7 @@ pub struct RunRecord {
 pub struct Loader {
     metadata: Metadata,
     pub(super) bulk: Bulk,
+    config: MetadataConfig,
 }
 
 /// Files asked about at once.
@@ -239,7 +243,11 @@ impl Loader {
             Driver::Sqlite => Bulk::Sqlite(SqliteWriter::open(config, TimeZone::system()).await?),
             Driver::Postgres => Bulk::Postgres(Box::new(PostgresWriter::open(config).await?)),
         };
-        let loader = Self { metadata, bulk };
+        let loader = Self {
+            metadata,
+            bulk,
+            config: config.clone(),
+        };
         loader
             .define(BOOKKEEPING.map(str::to_owned).to_vec())
             .await?;
@@ -576,6 +584,40 @@ impl Loader {
             .write("count its usage", statements)
             .await
             .map(|_| ())
+    }
+
+    /// Puts a file in the place of the SQLite database and goes on in it. The database stays
+    /// locked, and what this loader had open of the old one is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`FreshError::Refused`] if the old one stays: this loader goes on in it.
+    pub(super) async fn replace(&mut self, draft: Draft) -> Result<(), FreshError> {
+        if let Bulk::Sqlite(writer) = &self.bulk {
+            writer.close().await?;
+        }
+        // The last connection moves the log into the database and removes it.
+        self.metadata.clone().close().await;
+        let outcome = match &self.bulk {
+            Bulk::Sqlite(writer) => writer.publish(draft).await?,
+            Bulk::Postgres(_) => Ok(()),
+        };
+        self.metadata = self.metadata.reopen(&self.config, OpenMode::Load).await?;
+        outcome.map_err(|error| self.unpublished(error))
+    }
+
+    fn unpublished(&self, error: Unpublished) -> FreshError {
+        let label = self.metadata.to_string();
+        match error {
+            Unpublished::Refused(reason) => FreshError::Refused(reason),
+            Unpublished::Unsynced(error) => {
+                let during = During {
+                    action: "sync its directory",
+                    backend: &label,
+                };
+                during.failed(error).into()
+            }
+        }
     }
 
     pub async fn close(self) {

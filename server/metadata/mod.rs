@@ -85,8 +85,8 @@ pub struct Metadata(Arc<Shared>);
 
 struct Shared {
     engine: Engine,
-    /// Given back when the last clone goes.
-    _lock: Option<Lock>,
+    /// Given back when the last clone goes, and that of every [`Metadata::reopen`].
+    lock: Option<Arc<Lock>>,
     upload_columns: String,
     file_columns: String,
 }
@@ -109,7 +109,21 @@ impl Metadata {
         mode: OpenMode,
         zone: TimeZone,
     ) -> Result<Self, MetadataError> {
-        let lock = Lock::take(config, mode).await?;
+        let lock = Lock::take(config, mode).await?.map(Arc::new);
+        Self::open_locked(config, mode, zone, lock).await
+    }
+
+    /// Opens the database again under the lock of this one, which was closed.
+    async fn reopen(&self, config: &MetadataConfig, mode: OpenMode) -> Result<Self, MetadataError> {
+        Self::open_locked(config, mode, TimeZone::system(), self.0.lock.clone()).await
+    }
+
+    async fn open_locked(
+        config: &MetadataConfig,
+        mode: OpenMode,
+        zone: TimeZone,
+        lock: Option<Arc<Lock>>,
+    ) -> Result<Self, MetadataError> {
         let (backend, state) = match config.driver {
             Driver::Sqlite => open_sqlite(config, mode, zone).await?,
             Driver::Postgres => {
@@ -123,7 +137,7 @@ impl Metadata {
         };
         let metadata = Self(Arc::new(Shared {
             engine: Engine { backend, log },
-            _lock: lock,
+            lock,
             upload_columns: columns(&state, "uploads", uploads::COLUMNS),
             file_columns: columns(&state, "files", files::COLUMNS),
         }));

@@ -17,6 +17,7 @@ mod faults;
 mod fresh;
 mod interlocks;
 mod live;
+mod loading;
 mod manual;
 mod outage;
 mod privileged;
