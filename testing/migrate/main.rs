@@ -23,4 +23,5 @@ mod reports;
 mod resume;
 mod strangers;
 mod values;
+mod verify;
 mod versions;
