@@ -8,6 +8,7 @@
 
 pub mod cursor;
 mod dialect;
+mod digest;
 mod engine;
 mod error;
 mod fault;
@@ -44,12 +45,13 @@ use jiff::tz::TimeZone;
 
 use crate::config::{Driver, MetadataConfig};
 pub use dialect::Dialect;
+pub use digest::{KeyRange, TableDigest};
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
 pub use fault::{Fault, Reason};
 pub use fresh::{Built, FreshError, FreshLoad};
-pub use layout::{Layout, migrated};
+pub use layout::{Column, Layout, migrated};
 pub use loader::{
     BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,
 };

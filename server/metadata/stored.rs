@@ -123,6 +123,16 @@ impl Read {
         read.ok_or_else(|| format!("is no {class}"))
     }
 
+    fn native(&self) -> Native<'_> {
+        match self.value() {
+            ValueRef::Null => Native::Null,
+            ValueRef::Integer(number) => Native::Integer(number),
+            ValueRef::Real(number) => Native::Real(number),
+            ValueRef::Text(bytes) => Native::Text(bytes),
+            ValueRef::Blob(bytes) => Native::Blob(bytes),
+        }
+    }
+
     fn value(&self) -> ValueRef<'_> {
         match self {
             Self::Null => ValueRef::Null,
@@ -152,6 +162,18 @@ impl ReadRow {
             Read::of(value).map_err(|cause| format!("column {} {cause}", column.name))
         });
         read.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The row as it was read.
+    pub fn stored(&self) -> StoredRow {
+        let mut row = Batch::default();
+        row.begin_row(self.0.len());
+        self.0.iter().for_each(|read| row.native(read.native()));
+        row.end_row();
+        StoredRow {
+            encoding: Encoding::Native,
+            tuple: row.as_bytes().to_vec(),
+        }
     }
 
     /// Appends the row to `out`.
@@ -198,13 +220,7 @@ fn push_native(read: &Read, out: &mut Batch) -> Result<(), Reason> {
             let time = time::parse(text).ok_or(Reason::NoTime)?;
             out.native(Native::Text(time::format(time, &TimeZone::UTC).as_bytes()));
         }
-        read => out.native(match read.value() {
-            ValueRef::Null => Native::Null,
-            ValueRef::Integer(number) => Native::Integer(number),
-            ValueRef::Real(number) => Native::Real(number),
-            ValueRef::Text(bytes) => Native::Text(bytes),
-            ValueRef::Blob(bytes) => Native::Blob(bytes),
-        }),
+        read => out.native(read.native()),
     }
     Ok(())
 }

@@ -92,6 +92,14 @@ impl Problem {
     }
 }
 
+/// A line of a file of rejected rows that is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// From 1.
+    pub line: usize,
+    pub cause: String,
+}
+
 /// Why a migration ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
@@ -110,6 +118,15 @@ pub enum MigrateError {
     Unfit(Box<LintReport>),
     #[error("{} cannot be written", .path.display())]
     Rejects { path: PathBuf, source: io::Error },
+    /// Nothing was written. The first hundred lines that are no rows of the target, of `total`.
+    #[error("{} of {} cannot be read: line {}: {}", lines_of(*.total), .path.display(), .lines[0].line, .lines[0].cause)]
+    BadLines {
+        path: PathBuf,
+        lines: Vec<BadLine>,
+        total: usize,
+    },
+    #[error("{} cannot be read", .path.display())]
+    ReplayFile { path: PathBuf, source: io::Error },
     #[error("{} has something else than rejected rows of this source", .0.display())]
     RejectsTaken(PathBuf),
     #[error("blob {} of upload {}: {}", .0.file_id, .0.upload_id, .0.reason)]
@@ -132,6 +149,13 @@ pub enum MigrateError {
 /// The first problem with its causes.
 fn first(problems: &[Problem]) -> String {
     problems.first().map(Problem::explain).unwrap_or_default()
+}
+
+fn lines_of(count: usize) -> String {
+    match count {
+        1 => "a line".to_owned(),
+        count => format!("{count} lines"),
+    }
 }
 
 fn rows(count: u64) -> String {
@@ -166,6 +190,10 @@ impl MigrateError {
                 "check that {} is in a directory that exists, with free space, and that this user may write it",
                 path.display()
             )),
+            Self::BadLines { .. } => Some(
+                "nothing was written; mend the lines, or take them out of the file".to_owned(),
+            ),
+            Self::ReplayFile { .. } => Some("check the name of the file".to_owned()),
             Self::RejectsTaken(_) => Some("give --rejects another file".to_owned()),
             Self::Blob(_) => Some(
                 "remove the file in the source, or carry on without it with --ignore-errors".to_owned(),

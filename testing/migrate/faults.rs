@@ -297,6 +297,7 @@ fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Repo
         rejects: None,
         fix_orphans: false,
         strip_nul: false,
+        verify: true,
     };
     block_on(async {
         let (from, to) = (endpoint(&source), endpoint(&target));

@@ -6,7 +6,7 @@ use crate::places::{Database, Store};
 use crate::scene::{NO_FILES, Scene, Server};
 
 /// Statements that spoil rows of a source, each with what is said about the row.
-const FAULTS: &[(&str, &str)] = &[
+pub const FAULTS: &[(&str, &str)] = &[
     (
         "UPDATE users SET name = 'a' || char(0) || 'b' WHERE id = 'bad1'",
         "users bad1: name: the text has a NUL byte",
@@ -74,7 +74,7 @@ const FAULTS: &[(&str, &str)] = &[
 ];
 
 /// A source with one row for each fault, and rows around them that have none.
-fn spoilt(scene: &Scene) -> Result<Server> {
+pub fn spoilt(scene: &Scene) -> Result<Server> {
     let from = scene.made_up("from", NO_FILES)?;
     add_victims(&from)?;
     for (sql, _) in FAULTS {
@@ -95,7 +95,7 @@ fn add_victims(from: &Server) -> Result<()> {
     from.database.add_upload("badupload")
 }
 
-fn postgres(scene: &Scene, name: &str) -> Result<Server> {
+pub fn postgres(scene: &Scene, name: &str) -> Result<Server> {
     scene.server(
         name,
         Database::postgres()?,

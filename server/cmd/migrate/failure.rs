@@ -3,7 +3,7 @@
 use super::say;
 use crate::cmd::exit::{Exit, Failure};
 use crate::lifecycle::Shutdown;
-use crate::migrate::{Effect, LintReport, MigrateError, Problem};
+use crate::migrate::{BadLine, Effect, LintReport, MigrateError, Problem};
 
 /// A dry run that comes to its end has two answers: the real run could start, or not.
 pub fn not_startable(error: MigrateError, shutdown: &Shutdown) -> Failure {
@@ -29,6 +29,30 @@ pub fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {
     Failure::new(exit, error).with_hint(hint)
 }
 
+/// Why two sides could not be compared.
+pub fn not_compared(error: MigrateError, shutdown: &Shutdown) -> Failure {
+    let failure = failure(error, shutdown);
+    let hint = failure.hint;
+    let (error, hint) = match failure.error.downcast::<MigrateError>() {
+        Ok(MigrateError::Preflight(problems)) => match problems.into_iter().next() {
+            Some(problem) => (anyhow::Error::new(problem), hint),
+            None => (anyhow::anyhow!("a side cannot be used"), hint),
+        },
+        Ok(MigrateError::Metadata(error)) => (error.into(), hint),
+        Ok(MigrateError::Data(error)) => (error.into(), hint),
+        // There is nothing to resume.
+        Ok(MigrateError::Interrupted) => (MigrateError::Interrupted.into(), None),
+        Ok(error) => (error.into(), hint),
+        Err(error) => (error, hint),
+    };
+    Failure {
+        exit: failure.exit,
+        error,
+        hint,
+    }
+    .context("source and target could not be compared")
+}
+
 /// What does not fit on the one line of a failure.
 fn print_problems(error: &MigrateError) {
     match error {
@@ -50,6 +74,12 @@ fn print_problems(error: &MigrateError) {
             }
         }
         MigrateError::Unfit(lint) => print_findings(lint),
+        // One alone is named by the failure itself.
+        MigrateError::BadLines { path, lines, .. } => {
+            for BadLine { line, cause } in lines.iter().filter(|_| lines.len() > 1) {
+                say(&format!("{}: line {line}: {cause}", path.display()));
+            }
+        }
         _ => {}
     }
 }
@@ -79,6 +109,8 @@ fn exit_of(error: &MigrateError) -> Exit {
         MigrateError::Rejected(_)
         | MigrateError::Unfit(_)
         | MigrateError::Rejects { .. }
+        | MigrateError::BadLines { .. }
+        | MigrateError::ReplayFile { .. }
         | MigrateError::Blob(_)
         | MigrateError::Task(_) => Exit::Failed,
     }

@@ -117,7 +117,10 @@ fn lint_text(lint: &LintReport) -> String {
 
 /// One line per table, in columns: the words are the field's, the numbers end in one place.
 fn tables_text(tables: &[TableReport], verb: &str) -> String {
-    let line = |TableReport { table, rows, extra }: &TableReport| {
+    let line = |report: &TableReport| {
+        let TableReport {
+            table, rows, extra, ..
+        } = report;
         let extra = match extra {
             0 => String::new(),
             extra => format!(", {} only in the target", HumanCount(*extra)),
@@ -162,6 +165,7 @@ mod tests {
         };
         let table = |table: &str, rows| TableReport {
             extra: 0,
+            proof: None,
             table: table.to_owned(),
             rows,
         };

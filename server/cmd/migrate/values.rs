@@ -1,6 +1,6 @@
 //! What a migration is and did, as JSON: the words of `--json` and of `--report`.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::summary::Summary;
 use crate::cmd::exit::Outcome;
@@ -43,10 +43,14 @@ pub fn finding(finding: &Finding) -> Value {
 fn lint(lint: &LintReport) -> Value {
     let table = |table: &TableLint| {
         let rows = table.rows.iter();
-        let rows: Map<String, Value> = rows
-            .map(|(effect, rows)| (effect.as_str().to_owned(), (*rows).into()))
+        let rows: Value = rows
+            .map(|(effect, rows)| json!({"effect": effect.as_str(), "rows": rows}))
             .collect();
-        json!({"table": table.table, "rows": rows, "kinds": table.kinds})
+        let kinds = table.kinds.iter();
+        let kinds: Value = kinds
+            .map(|(kind, count)| json!({"kind": kind, "count": count}))
+            .collect();
+        json!({"table": table.table, "rows": rows, "kinds": kinds})
     };
     lint.tables.iter().map(table).collect()
 }
