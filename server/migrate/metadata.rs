@@ -1,10 +1,12 @@
 //! The rows: every table of the source, in foreign-key order, to the target.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::error::MigrateError;
+use super::limits::Limiter;
 use super::progress::{Event, Progress};
 use super::rejects::RejectsFile;
 use super::report::TableReport;
@@ -42,6 +44,7 @@ pub(super) struct RowCopy<'a> {
     pub rejects: Option<&'a mut RejectsFile>,
     /// The blobs were copied too, so `files.backend_details` is the target's own business.
     pub with_blobs: bool,
+    pub limiter: &'a Limiter,
     /// Some blobs did not arrive, or have other details than their rows say.
     pub has_blob_notes: bool,
     /// What became of the tables that were loaded whole.
@@ -118,6 +121,7 @@ impl RowCopy<'_> {
             rows: Rows::All,
             order: Order::Key,
         });
+        let mut begun = Instant::now();
         while let Some(batch) = self.next_batch(&mut stream).await? {
             let cursor = batch.cursor(layout, encoding);
             let batch = self.prepared(layout, encoding, batch).await?;
@@ -128,6 +132,8 @@ impl RowCopy<'_> {
             self.keep_rejects(&batch.rejects)?;
             self.keep_rejects(&written.rejects)?;
             self.tell(layout, &batch, &written);
+            self.rest_after(begun.elapsed()).await?;
+            begun = Instant::now();
         }
         Ok(checkpoint.tally)
     }
@@ -152,6 +158,15 @@ impl RowCopy<'_> {
             biased; // a cancelled run takes no further batch, even one that is ready
             () = self.cancel.cancelled() => Err(MigrateError::Interrupted),
             batch = stream.next() => Ok(batch?),
+        }
+    }
+
+    /// Leaves the source alone for as long as the limits say.
+    pub(super) async fn rest_after(&self, batch: Duration) -> Result<(), MigrateError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(MigrateError::Interrupted),
+            () = self.limiter.rest_after(batch) => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use super::progress::{Action, Event, Progress};
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Options};
 use crate::config::Driver;
-use crate::data::{self, Access, DataBackend, DataError};
+use crate::data::{self, Access, DataBackend, DataError, Tuning};
 use crate::metadata::{Layout, MetadataError, Rows, Snapshot, Tally};
 use crate::model::FileStatus;
 
@@ -47,7 +47,7 @@ async fn look(
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Preview, MigrateError> {
-    let mut plan = Plan::make(from, to, options, progress.as_ref()).await?;
+    let mut plan = Plan::make(from, to, options, &Tuning::default(), progress.as_ref()).await?;
     let mut preview = Preview::default();
     if options.halves.has_metadata() {
         let lint = Lint {

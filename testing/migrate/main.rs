@@ -28,6 +28,7 @@ mod privileged;
 mod rejects;
 mod reports;
 mod resume;
+mod retries;
 mod strangers;
 mod values;
 mod verify;

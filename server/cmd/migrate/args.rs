@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::limits::{LimitArgs, RetryArgs};
 use crate::migrate::proof::VerifyOptions;
 use crate::migrate::{Halves, Options};
 
@@ -89,6 +90,12 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    #[command(flatten)]
+    retry: RetryArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Compare the target of a migration with this server
@@ -167,6 +174,7 @@ impl RunArgs {
             fix_orphans: self.fix_orphans,
             strip_nul: self.strip_nul,
             verify: !self.no_verify,
+            retry: self.retry.policy(),
         }
     }
 }
