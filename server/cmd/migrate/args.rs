@@ -21,6 +21,13 @@ pub struct MigrateArgs {
 
     #[command(flatten)]
     pub run: Option<RunArgs>,
+
+    // Not within what is optional: with groups inside it, the parser would not see it at all.
+    #[command(flatten)]
+    pub retry: RetryArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -90,12 +97,6 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-
-    #[command(flatten)]
-    retry: RetryArgs,
-
-    #[command(flatten)]
-    pub limits: LimitArgs,
 }
 
 /// Compare the target of a migration with this server
@@ -165,7 +166,7 @@ fn halves(metadata_only: bool, data_only: bool) -> Halves {
 }
 
 impl RunArgs {
-    pub fn options(&self) -> Options<'_> {
+    pub fn options(&self, retry: &RetryArgs) -> Options<'_> {
         Options {
             halves: halves(self.metadata_only, self.data_only),
             workers: self.workers,
@@ -174,7 +175,7 @@ impl RunArgs {
             fix_orphans: self.fix_orphans,
             strip_nul: self.strip_nul,
             verify: !self.no_verify,
-            retry: self.retry.policy(),
+            retry: retry.policy(),
         }
     }
 }
@@ -197,8 +198,11 @@ mod tests {
 
     #[test]
     fn a_migration_needs_no_word_and_a_verification_one() {
-        let run = parse("migrate --to t.cfg --no-verify").unwrap();
-        assert!(!run.run.unwrap().options().verify);
+        let args = parse("migrate --to t.cfg --no-verify --retry-for 0").unwrap();
+        let run = args.run.unwrap();
+        let options = run.options(&args.retry);
+        assert!(!options.verify && options.retry.retry_for.is_zero());
+        assert!(parse("migrate --to t.cfg").unwrap().run.is_some());
         let replay = parse("migrate replay r --to t.cfg").unwrap();
         assert!(matches!(replay.command, Some(MigrateCommand::Replay(_))));
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
