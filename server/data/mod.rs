@@ -8,6 +8,7 @@ mod file;
 mod location;
 mod name;
 mod s3;
+mod survey;
 
 use std::fmt::Display;
 use std::io;
@@ -24,6 +25,7 @@ use crate::model::{BackendDetails, File};
 
 pub use error::{BoxError, DataError};
 pub use location::Location;
+pub use survey::{Feature, Standing, survey};
 
 /// What a backend is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,20 @@ pub async fn open(config: &DataConfig, access: Access) -> Result<Arc<dyn DataBac
         DataConfig::File(config) => Arc::new(file::FileBackend::open(config, access).await?),
         DataConfig::S3(config) => Arc::new(s3::S3Backend::open(config, access).await?),
     })
+}
+
+/// Files that can still be added where the directory is; `None` for a bucket, and where the file
+/// system has no such limit.
+pub fn free_files(config: &DataConfig) -> Option<u64> {
+    let DataConfig::File(config) = config else {
+        return None;
+    };
+    // A directory that does not exist yet will be on the file system of the nearest that does.
+    let path = std::path::absolute(&config.directory).ok()?;
+    let space = path
+        .ancestors()
+        .find_map(|path| rustix::fs::statvfs(path).ok())?;
+    (space.f_files > 0).then_some(space.f_favail)
 }
 
 /// The bytes of a blob on their way, in chunks of at most a few hundred KiB.

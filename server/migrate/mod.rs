@@ -12,6 +12,7 @@ mod error;
 mod fresh;
 mod metadata;
 mod plan;
+mod preflight;
 mod preview;
 mod progress;
 mod report;
@@ -30,6 +31,7 @@ use crate::model::{Timestamp, id};
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{MigrateError, Problem, Side};
+pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use report::{BlobReport, Preview, Report, StatusReport, TableReport};
@@ -95,6 +97,7 @@ pub async fn run(
         () = cancel.cancelled() => return Err(MigrateError::Interrupted),
         plan = Plan::make(from, to, options, progress.as_ref()) => plan?,
     };
+    plan.tell_checks(progress.as_ref());
     let mut target = Target::open(&plan, to).await?;
     if let Some(loader) = &target.loader {
         loader.begin(plan.source.identity()).await?;
