@@ -7,6 +7,7 @@ use super::MetadataError;
 use super::dialect::Dialect;
 use super::error::During;
 use super::layout::{Column, Layout, quote};
+use super::loader::HALF_DONE;
 use super::postgres::reader::Reader as PostgresReader;
 use super::schema::{self, State};
 use super::sqlite::reader::Reader as SqliteReader;
@@ -155,6 +156,15 @@ pub struct SourceBatch {
 }
 
 impl SourceBatch {
+    /// With room for as many rows as a batch usually has.
+    pub(super) fn roomy() -> Self {
+        Self {
+            // The row that makes a batch full is over the limit.
+            rows: Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 16),
+            rejects: Vec::new(),
+        }
+    }
+
     /// Where the next read starts. `None` if no row was read, or the key of the last one has a
     /// NULL, behind which nothing can be found again.
     pub fn cursor(&self, layout: &Layout, encoding: Encoding) -> Option<Cursor> {
@@ -324,14 +334,13 @@ impl Snapshot {
     /// [`MetadataError::HalfMigrated`] if a migration into it has not come to its end.
     pub async fn refuse_half_migrated(&self) -> Result<(), MetadataError> {
         let state = self.state().await?;
-        match state.has_column("plikd_migrate_checkpoints", "source")
-            && self.count("plikd_migrate_checkpoints").await? > 0
-        {
-            true => Err(MetadataError::HalfMigrated {
-                backend: self.label().to_owned(),
-            }),
-            false => Ok(()),
+        for (table, column) in HALF_DONE {
+            if state.has_column(table, column) && self.count(table).await? > 0 {
+                let backend = self.label().to_owned();
+                return Err(MetadataError::HalfMigrated { backend });
+            }
         }
+        Ok(())
     }
 
     /// The version of the database engine: of the server, or of the SQLite in this program.

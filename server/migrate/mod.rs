@@ -204,6 +204,7 @@ async fn copy_rows(
         .await?;
         found.map_or(Ok(()), Err)?;
     }
+    loader.advance_sequences(&plan.layouts).await?;
     if plan.lacks_counters {
         loader.count_usage().await?;
     }
