@@ -8,6 +8,7 @@
 
 pub mod cursor;
 mod dialect;
+mod digest;
 mod engine;
 mod error;
 mod files;
@@ -41,6 +42,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::{Driver, MetadataConfig};
 pub use dialect::Dialect;
+pub use digest::{KeyRange, TableDigest};
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
