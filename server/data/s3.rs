@@ -5,6 +5,7 @@ mod client;
 mod download;
 mod encryption;
 mod error;
+mod pace;
 mod part;
 mod survey;
 mod upload;
@@ -19,7 +20,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use tokio_util::task::TaskTracker;
 
 use super::name::BlobName;
-use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored};
+use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored, Tuning};
 use crate::config::{S3Config, Sse};
 use encryption::{CustomerKey, with_customer_key};
 use error::{Failure, Kind};
@@ -43,8 +44,12 @@ struct Store {
 }
 
 impl S3Backend {
-    pub async fn open(config: &S3Config, access: Access) -> Result<Self, DataError> {
-        let (client, absent) = bucket::open(config, access).await?;
+    pub async fn open_with(
+        config: &S3Config,
+        access: Access,
+        tuning: Tuning,
+    ) -> Result<Self, DataError> {
+        let (client, absent) = bucket::open(config, access, &tuning).await?;
         let store = Arc::new(Store {
             client,
             config: config.clone(),

@@ -1,6 +1,8 @@
 //! What a place for blobs is set up to do with them, found out by reading only.
 
-use super::s3;
+use futures::FutureExt;
+
+use super::{Tuning, s3};
 use crate::config::DataConfig;
 
 /// One thing about a place.
@@ -43,9 +45,10 @@ impl Feature {
 
 /// Asks an S3 server about its clock and about the bucket that `config` names: versions, object
 /// lock, rules that delete, encryption. Nothing for a directory, and for a bucket that is absent.
-pub async fn survey(config: &DataConfig) -> Vec<Feature> {
+pub async fn survey(config: &DataConfig, tuning: &Tuning) -> Vec<Feature> {
     match config {
         DataConfig::File(_) => Vec::new(),
-        DataConfig::S3(config) => s3::survey(config).await,
+        // Without its type, which is nested deeper than the compiler follows.
+        DataConfig::S3(config) => s3::survey(config, tuning).boxed().await,
     }
 }

@@ -5,7 +5,7 @@ use super::Endpoint;
 use super::ends::{DatabaseEnd, Ends};
 use super::error::{Problem, Side};
 use crate::config::{DataConfig, MetadataConfig};
-use crate::data::{self, Feature, Standing};
+use crate::data::{self, Feature, Standing, Tuning};
 use crate::metadata;
 
 /// One thing that was checked.
@@ -57,6 +57,7 @@ impl Preflight {
         foreign_versions: &[String],
         blobs: Option<u64>,
         to: Endpoint<'_>,
+        tuning: &Tuning,
     ) -> Vec<CheckItem> {
         let mut list = Self { items: Vec::new() };
         list.databases(ends, problems);
@@ -69,7 +70,7 @@ impl Preflight {
         }
         if ends.to.data.is_some() && is_usable("target data") {
             list.file_numbers(to.data, blobs);
-            list.features(data::survey(to.data).await);
+            list.features(data::survey(to.data, tuning).await);
         }
         list.items
     }

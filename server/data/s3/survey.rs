@@ -16,14 +16,14 @@ use super::bucket;
 use super::error::Failure;
 use crate::config::S3Config;
 use crate::data::survey::Standing::{Doubtful, Good, Unknown};
-use crate::data::{Access, Feature};
+use crate::data::{Access, Feature, Tuning};
 
 /// S3 refuses requests whose time is off by more than a quarter of an hour.
 const MUCH_SKEW: Duration = Duration::from_secs(5 * 60);
 
-pub async fn survey(config: &S3Config) -> Vec<Feature> {
+pub async fn survey(config: &S3Config, tuning: &Tuning) -> Vec<Feature> {
     // That it cannot be opened is found, and told, by whoever opens it to work with it.
-    let Ok((client, false)) = bucket::open(config, Access::Probe).await else {
+    let Ok((client, false)) = bucket::open(config, Access::Probe, tuning).await else {
         return Vec::new();
     };
     let bucket = config.bucket.as_str();
