@@ -16,6 +16,7 @@ mod limits;
 mod lint;
 mod metadata;
 mod plan;
+mod preflight;
 mod preview;
 mod progress;
 pub mod proof;
@@ -43,6 +44,7 @@ pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{BadLine, MigrateError, Problem, Side};
 pub use limits::{Limiter, Limits, Nice, Schedule, lower_priority};
 pub use lint::{Effect, Finding, LintReport, TableLint};
+pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use replay::replay;
@@ -178,6 +180,9 @@ impl Run<'_> {
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
             plan = Plan::make(self.from, self.to, self.options, &tuning, self.progress.as_ref()) => plan?,
         };
+        if !again {
+            plan.tell_checks(self.progress.as_ref());
+        }
         let mut rejects = self
             .options
             .rejects

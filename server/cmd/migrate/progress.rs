@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::meter::millis;
 use crate::metadata::Built;
-use crate::migrate::{BlobProblem, Effect, Event, Progress};
+use crate::migrate::{BlobProblem, CheckItem, Effect, Event, Progress, Verdict};
 
 /// Between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -230,6 +230,7 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
         // A row that is rejected is named when it is, or when that ends the run.
         Event::Finding(finding) => (finding.effect != Effect::Rejected)
             .then(|| format!("{}: {finding}", finding.effect.as_str())),
+        Event::Checked(item) => Some(check_lines(item)),
         Event::Rejected(reject) => Some(format!(
             "rejected: {} {}: {}",
             reject.table, reject.key, reject.reason
@@ -269,6 +270,21 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             (verbose || tells).then(|| format!("{:9} {what} {key}{detail}", action.as_str()))
         }
         _ => None,
+    }
+}
+
+/// One line, and one with the remedy where one is needed.
+fn check_lines(item: &CheckItem) -> String {
+    let mark = match item.verdict {
+        Verdict::Passed => '✓',
+        Verdict::Doubtful => '!',
+        Verdict::Unknown => '?',
+        Verdict::Failed => '✗',
+    };
+    let line = format!("{mark} {}: {}", item.name, item.detail);
+    match &item.hint {
+        Some(hint) => format!("{line}\n   hint: {hint}"),
+        None => line,
     }
 }
 

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::summary::Summary;
 use crate::cmd::exit::Outcome;
 use crate::migrate::{
-    BlobReport, End, Finding, Halves, LintReport, MigrateError, Options, StatusReport, TableLint,
-    TableReport,
+    BlobReport, End, Finding, Halves, LintReport, MigrateError, Options, StatusReport,
+    TableContent, TableLint, TableProof, TableReport,
 };
 
 /// The options that decide what a run does.
@@ -23,6 +23,7 @@ pub fn options(options: &Options<'_>) -> Value {
         "rejects": options.rejects.map(|path| path.display().to_string()),
         "fix_orphans": options.fix_orphans,
         "strip_nul": options.strip_nul,
+        "verify": options.verify,
     })
 }
 
@@ -80,6 +81,17 @@ pub fn table(report: &TableReport) -> Value {
         "conflicts": report.rows.conflicts,
         "failed": report.rows.failed,
         "extra": report.extra,
+        "proof": report.proof.as_ref().map(proof),
+    })
+}
+
+/// What the check at the end saw of a table.
+fn proof(proof: &TableProof) -> Value {
+    let content = |side: &TableContent| json!({"rows": side.rows, "digest": side.digest});
+    json!({
+        "from": content(&proof.source),
+        "to": content(&proof.target),
+        "rejected": proof.rejected,
     })
 }
 
