@@ -195,9 +195,7 @@ mod tests {
         };
         Layout {
             name: "files".to_owned(),
-            columns: ["id", "upload_id", "name"]
-                .map(|name| column(name))
-                .to_vec(),
+            columns: ["id", "upload_id", "name"].map(column).to_vec(),
             primary_key: vec![0],
             indexes: Vec::new(),
         }

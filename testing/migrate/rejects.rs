@@ -289,7 +289,7 @@ fn nul_bytes_are_removed_on_request_except_from_keys() -> Result<()> {
     from.database
         .query("INSERT INTO users (id, name) VALUES ('n' || char(0) || 'ul', 'another')")?;
     let run = scene.migrate(&from, &to, &["--strip-nul"])?.expect(1)?;
-    run.says(&["id: the text has a NUL byte", "rejected: 1 rows in all"])?;
+    run.says(&["id: the text has a NUL byte", "rejected: 1 row in all"])?;
     let run = scene
         .migrate(&from, &to, &["--strip-nul", "--ignore-errors"])?
         .expect(20)?;

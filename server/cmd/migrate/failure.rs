@@ -100,8 +100,16 @@ fn print_findings(lint: &LintReport) {
     }
     let rows = lint.rows(Effect::Rejected);
     say(&format!(
-        "rejected: {rows} rows in all, the first reasons are above"
+        "rejected: {} in all, the first reasons are above",
+        counted(rows)
     ));
+}
+
+fn counted(rows: u64) -> String {
+    match rows {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    }
 }
 
 fn exit_of(error: &MigrateError) -> Exit {
