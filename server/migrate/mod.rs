@@ -8,6 +8,7 @@ mod blob;
 mod compare;
 mod data;
 mod error;
+mod known;
 mod metadata;
 mod plan;
 mod preview;
@@ -22,6 +23,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
+use crate::data::buffers::Buffers;
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
 
@@ -31,8 +33,14 @@ pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use report::{BlobReport, Preview, Report, StatusReport, TableReport};
 
 use data::{BlobCopy, LivingRows};
+use known::Known;
 use metadata::{RowCopy, Table};
 use plan::{Plan, Target};
+
+/// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
+/// are: room for a few parts of each of the workers by default. One part larger than that goes
+/// alone.
+const BLOB_MEMORY_BYTES: usize = 128 << 20;
 
 /// One end of a migration.
 #[derive(Clone, Copy, Debug)]
@@ -126,13 +134,22 @@ async fn copy_blobs(
     };
     let (blobs, bytes) = plan.source.blob_totals().await?;
     progress.on(Event::BlobsBegin { blobs, bytes });
+    let known = match plan.to_is_absent {
+        true => Known::empty(),
+        false => tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(MigrateError::Interrupted),
+            known = Known::of(to.as_ref(), blobs) => known?,
+        },
+    };
     let copy = BlobCopy {
         from: Arc::clone(from),
         to: Arc::clone(to),
         source: LivingRows::new(source.metadata),
-        to_is_absent: plan.to_is_absent,
+        known: Arc::new(known),
         to_keeps_keys: plan.to_keeps_keys,
         workers: options.workers,
+        buffers: Buffers::new(BLOB_MEMORY_BYTES),
         ignore_errors: options.ignore_errors,
         progress: Arc::clone(progress),
         cancel: cancel.clone(),

@@ -3,16 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use tokio::task::JoinHandle;
 
-use super::super::Blob;
+use super::super::buffers::Buffer;
 use super::super::name::BlobName;
-use super::{is_absent, regular};
+use super::super::{Blob, BlobReader};
+use super::{blocking, is_absent, regular};
 
 /// What is read at once. One is on its way to the reader while the next is read.
 const CHUNK_BYTES: u64 = 128 << 10;
@@ -25,9 +28,48 @@ pub(super) fn open(
     name: &BlobName,
     range: Option<Range<u64>>,
 ) -> io::Result<Option<Blob>> {
+    match open_either(directory, name)? {
+        Some((file, size_bytes)) => blob(file, size_bytes, range).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// As [`open`], to be read at any offset.
+pub(super) fn open_reader(directory: &Path, name: &BlobName) -> io::Result<Option<FileReader>> {
+    let opened = open_either(directory, name)?;
+    Ok(opened.map(|(file, size_bytes)| FileReader {
+        file: Arc::new(file),
+        size_bytes,
+    }))
+}
+
+/// An open file: it stays the same one when another takes its name.
+pub(super) struct FileReader {
+    file: Arc<File>,
+    size_bytes: u64,
+}
+
+#[async_trait]
+impl BlobReader for FileReader {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    async fn read(&self, offset: u64, mut buffer: Buffer) -> io::Result<Buffer> {
+        let file = Arc::clone(&self.file);
+        blocking(move || {
+            file.read_exact_at(buffer.bytes_mut(), offset)?;
+            Ok(buffer)
+        })
+        .await
+    }
+}
+
+/// The blob's file and its size, by the newer or the older name.
+fn open_either(directory: &Path, name: &BlobName) -> io::Result<Option<(File, u64)>> {
     for path in [name.path(), name.old_path()] {
         match open_file(&directory.join(path)) {
-            Ok((file, size_bytes)) => return blob(file, size_bytes, range).map(Some),
+            Ok(opened) => return Ok(Some(opened)),
             Err(error) if is_absent(&error) => {}
             Err(error) => return Err(error),
         }
