@@ -140,9 +140,9 @@ impl From<ConfigError> for Failure {
 impl From<&MetadataError> for Exit {
     fn from(error: &MetadataError) -> Self {
         match error {
-            MetadataError::NotInitialised { .. } | MetadataError::Layout { .. } => {
-                Self::NotInitialised
-            }
+            MetadataError::NotInitialised { .. }
+            | MetadataError::NoDatabase { .. }
+            | MetadataError::Layout { .. } => Self::NotInitialised,
             MetadataError::Newer { .. } => Self::Newer,
             MetadataError::Unreachable { .. }
             | MetadataError::NoTls { .. }

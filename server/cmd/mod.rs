@@ -1,6 +1,7 @@
 //! The subcommands: one file each, with its arguments and its run. Only here anything is printed.
 
 mod clean;
+mod database;
 mod exit;
 mod fakedb;
 mod limits;
@@ -68,8 +69,8 @@ async fn run(cli: Cli) -> Outcome {
         warn!("{warning}");
     }
     match cli.command {
-        None => server::run(cli.server, loaded.config).await,
-        Some(Command::Server(args)) => server::run(args.or(cli.server), loaded.config).await,
+        None => server::run(cli.server, loaded).await,
+        Some(Command::Server(args)) => server::run(args.or(cli.server), loaded).await,
         Some(Command::Clean) => clean::run(loaded.config).await,
         Some(Command::Migrate(args)) => migrate::run(args, &loaded, &env).await,
         Some(Command::Fakedb(args)) => fakedb::run(args).await,

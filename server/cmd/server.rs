@@ -6,10 +6,11 @@ use anyhow::Context;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::database::{self, Insistence};
 use super::exit::{Exit, Failure, Outcome};
 use super::{limits, open};
 use crate::clean::Cleaner;
-use crate::config::{Config, Feature};
+use crate::config::{Config, Feature, Loaded};
 use crate::http::{self, App, Clock, Listener, ServeError, Shutdown, VERSION};
 use crate::lifecycle;
 use crate::model::Timestamp;
@@ -19,6 +20,15 @@ pub struct ServerArgs {
     /// Port to listen on, instead of ListenPort
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+
+    /// With PLIKD_POSTGRES_URL: start even though that database is empty and the SQLite file of
+    /// the configuration is not
+    #[arg(long)]
+    fresh: bool,
+
+    /// Start on a SQLite file that was migrated to PostgreSQL, and forget that it was
+    #[arg(long)]
+    use_old_database: bool,
 }
 
 impl ServerArgs {
@@ -26,25 +36,35 @@ impl ServerArgs {
     pub fn or(self, outer: Self) -> Self {
         Self {
             port: self.port.or(outer.port),
+            fresh: self.fresh || outer.fresh,
+            use_old_database: self.use_old_database || outer.use_old_database,
         }
     }
 }
 
 /// Serves until a signal asks to stop; running requests are given a minute then.
-pub async fn run(args: ServerArgs, mut config: Config) -> Outcome {
+pub async fn run(args: ServerArgs, mut loaded: Loaded) -> Outcome {
     if let Some(port) = args.port.filter(|port| *port != 0) {
-        config.listen_port = port;
+        loaded.config.listen_port = port;
     }
     info!("Starting plikd server v{VERSION}");
-    debug!("{config:?}");
-    warn_of_what_is_not_served(&config);
+    debug!("{:?}", loaded.config);
+    warn_of_what_is_not_served(&loaded.config);
     // Before anything is opened, so that a signal which comes meanwhile closes it properly.
     let signals = lifecycle::listen().context("unable to listen for signals")?;
     let shutdown = Shutdown {
         ask: signals.ask.clone(),
         insist: signals.insist.clone(),
     };
-    serve(config, &shutdown)
+    let insistence = Insistence {
+        fresh: args.fresh,
+        use_old_database: args.use_old_database,
+    };
+    let started = async {
+        database::check(&loaded, insistence).await?;
+        serve(loaded.config, &shutdown).await
+    };
+    started
         .await
         .map_err(|failure| failure.context("unable to start Plik server"))
 }

@@ -94,6 +94,10 @@ fn metadata_config(settings: MetadataSettings) -> Result<MetadataConfig, Backend
             key: "ConnectionString",
         });
     }
+    let is_default = settings.connection_string == MetadataSettings::default().connection_string;
+    if driver == Driver::Postgres && is_default {
+        return Err(BackendProblem::NoServer);
+    }
     Ok(MetadataConfig {
         driver,
         connection_string: settings.connection_string,
@@ -238,7 +242,7 @@ mod tests {
     fn the_database_is_sqlite_or_postgres() {
         assert_eq!(metadata_of("").driver, Driver::Sqlite);
         assert_eq!(
-            metadata_of("Driver = \"postgres\"").driver,
+            metadata_of("Driver = \"postgres\"\nConnectionString = \"postgres://db/plik\"").driver,
             Driver::Postgres
         );
         assert_eq!(
@@ -289,6 +293,24 @@ mod tests {
             refused_s3(&format!("{ACCESS}PartSize = \"5MB\"")),
             "PartSize in [DataBackendConfig]: found a string, expected an integer"
         );
+    }
+
+    #[test]
+    fn settings_of_another_backend_are_told_where_they_belong() {
+        let loaded = load_text("[DataBackendConfig]\nEndpoint = \"e\"", &[]).unwrap();
+        assert_eq!(
+            loaded.warnings,
+            [
+                "unknown key Endpoint in [DataBackendConfig] is ignored: it needs DataBackend = \"s3\""
+            ]
+        );
+    }
+
+    #[test]
+    fn postgres_without_a_server_is_refused() {
+        let text = "[MetadataBackendConfig]\nDriver = \"postgres\"";
+        let error = load_text(text, &[]).unwrap_err();
+        assert!(error.to_string().contains("names no server"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::ConfigError;
 use super::key::{Key, Section};
 use super::keys::Settings;
-use super::suggest;
+use super::{postgres_url, suggest};
 
 /// The prefix of a server's own variables.
 pub(super) const OWN: &str = "PLIKD_";
@@ -100,6 +100,7 @@ impl Environment {
         self.variables
             .keys()
             .filter(|name| name.starts_with(prefix) && !names.contains(name))
+            .filter(|name| ![postgres_url::URL, postgres_url::URL_FILE].contains(&name.as_str()))
             .filter(|name| prefix == TARGET || !name.starts_with(TARGET))
             .filter_map(|name| {
                 let meant = suggest::nearest(name, names.iter().map(String::as_str))?;

@@ -59,6 +59,12 @@ pub enum ConfigError {
     MetadataBackend(BackendProblem),
     #[error("unable to initialize data backend : {0}")]
     DataBackend(BackendProblem),
+    #[error("{variable} is not a PostgreSQL URL")]
+    NoPostgresUrl { variable: &'static str },
+    #[error("PLIKD_POSTGRES_URL and PLIKD_POSTGRES_URL_FILE are both set")]
+    TwoPostgresUrls,
+    #[error("Unable to read {}, which PLIKD_POSTGRES_URL_FILE names : {reason}", path.display())]
+    PostgresUrlFile { path: PathBuf, reason: io::Error },
     /// The target of a migration names neither of its backends.
     #[error(
         "target configuration {} sets neither [MetadataBackendConfig] nor DataBackend with \
@@ -97,6 +103,8 @@ pub enum BackendProblem {
     EraseFirst,
     #[error("{key} is empty")]
     Empty { key: &'static str },
+    #[error("Driver is postgres, but ConnectionString names no server")]
+    NoServer,
     #[error("Unable to parse SlowQueryThreshold : {0}")]
     SlowQueryThreshold(DurationError),
     #[error("invalid s3 data backend config : {problem}")]
@@ -125,6 +133,9 @@ impl ConfigError {
             ),
             Self::Variable { variable, .. } => format!("correct or unset {variable}"),
             Self::Setting { remedy, .. } => remedy.clone(),
+            Self::NoPostgresUrl { .. } => "postgres://user:password@host:5432/plik".to_owned(),
+            Self::TwoPostgresUrls => "unset one of them".to_owned(),
+            Self::PostgresUrlFile { .. } => "correct or unset PLIKD_POSTGRES_URL_FILE".to_owned(),
             Self::MetadataBackend(problem) | Self::DataBackend(problem) => problem.hint(),
             Self::NoTarget { path, warnings } => {
                 let advice = format!(
@@ -157,6 +168,9 @@ impl BackendProblem {
             ),
             Self::EraseFirst => "remove EraseFirst from [MetadataBackendConfig]".to_owned(),
             Self::Empty { key } => format!("set {key}, or remove it to use its default"),
+            Self::NoServer => "set ConnectionString in [MetadataBackendConfig] to a URL like \
+                 postgres://user:password@host:5432/plik"
+                .to_owned(),
             Self::SlowQueryThreshold(_) => {
                 "write a number and a unit from ns to h, such as \"500ms\"".to_owned()
             }

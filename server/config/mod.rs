@@ -18,6 +18,7 @@ mod feature;
 mod file;
 mod key;
 mod keys;
+mod postgres_url;
 mod reference;
 pub mod size;
 mod suggest;
@@ -32,6 +33,7 @@ pub use reference::{example, key_tables};
 
 use file::Document;
 use keys::Settings;
+use value::Value;
 
 /// Text that must never be shown: a password, a key, a connection string.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -68,7 +70,17 @@ pub struct Loaded {
     pub path: Option<PathBuf>,
     /// The backends that this configuration sets itself, in its file or by a variable.
     pub sets: Sections,
+    /// The database that `PLIKD_POSTGRES_URL` puts the one of the configuration aside for; then
+    /// `config.metadata` is that of the variable.
+    pub aside: Option<Aside>,
     settings: Settings,
+}
+
+/// What the configuration says of the database where `PLIKD_POSTGRES_URL` decides.
+#[derive(Clone, Debug)]
+pub struct Aside {
+    /// `None` if it could not be used, which is no error as long as it is not needed.
+    pub configured: Option<MetadataConfig>,
 }
 
 /// The two parts of a configuration that a migration replaces, each as a whole.
@@ -98,14 +110,31 @@ pub fn load(explicit: Option<&Path>, env: &Environment) -> Result<Loaded, Config
     }
     env.apply(env::OWN, &mut settings)?;
     warnings.extend(env.misspelt(env::OWN));
+    let aside = postgres_url::read(env)?.map(|url| settings.put_on_postgres(&url));
     let config = validate::config(&settings, &mut warnings)?;
     Ok(Loaded {
         config,
         warnings,
         path,
         sets,
+        aside,
         settings,
     })
+}
+
+impl Settings {
+    /// Keeps what else is set for the database, such as the number of connections.
+    fn put_on_postgres(&mut self, url: &Secret) -> Aside {
+        let table = &mut self.metadata_backend_config;
+        let configured = backends::metadata(table, &mut Vec::new()).ok();
+        table.insert("Driver".to_owned(), Value::Text("postgres".to_owned()));
+        table.insert(
+            "ConnectionString".to_owned(),
+            Value::Text(url.expose().to_owned()),
+        );
+        table.remove("EraseFirst");
+        Aside { configured }
+    }
 }
 
 /// Reads the target of a migration: what `target` sets is laid over the configuration of `source`.
@@ -144,6 +173,7 @@ pub fn load_target(
         warnings,
         path: Some(target.into()),
         sets,
+        aside: None,
         settings,
     })
 }
@@ -179,6 +209,7 @@ impl fmt::Debug for Loaded {
             .field("warnings", &self.warnings)
             .field("path", &self.path)
             .field("sets", &self.sets)
+            .field("aside", &self.aside)
             .finish_non_exhaustive()
     }
 }

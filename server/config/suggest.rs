@@ -42,7 +42,11 @@ pub(super) fn in_table<S: Section>(name: &str) -> Option<String> {
     if key_names::<Settings>().any(|key| key.eq_ignore_ascii_case(name)) {
         return Some("it belongs at the top, above the first [table]".to_owned());
     }
-    nearest(name, key_names::<S>()).map(did_you_mean)
+    if let Some(near) = nearest(name, key_names::<S>()) {
+        return Some(did_you_mean(near));
+    }
+    let of_s3 = key_names::<S3Settings>().any(|key| key == name);
+    of_s3.then(|| "it needs DataBackend = \"s3\"".to_owned())
 }
 
 /// The one of `names` that differs from `name` in case, underscores, or a typing error.

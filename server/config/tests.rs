@@ -509,6 +509,31 @@ mod target {
     }
 
     #[test]
+    fn the_postgres_variable_decides_for_the_source_and_never_for_a_target() {
+        let variables = [("PLIKD_POSTGRES_URL", "postgres://u:p@h/plik")];
+        let text = "[MetadataBackendConfig]\nDriver = \"sqlite3\"\nMaxOpenConns = 7\n\
+                    ConnectionString = \"old.db\"\nEraseFirst = false";
+        let loaded = load_text(text, &variables).unwrap();
+        assert_eq!(loaded.config.metadata.driver, Driver::Postgres);
+        assert_eq!(loaded.config.metadata.max_open_conns, 7);
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let aside = loaded.aside.unwrap().configured.unwrap();
+        assert_eq!(aside.driver, Driver::Sqlite);
+        assert_eq!(aside.connection_string.expose(), "old.db");
+
+        let unusable = "[MetadataBackendConfig]\nDriver = \"mysql\"";
+        let aside = load_text(unusable, &variables).unwrap().aside;
+        assert!(aside.unwrap().configured.is_none());
+        assert!(load_text(text, &[]).unwrap().aside.is_none());
+
+        let text = "[MetadataBackendConfig]\nConnectionString = \"new.db\"";
+        let target = target(text, &variables).unwrap();
+        assert_eq!(target.config.metadata.driver, Driver::Sqlite);
+        assert_eq!(target.config.metadata.connection_string.expose(), "new.db");
+        assert!(target.aside.is_none());
+    }
+
+    #[test]
     fn variables_of_the_target_lie_over_its_file() {
         let variables = [
             (

@@ -45,8 +45,10 @@ pub enum MetadataError {
     /// A migration into it has not come to its end.
     #[error("{backend} is the target of a migration that was cut off")]
     HalfMigrated { backend: String },
-    /// The file is no database, or a broken one.
-    #[error("{backend} is damaged or no database")]
+    #[error("{backend} is no SQLite database")]
+    NoDatabase { backend: String },
+    /// The file is a broken database.
+    #[error("{backend} is damaged")]
     Damaged { backend: String, source: BoxError },
     /// The tables are not those of Plik.
     #[error("{backend} has an unknown layout: {table}: expected {expected}, found {found}")]
@@ -100,9 +102,10 @@ impl MetadataError {
             ),
             Self::InUse { .. } => Some("stop it first".to_owned()),
             Self::Full { backend, .. } => Some(format!("free some space for {backend}")),
-            Self::Damaged { .. } => Some(
-                "check that ConnectionString names the right file, or restore a backup".to_owned(),
-            ),
+            Self::NoDatabase { .. } => {
+                Some("check that ConnectionString names the right file".to_owned())
+            }
+            Self::Damaged { .. } => Some("restore a backup".to_owned()),
             Self::Layout { .. } => Some(
                 "check that ConnectionString names the database of Plik, not of another program"
                     .to_owned(),

@@ -6,7 +6,7 @@ use std::ops::Add;
 use jiff::tz::TimeZone;
 
 use super::engine::Statement;
-use super::layout::Layout;
+use super::layout::{Layout, quote};
 use super::postgres::writer::BulkWriter as PostgresWriter;
 use super::snapshot::{Cursor, Identity, Reject};
 use super::sqlite::writer::BulkWriter as SqliteWriter;
@@ -99,8 +99,13 @@ pub struct Checkpoint {
     pub table: String,
     /// The last row read; `None` at the start.
     pub cursor: Option<Cursor>,
+    /// All rows of the table were read, in an order that has no cursor.
+    pub whole: bool,
     pub tally: Tally,
 }
+
+/// In place of a cursor: the table is whole.
+pub(super) const WHOLE: &str = "whole";
 
 impl Checkpoint {
     /// Before the first row.
@@ -109,20 +114,34 @@ impl Checkpoint {
             source: source.clone(),
             table: table.to_owned(),
             cursor: None,
+            whole: false,
             tally: Tally::default(),
         }
     }
 
     /// The statement that writes it down, with what became of the batch.
     pub(super) fn statement_after(&self, loaded: &Loaded) -> Statement {
+        let tally = self.tally + loaded.tally();
+        let checkpoint = Self {
+            tally,
+            ..self.clone()
+        };
+        checkpoint.statement()
+    }
+
+    /// The statement that writes it down.
+    pub(super) fn statement(&self) -> Statement {
         const SQL: &str = "INSERT INTO plikd_migrate_checkpoints \
              (source, table_name, last_key, copied, present, conflicts, failed) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) \
              ON CONFLICT (source, table_name) DO UPDATE SET last_key = excluded.last_key, \
              copied = excluded.copied, present = excluded.present, \
              conflicts = excluded.conflicts, failed = excluded.failed";
-        let tally = self.tally + loaded.tally();
-        let cursor = self.cursor.as_ref().map(Cursor::to_text);
+        let tally = self.tally;
+        let cursor = match self.whole {
+            true => Some(WHOLE.to_owned()),
+            false => self.cursor.as_ref().map(Cursor::to_text),
+        };
         Statement::new(
             SQL,
             [
@@ -179,15 +198,15 @@ pub struct RunRecord {
 /// A database that rows are loaded into. Its tables exist and have this program's schema.
 pub struct Loader {
     metadata: Metadata,
-    bulk: Bulk,
+    pub(super) bulk: Bulk,
 }
 
 /// Files asked about at once.
 const IDS_PER_QUERY: usize = 500;
 
-enum Bulk {
+pub(super) enum Bulk {
     Sqlite(SqliteWriter),
-    Postgres(PostgresWriter),
+    Postgres(Box<PostgresWriter>),
 }
 
 /// The bookkeeping of migrations, in the SQL of both engines. The names start with `plikd_migrate_`.
@@ -212,12 +231,15 @@ impl Loader {
         let metadata = Metadata::open(config, OpenMode::Load).await?;
         let bulk = match config.driver {
             Driver::Sqlite => Bulk::Sqlite(SqliteWriter::open(config, TimeZone::system()).await?),
-            Driver::Postgres => Bulk::Postgres(PostgresWriter::open(config).await?),
+            Driver::Postgres => Bulk::Postgres(Box::new(PostgresWriter::open(config).await?)),
         };
         let loader = Self { metadata, bulk };
         loader
             .define(BOOKKEEPING.map(str::to_owned).to_vec())
             .await?;
+        if let Bulk::Postgres(writer) = &loader.bulk {
+            writer.restore().await?;
+        }
         Ok(loader)
     }
 
@@ -345,10 +367,17 @@ impl Loader {
             .await?;
         let checkpoint = rows.first().map(|row| {
             let count = |column| row.integer(column).unsigned_abs();
+            let last_key = row.text("last_key");
+            let whole = last_key == WHOLE;
+            if whole && count("failed") > 0 {
+                // What could not go in then may go in now.
+                return Checkpoint::new(source, table);
+            }
             Checkpoint {
                 source: source.clone(),
                 table: table.to_owned(),
-                cursor: Cursor::from_text(&row.text("last_key")),
+                cursor: Cursor::from_text(&last_key),
+                whole,
                 tally: Tally {
                     copied: count("copied"),
                     present: count("present"),
@@ -358,6 +387,30 @@ impl Loader {
             }
         });
         Ok(checkpoint)
+    }
+
+    /// Whether the table has any row.
+    pub(super) async fn has_rows(&self, layout: &Layout) -> Result<bool, MetadataError> {
+        let sql = format!("SELECT 1 AS row FROM {} LIMIT 1", quote(&layout.name));
+        let rows = self
+            .metadata
+            .engine()
+            .query("look for rows", sql, [])
+            .await?;
+        Ok(!rows.is_empty())
+    }
+
+    /// Whether a record of a blob from `source` says anything that its file's row does not.
+    pub async fn has_blob_notes(&self, source: &Identity) -> Result<bool, MetadataError> {
+        const SQL: &str = "SELECT 1 AS note FROM plikd_migrate_blobs WHERE source = $1 \
+             AND (NOT arrived OR backend_details IS NOT NULL) LIMIT 1";
+        let params = [Value::Text(source.to_string())];
+        let notes = self
+            .metadata
+            .engine()
+            .query("read its records of blobs", SQL, params)
+            .await?;
+        Ok(!notes.is_empty())
     }
 
     /// Writes down what became of blobs, and corrects the rows that are there already.

@@ -11,10 +11,12 @@ mod dialect;
 mod engine;
 mod error;
 mod files;
+mod fresh;
 mod layout;
 mod loader;
 mod lock;
 mod maintenance;
+mod moved;
 mod place;
 pub mod postgres;
 mod probe;
@@ -42,13 +44,15 @@ pub use dialect::Dialect;
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
+pub use fresh::{Built, FreshError, FreshLoad};
 pub use layout::{Layout, migrated};
 pub use loader::{
     BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,
 };
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
-pub use place::{file_size, free_bytes, is_same_file, name_of};
+pub use moved::MovedMarker;
+pub use place::{announcement, file_size, free_bytes, is_same_file, name_of};
 pub use probe::probe;
 use schema::State;
 pub use snapshot::{

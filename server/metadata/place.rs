@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::postgres::Connector;
+use super::postgres::{Connector, Settings};
 use super::sqlite::Location;
 use crate::config::{Driver, MetadataConfig};
 
@@ -15,6 +15,23 @@ pub fn name_of(config: &MetadataConfig) -> String {
         Driver::Postgres => Connector::new(config).map(|connector| connector.to_string()),
     };
     name.unwrap_or_else(|_| "database".to_owned())
+}
+
+/// The database as a server says at its start what it uses, never with a password.
+pub fn announcement(config: &MetadataConfig) -> String {
+    match config.driver {
+        Driver::Sqlite => {
+            let path = sqlite_path(config).unwrap_or_default();
+            format!("SQLite: {}", path.display())
+        }
+        Driver::Postgres => {
+            let url = Settings::parse(config.connection_string.expose());
+            format!(
+                "Postgres: {}",
+                url.map(|url| url.shown()).unwrap_or_default()
+            )
+        }
+    }
 }
 
 /// Bytes that can still be written where the database is; `None` for one behind a network.
@@ -46,7 +63,7 @@ pub fn is_same_file(one: &MetadataConfig, other: &MetadataConfig) -> bool {
     inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
 }
 
-fn sqlite_path(config: &MetadataConfig) -> Option<PathBuf> {
+pub(super) fn sqlite_path(config: &MetadataConfig) -> Option<PathBuf> {
     match config.driver {
         Driver::Sqlite => {
             let location = Location::parse(config.connection_string.expose()).ok()?;

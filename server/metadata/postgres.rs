@@ -1,6 +1,8 @@
 //! The PostgreSQL engine: a pool of connections that survives a restart of the server.
 
 mod connect;
+mod deferred;
+pub(super) mod fresh;
 pub(super) mod reader;
 mod settings;
 mod tls;
@@ -19,9 +21,10 @@ use futures::future::maybe_done;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, GenericClient, Transaction};
+use tokio_postgres::{Client, GenericClient};
 
 pub use connect::Connector;
+pub use settings::Settings;
 
 use super::dialect::Dialect;
 use super::engine::{Statement, Written};
@@ -347,11 +350,11 @@ async fn pipeline(
 
 /// Runs one statement that is not worth preparing.
 async fn run(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     statement: &Statement,
 ) -> Result<u64, tokio_postgres::Error> {
     let sql = statement.sql.as_ref();
-    transaction.execute(sql, &params(statement)).await
+    client.execute(sql, &params(statement)).await
 }
 
 async fn rows(client: &Object, statement: &Statement) -> Result<Vec<Row>, tokio_postgres::Error> {
@@ -400,6 +403,16 @@ fn is_passing(error: &tokio_postgres::Error) -> bool {
         SqlState::T_R_SERIALIZATION_FAILURE,
     ];
     error.code().is_some_and(|code| passing.contains(code))
+}
+
+/// Whether the fault is in a row, so that others can still be written: classes "data exception"
+/// and "integrity constraint violation", and keys too long for an index.
+fn is_about_a_row(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        code.code().starts_with("22")
+            || code.code().starts_with("23")
+            || *code == SqlState::PROGRAM_LIMIT_EXCEEDED
+    })
 }
 
 /// What an error of PostgreSQL means.

@@ -89,7 +89,7 @@ pub(super) fn check_to_write(location: &Location) -> Result<PathBuf, MetadataErr
     };
     if !directory.is_dir() {
         return Err(MetadataError::Config(format!(
-            "the directory {} for {label} does not exist",
+            "the directory {} for {label} does not exist: create it, or correct ConnectionString",
             directory.display()
         )));
     }
@@ -482,7 +482,10 @@ fn failure(during: During<'_>, error: &rusqlite::Error) -> MetadataError {
         ) => during.denied(source),
         Some(ErrorCode::DiskFull) => during.full(source),
         Some(ErrorCode::CannotOpen) => during.unreachable(source),
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => MetadataError::Damaged {
+        Some(ErrorCode::NotADatabase) => MetadataError::NoDatabase {
+            backend: during.backend.to_owned(),
+        },
+        Some(ErrorCode::DatabaseCorrupt) => MetadataError::Damaged {
             backend: during.backend.to_owned(),
             source: source.into(),
         },

@@ -58,6 +58,11 @@ impl Batch {
         &self.bytes
     }
 
+    /// [`Batch::as_bytes`], without a copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The bytes of the tuples `rows`.
     pub fn slice(&self, rows: std::ops::Range<usize>) -> &[u8] {
         &self.bytes[self.start_of(rows.start)..self.start_of(rows.end)]

@@ -39,36 +39,56 @@ pub(super) struct RowCopy<'a> {
     pub on_reject: OnReject,
     /// The blobs were copied too, so `files.backend_details` is the target's own business.
     pub with_blobs: bool,
+    /// Some blobs did not arrive, or have other details than their rows say.
+    pub has_blob_notes: bool,
+    /// What became of the tables that were loaded whole.
+    pub fresh: HashMap<String, Tally>,
     pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }
 
 impl RowCopy<'_> {
-    /// Copies every table, each from where its checkpoint says, or `from_start`.
+    /// Copies every table, each from where its checkpoint says, or `from_start`. Tables that the
+    /// target has no rows of are loaded whole.
     pub async fn run(
         &mut self,
         tables: &[Table],
         from_start: bool,
     ) -> Result<Vec<TableReport>, MigrateError> {
+        if !from_start {
+            self.load_fresh(tables).await?;
+        }
         let mut reports = Vec::new();
         for table in tables {
-            let layout = &table.from;
-            let rows = self.from.count(&layout.name).await?;
-            self.progress.on(Event::TableBegin {
-                table: &layout.name,
-                rows,
-            });
-            let tally = self.copy_table(table, from_start).await?;
-            self.progress.on(Event::TableEnd {
-                table: &layout.name,
-            });
+            let loaded = self.fresh.get(&table.from.name).copied();
+            let rows = match loaded.filter(|_| !from_start) {
+                Some(tally) => tally,
+                None => {
+                    self.table_begins(table).await?;
+                    let tally = self.copy_table(table, from_start).await?;
+                    self.table_ends(table);
+                    tally
+                }
+            };
             reports.push(TableReport {
-                table: layout.name.clone(),
-                rows: tally,
+                table: table.from.name.clone(),
+                rows,
                 extra: 0,
             });
         }
         Ok(reports)
+    }
+
+    pub(super) async fn table_begins(&self, table: &Table) -> Result<(), MigrateError> {
+        let table = &table.from.name;
+        let rows = self.from.count(table).await?;
+        self.progress.on(Event::TableBegin { table, rows });
+        Ok(())
+    }
+
+    pub(super) fn table_ends(&self, table: &Table) {
+        let table = &table.from.name;
+        self.progress.on(Event::TableEnd { table });
     }
 
     async fn copy_table(&mut self, table: &Table, from_start: bool) -> Result<Tally, MigrateError> {
@@ -83,6 +103,9 @@ impl RowCopy<'_> {
             table: &layout.name,
             rows: checkpoint.tally.total(),
         });
+        if checkpoint.whole {
+            return Ok(checkpoint.tally);
+        }
         let mut stream = self.from.read(Request {
             layout: layout.clone(),
             encoding,
@@ -93,9 +116,7 @@ impl RowCopy<'_> {
         });
         while let Some(batch) = self.next_batch(&mut stream).await? {
             let cursor = batch.cursor(layout, encoding);
-            self.refuse_rejects(&batch)?;
-            // A blob that ends a run has ended it before: a file that is left out here does not.
-            let batch = self.as_blobs_came(layout, encoding, batch).await?;
+            let batch = self.prepared(layout, encoding, batch).await?;
             checkpoint.cursor = cursor.or(checkpoint.cursor);
             checkpoint.tally.failed += batch.rejects.len() as u64;
             let written = self.write(&table.to, encoding, &batch, &checkpoint).await?;
@@ -105,7 +126,19 @@ impl RowCopy<'_> {
         Ok(checkpoint.tally)
     }
 
-    async fn next_batch(
+    /// The batch as it goes to the writer: every row of every table passes here.
+    pub(super) async fn prepared(
+        &self,
+        layout: &Layout,
+        encoding: Encoding,
+        batch: SourceBatch,
+    ) -> Result<SourceBatch, MigrateError> {
+        self.refuse_rejects(&batch)?;
+        // A blob that ends a run has ended it before: a file that is left out here does not.
+        self.as_blobs_came(layout, encoding, batch).await
+    }
+
+    pub(super) async fn next_batch(
         &self,
         stream: &mut RowStream,
     ) -> Result<Option<SourceBatch>, MigrateError> {
@@ -165,7 +198,7 @@ impl RowCopy<'_> {
         else {
             return Ok(batch);
         };
-        if layout.name != "files" || !self.with_blobs {
+        if layout.name != "files" || !self.has_blob_notes {
             return Ok(batch);
         }
         let ids = batch
@@ -209,11 +242,16 @@ impl RowCopy<'_> {
         Ok(SourceBatch { rows, rejects })
     }
 
-    fn tell(&self, layout: &Layout, batch: &SourceBatch, written: &Loaded) {
-        let table = &layout.name;
-        for reject in batch.rejects.iter().chain(&written.rejects) {
+    pub(super) fn tell_rejects(&self, rejects: &[Reject]) {
+        for reject in rejects {
             self.progress.on(Event::Rejected(reject));
         }
+    }
+
+    fn tell(&self, layout: &Layout, batch: &SourceBatch, written: &Loaded) {
+        let table = &layout.name;
+        self.tell_rejects(&batch.rejects);
+        self.tell_rejects(&written.rejects);
         for key in &written.conflicts {
             self.progress.on(Event::Conflict { table, key });
         }

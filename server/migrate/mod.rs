@@ -7,7 +7,9 @@
 mod blob;
 mod compare;
 mod data;
+mod ends;
 mod error;
+mod fresh;
 mod known;
 mod metadata;
 mod plan;
@@ -16,6 +18,7 @@ mod progress;
 mod report;
 mod verify;
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +30,7 @@ use crate::data::buffers::Buffers;
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
 
+pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{MigrateError, Problem, Side};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
@@ -97,7 +101,7 @@ pub async fn run(
     let plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(MigrateError::Interrupted),
-        plan = Plan::make(from, to, options) => plan?,
+        plan = Plan::make(from, to, options, progress.as_ref()) => plan?,
     };
     let mut target = Target::open(&plan, to).await?;
     if let Some(loader) = &target.loader {
@@ -176,15 +180,18 @@ async fn copy_rows(
     let pairs = plan.layouts.iter().cloned().zip(targets);
     let pairs: Vec<Table> = pairs.map(|(from, to)| Table { from, to }).collect();
     loader.drop_empty_counters().await?;
+    let with_blobs = options.halves.has_data();
+    let has_blob_notes = with_blobs && loader.has_blob_notes(plan.source.identity()).await?;
     let mut copy = RowCopy {
         from: &plan.source,
         to: loader,
         on_reject,
-        with_blobs: options.halves.has_data(),
+        with_blobs,
+        has_blob_notes,
+        fresh: HashMap::new(),
         progress: progress.as_ref(),
         cancel,
     };
-    let with_blobs = options.halves.has_data();
     let mut tables = copy.run(&pairs, false).await?;
     progress.on(Event::VerifyBegin);
     let found = verify::difference(

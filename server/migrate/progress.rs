@@ -1,10 +1,13 @@
 //! What a migration tells while it runs. It prints nothing itself.
 
-use crate::metadata::Reject;
+use super::ends::Ends;
+use crate::metadata::{Built, Reject};
 
 /// Something that happened, for a person who watches.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
+    /// What both ends turned out to be.
+    Ends(&'a Ends),
     /// Blobs are about to be copied: how many, and their bytes, as the rows say.
     BlobsBegin {
         blobs: u64,
@@ -20,6 +23,15 @@ pub enum Event<'a> {
     BlobProblem {
         problem: &'a BlobProblem,
     },
+    /// The target has no rows, so whole tables are loaded, and their keys built afterwards.
+    FreshBegin,
+    /// The target refused some row of a whole load: all of it is undone, and the rows go in batch
+    /// by batch.
+    FreshAbandoned {
+        reason: &'a str,
+    },
+    /// How far keys, indexes and foreign keys are, after a whole load.
+    Keys(Built),
     TableBegin {
         table: &'a str,
         rows: u64,
@@ -68,6 +80,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether a person must look at it: it leaves the two ends different.
+    pub fn is_notable(self) -> bool {
+        matches!(self, Self::Conflict | Self::Extra | Self::Reject)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Copy => "copy",

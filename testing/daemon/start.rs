@@ -14,6 +14,7 @@ async fn the_log_tells_what_starts() -> anyhow::Result<()> {
         log.contains(&format!("[INFO    ] Starting plikd server v{version}\n")),
         "{log}"
     );
+    assert!(log.contains("[INFO    ] Using SQLite: plik.db\n"), "{log}");
     let cleaning = log.lines().find_map(|line| {
         let (_, text) = line.split_once("[INFO    ] Will clean old uploads in ")?;
         text.strip_suffix(" seconds.")?.parse::<u64>().ok()
@@ -59,6 +60,44 @@ async fn a_port_in_use_is_named() -> anyhow::Result<()> {
         format!("plikd: unable to start Plik server: unable to listen on 127.0.0.1:{port}: ");
     assert!(text.starts_with(&expected), "{text}");
     assert!(text.contains("\nhint: stop what listens there"), "{text}");
+    Ok(())
+}
+
+/// Somebody forgot to set the variable: uploads would go to a database that nobody looks at.
+#[tokio::test]
+async fn a_database_that_was_moved_is_not_served_by_mistake() -> anyhow::Result<()> {
+    let home = Arc::new(Home::new("")?);
+    let marker = home.path("plik.db.moved");
+    std::fs::write(&marker, "2026-01-02T03:04:05Z\npostgres plik@db:5432\n")?;
+    let output = home.run(&[]).await?;
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(
+        text,
+        "plikd: unable to start Plik server: plik.db was migrated to PostgreSQL at \
+         2026-01-02T03:04:05Z\nhint: set PLIKD_POSTGRES_URL (or go on with the old data: plikd \
+         --use-old-database)\n"
+    );
+    assert!(!home.path("plik.db").exists());
+    let server = Server::start_in(Arc::clone(&home), &["--use-old-database"]).await?;
+    assert_eq!(said(server.get("/health")).await?.0, 200);
+    assert!(!marker.exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_url_of_postgresql_is_refused() -> anyhow::Result<()> {
+    let home = Home::new("")?;
+    let mut command = home.command(&[]);
+    let output = command.env("PLIKD_POSTGRES_URL", "mysql://u:secret@h/plik");
+    let output = output.output()?;
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr)?;
+    assert!(
+        text.contains("PLIKD_POSTGRES_URL is not a PostgreSQL URL"),
+        "{text}"
+    );
+    assert!(!text.contains("secret"), "{text}");
     Ok(())
 }
 

@@ -187,7 +187,7 @@ fn a_source_that_was_never_initialised() -> Result<()> {
         scene.path("from.db"),
         "no database at all, but long enough to be looked at, surely",
     )?;
-    refused(&scene, &from, &to, &[], 1)?.says(&["is damaged or no database"])?;
+    refused(&scene, &from, &to, &[], 3)?.says(&["is no SQLite database"])?;
     Ok(())
 }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::migrate::{Action, BlobProblem, Event, Progress};
+use super::meter::millis;
+use crate::metadata::Built;
+use crate::migrate::{BlobProblem, Event, Progress};
 
 /// Between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -88,6 +90,15 @@ impl Progress for Bars {
             }
             Event::Rows { rows, .. } => with(&self.table, |bar| bar.inc(rows)),
             Event::TableEnd { .. } => with(&self.table, ProgressBar::finish),
+            Event::Keys(Built { done: 0, all }) => {
+                put(&self.table, self.bar(all as u64, ROWS_TEMPLATE, "keys"));
+            }
+            Event::Keys(Built { done, all }) => with(&self.table, |bar| {
+                bar.set_position(done as u64);
+                if done == all {
+                    bar.finish();
+                }
+            }),
             Event::VerifyBegin => self.say("comparing source and target"),
             Event::Would { .. } => {
                 if let Some(line) = line_of(&event, self.verbose) {
@@ -103,11 +114,40 @@ impl Progress for Bars {
     }
 }
 
+/// Says when it is time to tell how far a run is.
+pub struct Pace {
+    interval: Duration,
+    started: Instant,
+    /// Milliseconds since `started` at which it was told last.
+    last: AtomicU64,
+}
+
+impl Pace {
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            started: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it is time; of several tasks that ask at once one is told so.
+    pub fn is_due(&self) -> bool {
+        let (now, last) = (
+            millis(self.started.elapsed()),
+            self.last.load(Ordering::Relaxed),
+        );
+        now.saturating_sub(last) >= millis(self.interval)
+            && self
+                .last
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
 /// Log lines, for a service manager's journal or a file.
 struct Lines {
-    started: Instant,
-    /// Milliseconds since `started` at which the last line was written.
-    last: AtomicU64,
+    pace: Pace,
     bytes: AtomicU64,
     bytes_total: AtomicU64,
     rows: AtomicU64,
@@ -118,8 +158,7 @@ struct Lines {
 impl Lines {
     fn new(verbose: bool) -> Self {
         Self {
-            started: Instant::now(),
-            last: AtomicU64::new(0),
+            pace: Pace::new(LINE_INTERVAL),
             bytes: AtomicU64::new(0),
             bytes_total: AtomicU64::new(0),
             rows: AtomicU64::new(0),
@@ -128,21 +167,9 @@ impl Lines {
         }
     }
 
-    /// Whether it is time for another line; of several tasks that ask at once one is told so.
-    fn is_due(&self) -> bool {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.last.load(Ordering::Relaxed);
-        let interval = u64::try_from(LINE_INTERVAL.as_millis()).unwrap_or(u64::MAX);
-        now.saturating_sub(last) >= interval
-            && self
-                .last
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
-
     fn bytes_passed(&self, bytes: u64) {
         let done = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if self.is_due() {
+        if self.pace.is_due() {
             let total = self.bytes_total.load(Ordering::Relaxed);
             tracing::info!("{} of {} done", HumanBytes(done), HumanBytes(total));
         }
@@ -150,7 +177,7 @@ impl Lines {
 
     fn rows_passed(&self, table: &str, rows: u64) {
         let done = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
-        if self.is_due() {
+        if self.pace.is_due() {
             let total = self.rows_total.load(Ordering::Relaxed);
             tracing::info!("{table}: {done} of {total} rows");
         }
@@ -174,6 +201,9 @@ impl Progress for Lines {
             Event::Rows { table, rows } => self.rows_passed(table, rows),
             Event::TableEnd { table } => {
                 tracing::info!("{table}: {} rows read", self.rows.load(Ordering::Relaxed));
+            }
+            Event::Keys(Built { done: 0, all }) => {
+                tracing::info!("Building {all} keys and indexes");
             }
             Event::VerifyBegin => tracing::info!("Comparing source and target"),
             // What a dry run would do is its output.
@@ -199,6 +229,9 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             "rejected: {} {}: {}",
             reject.table, reject.key, reject.reason
         )),
+        Event::FreshAbandoned { reason } => Some(format!(
+            "the target refused a row ({reason}): starting the rows again, batch by batch, to name it"
+        )),
         Event::Conflict { table, key } => Some(format!(
             "conflict: {table} {key}: the target has it with other values"
         )),
@@ -211,7 +244,7 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             key,
             detail,
         } => {
-            let tells = matches!(action, Action::Conflict | Action::Extra | Action::Reject);
+            let tells = action.is_notable();
             let detail = if detail.is_empty() {
                 String::new()
             } else {
@@ -239,6 +272,7 @@ fn blob_line(problem: &BlobProblem) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::migrate::Action;
 
     #[test]
     fn the_templates_are_valid() {

@@ -126,6 +126,19 @@ impl Settings {
         Some(&found.1)
     }
 
+    /// As a URL for a person: the password is hidden, parameters are left out.
+    pub fn shown(&self) -> String {
+        let value = |key| self.driver_value(key);
+        let user = value("user").map_or(String::new(), |user| match value("password") {
+            Some(_) => format!("{user}:***@"),
+            None => format!("{user}@"),
+        });
+        let host = value("host").or(value("hostaddr")).unwrap_or("localhost");
+        let port = value("port").unwrap_or("5432");
+        let database = value("dbname").or(value("user")).unwrap_or("postgres");
+        format!("postgres://{user}{host}:{port}/{database}")
+    }
+
     fn sort_in(&mut self, key: String, value: String) -> Result<(), MetadataError> {
         let lower = key.to_ascii_lowercase();
         match lower.as_str() {
@@ -136,6 +149,14 @@ impl Settings {
             "database" => self.driver.push(("dbname".to_owned(), value)),
             known if DRIVER_KEYS.contains(&known) => self.driver.push((lower, value)),
             known if IGNORED_KEYS.contains(&known) || known.starts_with("pool_") => {}
+            // No setting of a session starts like that: passed over, a misspelt sslmode would mean
+            // a connection that is less protected than was asked for.
+            misspelt if misspelt.starts_with("ssl") => {
+                return Err(MetadataError::Config(format!(
+                    "`{key}` in the PostgreSQL connection string is no parameter that plikd knows: \
+                     sslmode, sslrootcert, sslcert and sslkey are"
+                )));
+            }
             _ => self.session.push((lower, value)),
         }
         Ok(())
@@ -284,6 +305,29 @@ mod tests {
         list.iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn a_shown_url_has_no_password() {
+        let shown = |text| Settings::parse(text).unwrap().shown();
+        assert_eq!(
+            shown("postgres://plik:secret@db/files?sslmode=require"),
+            "postgres://plik:***@db:5432/files"
+        );
+        assert_eq!(
+            shown("host=db port=1 user=plik"),
+            "postgres://plik@db:1/plik"
+        );
+        assert_eq!(shown("postgres://"), "postgres://localhost:5432/postgres");
+    }
+
+    #[test]
+    fn a_misspelt_parameter_of_tls_is_refused() {
+        let error = Settings::parse("postgres://db/files?sslmod=verify-full")
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("`sslmod`"), "{error}");
+        assert!(Settings::parse("postgres://db/files?sslsni=1").is_ok());
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::SinkExt;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
+use super::fresh::{self, FreshLoad};
 use super::reader::{layouts, type_of};
-use super::{Connector, failure, run};
+use super::{Connector, failure, is_about_a_row, run};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
@@ -20,18 +20,19 @@ use crate::metadata::snapshot::{Reject, join_key};
 use crate::metadata::table::Kind;
 
 /// What a binary COPY starts with: signature, flags, length of the header's extension.
-const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(super) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What it ends with.
-const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+pub(super) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
 /// A migration may take longer than any limit meant for the statements of a web server. And its
 /// only join looks a batch up in a table that may be a thousand times larger: by the key, always.
-const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+pub(super) const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
      SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 /// A connection of its own, beside those of the pool.
 pub struct BulkWriter {
     client: Client,
+    connector: Connector,
     label: String,
     /// Tables that have a staging table on this connection, because a batch could not simply be
     /// copied into them.
@@ -55,9 +56,23 @@ impl BulkWriter {
         })?;
         Ok(Self {
             client,
+            connector,
             label,
             staged: HashSet::new(),
         })
+    }
+
+    /// Gives the tables what a load that was cut off has left out: keys, indexes, foreign keys.
+    pub async fn restore(&self) -> Result<(), MetadataError> {
+        fresh::restore(&self.connector).await
+    }
+
+    /// Begins a load of those of `layouts`, all empty, that can be loaded bare.
+    pub async fn begin_fresh(
+        &self,
+        layouts: &[&Layout],
+    ) -> Result<Option<FreshLoad>, MetadataError> {
+        FreshLoad::begin(self.connector.clone(), layouts).await
     }
 
     /// Every table of the database.
@@ -232,18 +247,8 @@ impl Load<'_> {
     }
 }
 
-/// Whether the fault is in a row, so that others can still be written: classes "data exception"
-/// and "integrity constraint violation", and keys too long for an index.
-fn is_about_a_row(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| {
-        code.code().starts_with("22")
-            || code.code().starts_with("23")
-            || *code == SqlState::PROGRAM_LIMIT_EXCEEDED
-    })
-}
-
 /// Whether the column's type has the binary form that the tuples have.
-fn holds_tuples(column: &Column) -> bool {
+pub(super) fn holds_tuples(column: &Column) -> bool {
     match column.kind {
         Kind::Text => column.declared == "text" || column.declared.starts_with("character varying"),
         Kind::Time => column.declared == "timestamp with time zone",
@@ -258,15 +263,7 @@ async fn copy_in(
     layout: &Layout,
     tuples: &[u8],
 ) -> Result<(), tokio_postgres::Error> {
-    let names: Vec<String> = layout
-        .columns
-        .iter()
-        .map(|column| quote(&column.name))
-        .collect();
-    let sql = format!(
-        "COPY {table} ({}) FROM STDIN (FORMAT binary)",
-        names.join(", ")
-    );
+    let sql = copy_sql(table, layout, "FORMAT binary");
     let mut bytes = BytesMut::with_capacity(HEADER.len() + tuples.len() + TRAILER.len());
     bytes.put_slice(HEADER);
     bytes.put_slice(tuples);
@@ -275,6 +272,16 @@ async fn copy_in(
     sink.send(bytes.freeze()).await?;
     sink.finish().await?;
     Ok(())
+}
+
+/// The statement that sends all columns of a table, whose name is quoted.
+pub(super) fn copy_sql(table: &str, layout: &Layout, options: &str) -> String {
+    let names: Vec<String> = layout
+        .columns
+        .iter()
+        .map(|column| quote(&column.name))
+        .collect();
+    format!("COPY {table} ({}) FROM STDIN ({options})", names.join(", "))
 }
 
 /// A table of this connection only, which keeps nothing on disk past it.

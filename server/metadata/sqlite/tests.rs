@@ -160,7 +160,10 @@ fn what_cannot_be_opened_says_why() {
     .unwrap();
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let error = connect(&database.location, access).unwrap_err();
-        assert!(matches!(error, MetadataError::Damaged { .. }), "{error:?}");
+        assert!(
+            matches!(error, MetadataError::NoDatabase { .. }),
+            "{error:?}"
+        );
     }
 
     let location = Location::parse("/nowhere/at/all/plik.db").unwrap();

@@ -1,0 +1,107 @@
+//! Which database a server is about to start on, and what speaks against it: it was moved, or
+//! another one was meant.
+
+use anyhow::anyhow;
+use tracing::info;
+
+use super::exit::{Exit, Failure};
+use crate::config::{Aside, Driver, Loaded, MetadataConfig};
+use crate::metadata::{self, MetadataError, MovedMarker, Snapshot};
+
+/// What an administrator insists on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Insistence {
+    /// Start with an empty PostgreSQL although the SQLite file has uploads.
+    pub fresh: bool,
+    /// Start on a SQLite file that was moved to PostgreSQL.
+    pub use_old_database: bool,
+}
+
+/// Refuses to start where that would leave the administrator's uploads behind unnoticed.
+pub async fn check(loaded: &Loaded, insistence: Insistence) -> Result<(), Failure> {
+    let database = &loaded.config.metadata;
+    match &loaded.aside {
+        Some(aside) if !insistence.fresh => refuse_empty(database, aside).await?,
+        Some(_) => {}
+        None => refuse_moved(database, insistence.use_old_database)?,
+    }
+    info!("Using {}", metadata::announcement(database));
+    Ok(())
+}
+
+/// PostgreSQL was chosen by the variable, but nothing has been moved to it yet.
+async fn refuse_empty(database: &MetadataConfig, aside: &Aside) -> Result<(), Failure> {
+    let Some(file) = aside
+        .configured
+        .as_ref()
+        .filter(|config| config.driver == Driver::Sqlite)
+    else {
+        return Ok(());
+    };
+    let left = Contents::of(file).await?;
+    if left.is_empty() || !Contents::of(database).await?.is_empty() {
+        return Ok(());
+    }
+    let path = MovedMarker::of(file).map(|marker| marker.database().display().to_string());
+    let error = anyhow!(
+        "PLIKD_POSTGRES_URL is set, but that database is empty while {} holds {} uploads",
+        path.unwrap_or_default(),
+        left.uploads
+    );
+    Err(Failure::new(Exit::Failed, error)
+        .with_hint("plikd migrate --dialect postgres (or start empty: plikd --fresh)".to_owned()))
+}
+
+fn refuse_moved(database: &MetadataConfig, use_old_database: bool) -> Result<(), Failure> {
+    let Some(marker) = MovedMarker::of(database) else {
+        return Ok(());
+    };
+    match marker.read()? {
+        None => Ok(()),
+        Some(_) if use_old_database => Ok(marker.remove()?),
+        Some(time) => {
+            let path = marker.database().display();
+            let error = anyhow!("{path} was migrated to PostgreSQL at {time}");
+            Err(Failure::new(Exit::Failed, error).with_hint(
+                "set PLIKD_POSTGRES_URL (or go on with the old data: plikd --use-old-database)"
+                    .to_owned(),
+            ))
+        }
+    }
+}
+
+/// How much a database holds that people would miss.
+struct Contents {
+    users: u64,
+    uploads: u64,
+}
+
+impl Contents {
+    async fn of(config: &MetadataConfig) -> Result<Self, MetadataError> {
+        let nothing = Self {
+            users: 0,
+            uploads: 0,
+        };
+        let snapshot = match Snapshot::open(config).await {
+            Ok(snapshot) => snapshot,
+            Err(MetadataError::NotInitialised { .. }) => return Ok(nothing),
+            Err(error) => return Err(error),
+        };
+        if let Err(MetadataError::NotInitialised { .. }) = snapshot.versions().await {
+            return Ok(nothing);
+        }
+        let tables = snapshot.layouts().await?;
+        let mut counts = [0; 2];
+        for (count, table) in counts.iter_mut().zip(["users", "uploads"]) {
+            if tables.iter().any(|layout| layout.name == table) {
+                *count = snapshot.count(table).await?;
+            }
+        }
+        let [users, uploads] = counts;
+        Ok(Self { users, uploads })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.users == 0 && self.uploads == 0
+    }
+}

@@ -1,0 +1,260 @@
+//! Loads bare tables of a PostgreSQL database.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::SinkExt;
+use tokio_postgres::{Client, CopyInSink};
+
+use super::deferred::Deferred;
+use super::writer::{HEADER, SESSION, TRAILER, copy_sql, holds_tuples};
+use super::{Connector, explain, failure, is_about_a_row, run};
+use crate::metadata::MetadataError;
+use crate::metadata::error::During;
+use crate::metadata::fresh::{Built, FreshError};
+use crate::metadata::layout::{Layout, quote};
+use crate::metadata::loader::{Checkpoint, WHOLE};
+use crate::metadata::tuple::Batch;
+
+/// Bytes after which a COPY is ended and another begun, in the same transaction: a refusal is
+/// learnt of only at the end of a COPY.
+const COPY_BYTES: usize = 64 << 20;
+
+/// Of the tables `$2` in the schema `$1`, those that do nothing by themselves when rows come or go,
+/// and keep them in one place.
+const PLAIN: &str = "SELECT c.relname::text FROM pg_catalog.pg_class c \
+     WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1) \
+     AND c.relname = ANY($2) AND c.relkind = 'r' AND NOT c.relispartition \
+     AND NOT c.relhasrules AND NOT c.relrowsecurity AND NOT c.relhassubclass \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t \
+         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)";
+
+/// One connection that copies, and what is to be done when it is through.
+pub struct FreshLoad {
+    client: Client,
+    connector: Connector,
+    schema: String,
+    tables: HashSet<String>,
+    table: Option<Table>,
+}
+
+/// The table that is being loaded.
+struct Table {
+    copy_sql: String,
+    copy: Option<Pin<Box<CopyInSink<Bytes>>>>,
+    /// Sent by the COPY that is open.
+    bytes: usize,
+}
+
+impl FreshLoad {
+    /// Takes apart those of `layouts`, all empty, that can be loaded bare. `None` if none can.
+    pub async fn begin(
+        connector: Connector,
+        layouts: &[&Layout],
+    ) -> Result<Option<Self>, MetadataError> {
+        let (client, schema) = open(&connector).await?;
+        let candidates = layouts
+            .iter()
+            .filter(|layout| layout.columns.iter().all(holds_tuples));
+        let names: Vec<&str> = candidates.map(|layout| layout.name.as_str()).collect();
+        let plain = client.query(PLAIN, &[&schema, &names]).await;
+        let plain = plain.map_err(|error| failed(&connector, "look at its tables", &error))?;
+        let tables: HashSet<String> = plain.iter().map(|row| row.get(0)).collect();
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let names: Vec<&str> = tables.iter().map(String::as_str).collect();
+        let deferred = Deferred {
+            connector: &connector,
+            schema: &schema,
+        };
+        if !deferred.defer(&client, &names).await? {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            client,
+            connector,
+            schema,
+            tables,
+            table: None,
+        }))
+    }
+
+    pub fn takes(&self, layout: &Layout) -> bool {
+        self.tables.contains(&layout.name)
+    }
+
+    /// Rows that come into a table in the transaction that emptied it are frozen: nobody has to
+    /// come back to them to mark them as seen.
+    pub async fn begin_table(&mut self, layout: &Layout) -> Result<(), FreshError> {
+        let name = format!("{}.{}", quote(&self.schema), quote(&layout.name));
+        self.execute(&format!("BEGIN; TRUNCATE {name}")).await?;
+        self.table = Some(Table {
+            copy_sql: copy_sql(&name, layout, "FORMAT binary, FREEZE"),
+            copy: None,
+            bytes: 0,
+        });
+        Ok(())
+    }
+
+    pub async fn write(&mut self, rows: Batch) -> Result<(), FreshError> {
+        let Some(mut table) = self.table.take() else {
+            return Err(self.out_of_order().into());
+        };
+        let sent = self.send(&mut table, rows).await;
+        self.table = Some(table);
+        sent
+    }
+
+    async fn send(&self, table: &mut Table, rows: Batch) -> Result<(), FreshError> {
+        if table.copy.is_none() {
+            let copy = self.client.copy_in(&table.copy_sql).await;
+            let copy = copy.map_err(|error| self.fault(&error))?;
+            table.copy = Some(Box::pin(copy));
+            self.feed(table, Bytes::from_static(HEADER)).await?;
+        }
+        self.feed(table, Bytes::from(rows.into_bytes())).await?;
+        if table.bytes >= COPY_BYTES {
+            self.end_copy(table).await?;
+        }
+        Ok(())
+    }
+
+    async fn feed(&self, table: &mut Table, bytes: Bytes) -> Result<(), FreshError> {
+        let Some(copy) = &mut table.copy else {
+            return Err(self.out_of_order().into());
+        };
+        table.bytes += bytes.len();
+        copy.send(bytes).await.map_err(|error| self.fault(&error))
+    }
+
+    async fn end_copy(&self, table: &mut Table) -> Result<(), FreshError> {
+        if table.copy.is_none() {
+            return Ok(());
+        }
+        self.feed(table, Bytes::from_static(TRAILER)).await?;
+        table.bytes = 0;
+        if let Some(mut copy) = table.copy.take() {
+            let ended = copy.as_mut().finish().await;
+            ended.map_err(|error| self.fault(&error))?;
+        }
+        Ok(())
+    }
+
+    pub async fn end_table(&mut self, checkpoint: &Checkpoint) -> Result<(), FreshError> {
+        let Some(mut table) = self.table.take() else {
+            return Err(self.out_of_order().into());
+        };
+        self.end_copy(&mut table).await?;
+        let statement = checkpoint.statement();
+        run(&self.client, &statement)
+            .await
+            .map_err(|error| self.fault(&error))?;
+        self.execute("COMMIT").await
+    }
+
+    pub async fn finish(&mut self, tell: &(dyn Fn(Built) + Sync)) -> Result<(), FreshError> {
+        self.deferred().build(&self.client, tell).await
+    }
+
+    pub async fn abandon(mut self) -> Result<(), MetadataError> {
+        // Dropped, a COPY that is open is cancelled.
+        self.table = None;
+        let ended = self.client.batch_execute("ROLLBACK").await;
+        ended.map_err(|error| failed(&self.connector, "undo the load", &error))?;
+        empty(&self.deferred(), &self.client).await
+    }
+
+    fn deferred(&self) -> Deferred<'_> {
+        Deferred {
+            connector: &self.connector,
+            schema: &self.schema,
+        }
+    }
+
+    async fn execute(&self, sql: &str) -> Result<(), FreshError> {
+        let done = self.client.batch_execute(sql).await;
+        done.map_err(|error| self.fault(&error))
+    }
+
+    fn fault(&self, error: &tokio_postgres::Error) -> FreshError {
+        match is_about_a_row(error) {
+            true => FreshError::Refused(explain(error)),
+            false => failed(&self.connector, "write rows", error).into(),
+        }
+    }
+
+    /// Rows for no table: a mistake of the caller.
+    fn out_of_order(&self) -> MetadataError {
+        let backend = &self.connector.to_string();
+        let action = "write rows";
+        During { action, backend }.failed("no table was begun")
+    }
+}
+
+/// Gives tables of a load that was cut off what they lack. Those that were loaded keep their rows,
+/// unless these do not allow it: then all are empty again.
+pub async fn restore(connector: &Connector) -> Result<(), MetadataError> {
+    let (client, schema) = open(connector).await?;
+    let deferred = Deferred {
+        connector,
+        schema: &schema,
+    };
+    match deferred.build(&client, &|_| ()).await {
+        Ok(()) => Ok(()),
+        Err(FreshError::Refused(reason)) => {
+            tracing::info!("{connector}: an earlier load is undone: {reason}");
+            empty(&deferred, &client).await
+        }
+        Err(FreshError::Failed(error)) => Err(error),
+    }
+}
+
+/// Empties every table that a fresh load has filled, and builds what they lack.
+async fn empty(deferred: &Deferred<'_>, client: &Client) -> Result<(), MetadataError> {
+    let failed = |error| failed(deferred.connector, "undo the load", &error);
+    let sql = "SELECT table_name FROM plikd_migrate_checkpoints WHERE last_key = $1";
+    let loaded = client.query(sql, &[&WHOLE]).await.map_err(failed)?;
+    let loaded: Vec<String> = loaded
+        .iter()
+        .map(|row| format!("{}.{}", quote(deferred.schema), quote(row.get(0))))
+        .collect();
+    if !loaded.is_empty() {
+        let undo = format!(
+            "BEGIN; TRUNCATE {}; DELETE FROM plikd_migrate_checkpoints WHERE last_key = '{WHOLE}'; \
+             COMMIT",
+            loaded.join(", ")
+        );
+        client.batch_execute(&undo).await.map_err(failed)?;
+    }
+    match deferred.build(client, &|_| ()).await {
+        Ok(()) => Ok(()),
+        Err(FreshError::Failed(error)) => Err(error),
+        Err(FreshError::Refused(reason)) => {
+            let backend = &deferred.connector.to_string();
+            let action = "give its tables their keys";
+            Err(During { action, backend }.failed(reason))
+        }
+    }
+}
+
+/// A connection, and the schema in which it finds its tables.
+async fn open(connector: &Connector) -> Result<(Client, String), MetadataError> {
+    let client = connector.connect().await?;
+    let opened = async {
+        client.batch_execute(SESSION).await?;
+        let sql = "SELECT coalesce(current_schema(), '')::text";
+        client.query_one(sql, &[]).await?.try_get(0)
+    };
+    let schema = opened
+        .await
+        .map_err(|error| failed(connector, "open it", &error))?;
+    Ok((client, schema))
+}
+
+fn failed(connector: &Connector, action: &str, error: &tokio_postgres::Error) -> MetadataError {
+    let backend = &connector.to_string();
+    failure(During { action, backend }, error)
+}
