@@ -103,7 +103,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.bytes.len()
     }
 
@@ -160,7 +160,7 @@ mod tests {
     async fn one_that_is_larger_than_the_bound_is_alone() {
         let buffers = Buffers::new(MIB);
         let large = buffers.take(5 * MIB).await;
-        assert_eq!(large.len(), 5 * MIB);
+        assert_eq!(large.length(), 5 * MIB);
         assert!(buffers.try_take(1).is_none());
     }
 
@@ -173,9 +173,9 @@ mod tests {
         drop(first);
         let second = buffers.take(2 * MIB - 10).await;
         assert_eq!(second.bytes().as_ptr(), place);
-        assert_eq!(second.len(), 2 * MIB - 10);
+        assert_eq!(second.length(), 2 * MIB - 10);
         drop(second);
-        assert_eq!(buffers.take(2 * MIB).await.len(), 2 * MIB);
+        assert_eq!(buffers.take(2 * MIB).await.length(), 2 * MIB);
     }
 
     #[tokio::test]

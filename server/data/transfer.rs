@@ -127,13 +127,13 @@ impl<'a> PartReader<'a> {
 
     fn ask(&mut self, buffer: Buffer) {
         let (from, offset) = (Arc::clone(&self.transfer.from), self.asked);
-        self.asked += buffer.len() as u64;
+        self.asked += buffer.length() as u64;
         let read = tokio::spawn(async move { from.read(offset, buffer).await });
         self.reading.push_back(AbortOnDropHandle::new(read));
     }
 
     async fn digest(&mut self, buffer: Buffer) -> Result<Part, DataError> {
-        let small = buffer.len() <= INLINE_BYTES;
+        let small = buffer.length() <= INLINE_BYTES;
         let mut md5 = std::mem::take(&mut self.md5);
         let digest = move || {
             md5.update(buffer.bytes());
@@ -147,7 +147,7 @@ impl<'a> PartReader<'a> {
         };
         self.md5 = md5;
         let offset = self.given;
-        self.given += buffer.len() as u64;
+        self.given += buffer.length() as u64;
         Ok(Part {
             offset,
             last: self.given >= self.size_bytes(),

@@ -236,7 +236,7 @@ impl BlobReader for Counted {
 
     async fn read(&self, offset: u64, buffer: Buffer) -> io::Result<Buffer> {
         let buffer = self.from.read(offset, buffer).await?;
-        let bytes = buffer.len() as u64;
+        let bytes = buffer.length() as u64;
         self.passed.fetch_add(bytes, Ordering::Relaxed);
         self.progress.on(Event::BlobBytes(bytes));
         Ok(buffer)

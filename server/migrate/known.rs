@@ -110,3 +110,69 @@ fn entry(hasher: &RandomState, listed: &Listed) -> Entry {
         md5: listed.stat.md5.map_or(0, |md5| hasher.hash_one(md5)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::BlobStat;
+
+    fn known(complete: bool) -> Known {
+        let hasher = RandomState::new();
+        let listed = |file_id: &str, upload_id: Option<&str>, md5| Listed {
+            file_id: file_id.into(),
+            upload_id: upload_id.map(str::to_owned),
+            stat: BlobStat { size_bytes: 5, md5 },
+        };
+        let mut blobs: Vec<Entry> = [
+            listed("same", Some("upload"), Some([1; 16])),
+            listed("parts", Some("upload"), None),
+            listed("older", None, Some([1; 16])),
+            listed("stranger", Some("another"), Some([1; 16])),
+            listed("rotten", Some("upload"), Some([2; 16])),
+        ]
+        .iter()
+        .map(|listed| entry(&hasher, listed))
+        .collect();
+        blobs.sort_unstable();
+        Known {
+            hasher,
+            blobs,
+            complete,
+        }
+    }
+
+    fn row(file_id: &str) -> BlobRow {
+        BlobRow::of_test(file_id, "upload", 5, Some([1; 16]))
+    }
+
+    #[test]
+    fn a_blob_is_found_by_either_name_and_only_the_right_md5_proves_it() {
+        let known = known(true);
+        let proven = Standing::Found { same_md5: true };
+        let unproven = Standing::Found { same_md5: false };
+        for (id, standing) in [
+            ("same", proven),
+            ("older", proven),
+            ("parts", unproven),
+            ("rotten", unproven),
+            ("stranger", Standing::Absent),
+            ("missing", Standing::Absent),
+        ] {
+            assert_eq!(known.standing(&row(id)), standing, "{id}");
+        }
+        let longer = BlobRow::of_test("same", "upload", 6, Some([1; 16]));
+        assert_eq!(known.standing(&longer), Standing::Different);
+        let without_md5 = BlobRow::of_test("parts", "upload", 5, None);
+        assert_eq!(known.standing(&without_md5), unproven);
+    }
+
+    #[test]
+    fn a_listing_that_was_not_read_to_its_end_proves_no_absence() {
+        let known = known(false);
+        assert_eq!(known.standing(&row("missing")), Standing::Unknown);
+        assert_eq!(
+            known.standing(&row("same")),
+            Standing::Found { same_md5: true }
+        );
+    }
+}

@@ -24,7 +24,7 @@ impl BlobReader for Memory {
     }
 
     async fn read(&self, offset: u64, mut buffer: Buffer) -> io::Result<Buffer> {
-        let end = offset + buffer.len() as u64;
+        let end = offset + buffer.length() as u64;
         if end > self.good_until {
             if self.stuck {
                 futures::future::pending::<()>().await;
@@ -54,8 +54,13 @@ fn transfer(from: Memory) -> Transfer {
     }
 }
 
+/// A transfer of these bytes, with nothing wrong with them.
+pub fn transfer_of(bytes: &Bytes) -> Transfer {
+    transfer(memory(bytes))
+}
+
 async fn put_all_of(backend: &dyn DataBackend, to: &BlobRef, content: &Bytes) -> BlobRef {
-    let stored = backend.put_all_of(to, transfer(memory(content))).await;
+    let stored = backend.put_all_of(to, transfer_of(content)).await;
     let stored = stored.unwrap();
     assert_eq!(stored.size_bytes, content.len() as u64);
     stored_as(to, stored)
@@ -89,7 +94,7 @@ pub async fn a_whole_blob_passes_from_its_reader(subject: &impl Subject) {
             assert_eq!(from.size_bytes(), length as u64);
             let transfer = Transfer {
                 from,
-                ..transfer(memory(&content))
+                ..transfer_of(&content)
             };
             let to = new_blob();
             let stored = backend.put_all_of(&to, transfer).await.unwrap();
@@ -196,7 +201,7 @@ pub async fn many_whole_blobs_share_little_memory(subject: &impl Subject) {
             let content = bytes(3 * PART_BYTES + n, n as u64);
             let transfer = Transfer {
                 buffers,
-                ..transfer(memory(&content))
+                ..transfer_of(&content)
             };
             let to = new_blob();
             let stored = backend.put_all_of(&to, transfer).await.unwrap();

@@ -128,7 +128,7 @@ impl BlobReader for S3Reader {
     }
 
     async fn read(&self, offset: u64, mut buffer: Buffer) -> io::Result<Buffer> {
-        let range = offset..offset + buffer.len() as u64;
+        let range = offset..offset + buffer.length() as u64;
         let mut download = self.begun(&range).unwrap_or_else(|| Download {
             source: self.source.clone(),
             body: None,
