@@ -15,6 +15,7 @@ mod metadata;
 mod plan;
 mod preview;
 mod progress;
+pub mod proof;
 mod report;
 mod verify;
 
@@ -34,12 +35,15 @@ pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{MigrateError, Problem, Side};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
-pub use report::{BlobReport, Preview, Report, StatusReport, TableReport};
+pub use report::{
+    BlobReport, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
+};
 
 use data::{BlobCopy, LivingRows};
 use known::Known;
 use metadata::{RowCopy, Table};
 use plan::{Plan, Target};
+use verify::EndCheck;
 
 /// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
 /// are: room for a few parts of each of the workers by default. One part larger than that goes
@@ -78,6 +82,9 @@ pub struct Options {
     pub workers: NonZeroUsize,
     /// Carry on past rows and blobs that cannot be copied.
     pub ignore_errors: bool,
+    /// Compare source and target after the last row. Without it, rows that only the target has
+    /// are not found, nor those that a resumed run of a living source has passed over.
+    pub verify: bool,
 }
 
 /// Copies what the target lacks.
@@ -193,31 +200,24 @@ async fn copy_rows(
         cancel,
     };
     let mut tables = copy.run(&pairs, false).await?;
-    progress.on(Event::VerifyBegin);
-    let found = verify::difference(
-        plan,
-        to.metadata,
-        &mut tables,
-        with_blobs,
-        progress.as_ref(),
-        cancel,
-    )
-    .await?;
-    if found.is_some() {
-        // A run that was resumed on a source that lives on has passed over rows that are new
-        // before the cursor of its checkpoint; a run from the start finds them.
-        tables = copy.run(&pairs, true).await?;
-        let found = verify::difference(
+    if options.verify {
+        let check = EndCheck {
             plan,
-            to.metadata,
-            &mut tables,
+            to: to.metadata,
             with_blobs,
-            progress.as_ref(),
+            progress: progress.as_ref(),
             cancel,
-        )
-        .await?;
-        found.map_or(Ok(()), Err)?;
+        };
+        progress.on(Event::VerifyBegin);
+        if check.difference(&mut tables).await?.is_some() {
+            // A run that was resumed on a source that lives on has passed over rows that are new
+            // before the cursor of its checkpoint; a run from the start finds them.
+            tables = copy.run(&pairs, true).await?;
+            let found = check.difference(&mut tables).await?;
+            found.map_or(Ok(()), Err)?;
+        }
     }
+    loader.advance_sequences(&plan.layouts).await?;
     if plan.lacks_counters {
         loader.count_usage().await?;
     }
@@ -236,6 +236,8 @@ fn record(plan: &Plan, report: &Report, started_at: Timestamp) -> RunRecord {
                 "present": rows.present,
                 "conflicts": rows.conflicts,
                 "failed": rows.failed,
+                "target_rows": table.proof.as_ref().map(|proof| proof.target.rows),
+                "digest": table.proof.as_ref().map(|proof| &proof.target.digest),
             });
             (table.table.clone(), counts)
         })
