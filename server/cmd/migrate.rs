@@ -4,6 +4,7 @@ mod args;
 mod audience;
 mod failure;
 mod json;
+mod limits;
 mod meter;
 mod progress;
 mod report;
@@ -21,7 +22,7 @@ use crate::config::{self, Environment, Loaded};
 use crate::data::Location;
 use crate::lifecycle;
 use crate::metadata;
-use crate::migrate::{self, Endpoint, Halves, MigrateError, Options, Progress, proof};
+use crate::migrate::{self, Endpoint, Halves, Limiter, MigrateError, Options, Progress, proof};
 
 pub use args::MigrateArgs;
 use args::{MigrateCommand, RunArgs, VerifyArgs};
@@ -54,6 +55,8 @@ async fn migrate(
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
+    let limiter = Arc::new(Limiter::new(args.limits.limits()?));
+    let _limits = args.limits.follow(&limiter, &progress)?;
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
     let cancel = shutdown.ask.clone();
     let work = async {
@@ -62,7 +65,7 @@ async fn migrate(
                 .await
                 .map(Summary::Preview)
                 .map_err(|error| failure::not_startable(error, &shutdown))?,
-            false => migrate::run(from, to, options, &progress, &cancel)
+            false => migrate::run(from, to, options, &limiter, &progress, &cancel)
                 .await
                 .map(Summary::Run)
                 .map_err(|error| failure::failure(error, &shutdown))?,

@@ -20,10 +20,11 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use rustix::fs::Access as Right;
 
+use super::error::is_transient;
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
-    Stored, Transfer,
+    Stored, Transfer, Tuning,
 };
 use crate::config::FileConfig;
 use draft::DraftWriter;
@@ -37,6 +38,7 @@ pub(super) struct FileBackend {
 /// What blocking jobs need of the backend.
 struct Store {
     directory: PathBuf,
+    tuning: Tuning,
     /// Directories of blobs whose own entry is known to be on stable storage.
     durable: Mutex<HashMap<PathBuf, Birth>>,
 }
@@ -59,9 +61,14 @@ impl Birth {
 }
 
 impl FileBackend {
-    pub async fn open(config: &FileConfig, access: Access) -> Result<Self, DataError> {
+    pub async fn open_with(
+        config: &FileConfig,
+        access: Access,
+        tuning: Tuning,
+    ) -> Result<Self, DataError> {
         let store = Arc::new(Store {
             directory: PathBuf::from(&config.directory),
+            tuning,
             durable: Mutex::default(),
         });
         let absent = blocking({
@@ -99,14 +106,14 @@ impl FileBackend {
     async fn read<T: Send + 'static>(
         &self,
         blob: &BlobRef,
-        open: impl FnOnce(&Path, &BlobName) -> io::Result<Option<T>> + Send + 'static,
+        open: impl FnOnce(&Store, &BlobName) -> io::Result<Option<T>> + Send + 'static,
     ) -> Result<T, DataError> {
         let name = BlobName::of(blob)?;
         let action = format!("read blob {}", name.id());
         let found = self
             .run(&action, {
                 let name = name.clone();
-                move |store| open(&store.directory, &name)
+                move |store| open(store, &name)
             })
             .await?;
         found.ok_or_else(|| DataError::NotFound {
@@ -252,6 +259,12 @@ impl Store {
                     source,
                 }
             }
+            // A network file system whose server is away for a moment.
+            _ if is_transient(&source) => DataError::Passing {
+                action,
+                backend,
+                source,
+            },
             _ => DataError::Failed {
                 action,
                 backend,
@@ -365,7 +378,7 @@ impl DataBackend for FileBackend {
     }
 
     async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError> {
-        self.read(blob, |directory, name| reader::open(directory, name, range))
+        self.read(blob, |store, name| reader::open(store, name, range))
             .await
     }
 

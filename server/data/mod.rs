@@ -7,6 +7,7 @@ pub mod digest;
 mod error;
 mod file;
 mod location;
+mod manners;
 mod md5_pair;
 mod name;
 mod s3;
@@ -20,13 +21,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{FutureExt, Stream};
 
 use crate::config::DataConfig;
 use crate::model::{BackendDetails, File};
 
 pub use error::{BoxError, DataError};
 pub use location::Location;
+pub use manners::{Manners, Tuning};
 pub use transfer::{BlobReader, Transfer};
 
 /// What a backend is opened for.
@@ -47,9 +49,24 @@ pub enum Access {
 ///
 /// Fails if it cannot be reached or refuses us, and as [`Access`] says.
 pub async fn open(config: &DataConfig, access: Access) -> Result<Arc<dyn DataBackend>, DataError> {
+    open_with(config, access, Tuning::default()).await
+}
+
+/// As [`open`], to be used as `tuning` says.
+pub async fn open_with(
+    config: &DataConfig,
+    access: Access,
+    tuning: Tuning,
+) -> Result<Arc<dyn DataBackend>, DataError> {
     Ok(match config {
-        DataConfig::File(config) => Arc::new(file::FileBackend::open(config, access).await?),
-        DataConfig::S3(config) => Arc::new(s3::S3Backend::open(config, access).await?),
+        DataConfig::File(config) => {
+            Arc::new(file::FileBackend::open_with(config, access, tuning).await?)
+        }
+        DataConfig::S3(config) => {
+            // Without its type, which is nested deeper than the compiler follows.
+            let opening = s3::S3Backend::open_with(config, access, tuning).boxed();
+            Arc::new(opening.await?)
+        }
     })
 }
 

@@ -6,6 +6,7 @@ mod download;
 mod encryption;
 mod error;
 mod list;
+mod pace;
 mod part;
 mod upload;
 
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
-    Stored, Transfer,
+    Stored, Transfer, Tuning,
 };
 use crate::config::{S3Config, Sse};
 use crate::model::BackendDetails;
@@ -49,8 +50,12 @@ struct Store {
 }
 
 impl S3Backend {
-    pub async fn open(config: &S3Config, access: Access) -> Result<Self, DataError> {
-        let (client, absent) = bucket::open(config, access).await?;
+    pub async fn open_with(
+        config: &S3Config,
+        access: Access,
+        tuning: Tuning,
+    ) -> Result<Self, DataError> {
+        let (client, absent) = bucket::open(config, access, &tuning).await?;
         let store = Arc::new(Store {
             client,
             e_tags_prove: AtomicBool::new(part::e_tags_prove(config)),

@@ -8,7 +8,7 @@ use super::error::{MigrateError, Problem, Side};
 use super::progress::{Event, Progress};
 use super::{Endpoint, Options};
 use crate::config::{DataConfig, Sse};
-use crate::data::{self, Access, DataBackend, Location};
+use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
 use crate::metadata::{self, Layout, Loader, MetadataError, Snapshot};
 
@@ -44,12 +44,14 @@ impl Plan {
         from: Endpoint<'_>,
         to: Endpoint<'_>,
         options: Options,
+        tuning: &Tuning,
         progress: &dyn Progress,
     ) -> Result<Self, MigrateError> {
         let mut check = Check {
             from,
             to,
             options,
+            tuning,
             problems: Vec::new(),
             ends: Ends::named(from, to, options.halves),
         };
@@ -75,7 +77,11 @@ pub(super) struct Target {
 
 impl Target {
     /// Opens what the plan needs, creating what is missing.
-    pub async fn open(plan: &Plan, to: Endpoint<'_>) -> Result<Self, MigrateError> {
+    pub async fn open(
+        plan: &Plan,
+        to: Endpoint<'_>,
+        tuning: &Tuning,
+    ) -> Result<Self, MigrateError> {
         let refused = |problem| MigrateError::Preflight(vec![problem]);
         let loader = match plan.needs_loader {
             true => Some(Loader::open(to.metadata).await.map_err(|source| {
@@ -87,12 +93,15 @@ impl Target {
             false => None,
         };
         let data = match plan.needs_data {
-            true => Some(data::open(to.data, Access::Serve).await.map_err(|source| {
-                refused(Problem::Data {
-                    side: Side::Target,
-                    source,
-                })
-            })?),
+            true => {
+                let opened = data::open_with(to.data, Access::Serve, tuning.clone()).await;
+                Some(opened.map_err(|source| {
+                    refused(Problem::Data {
+                        side: Side::Target,
+                        source,
+                    })
+                })?)
+            }
             false => None,
         };
         Ok(Self { loader, data })
@@ -103,6 +112,7 @@ struct Check<'a> {
     from: Endpoint<'a>,
     to: Endpoint<'a>,
     options: Options,
+    tuning: &'a Tuning,
     problems: Vec<Problem>,
     ends: Ends,
 }
@@ -224,14 +234,14 @@ impl Check<'_> {
 
     /// The source's blobs, and whether the target has no place for any yet.
     async fn open_data(&mut self) -> (Option<Arc<dyn DataBackend>>, bool) {
-        let from = data::open(self.from.data, Access::ReadOnly).await;
+        let from = self.open_one(self.from, Access::ReadOnly).await;
         let from = from.map_err(|source| {
             self.problems.push(Problem::Data {
                 side: Side::Source,
                 source,
             });
         });
-        let to = data::open(self.to.data, Access::Probe).await;
+        let to = self.open_one(self.to, Access::Probe).await;
         let to_is_absent = to.map_or_else(
             |source| {
                 self.problems.push(Problem::Data {
@@ -243,6 +253,14 @@ impl Check<'_> {
             |to| to.is_absent(),
         );
         (from.ok(), to_is_absent)
+    }
+
+    async fn open_one(
+        &self,
+        end: Endpoint<'_>,
+        access: Access,
+    ) -> Result<Arc<dyn DataBackend>, DataError> {
+        data::open_with(end.data, access, self.tuning.clone()).await
     }
 
     fn check_keys(&mut self, layouts: &[Layout]) {
@@ -305,7 +323,7 @@ impl Check<'_> {
             );
         }
         if self.options.halves.has_data() {
-            let to = data::open(self.to.data, Access::Probe).await?;
+            let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
             let (_, bytes) = source.blob_totals().await?;
             if free.is_some_and(|free| free < bytes) {

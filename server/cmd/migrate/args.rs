@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::limits::{LimitArgs, RetryArgs};
 use crate::migrate::proof::VerifyOptions;
 use crate::migrate::{Halves, Options};
 
@@ -69,6 +70,12 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    #[command(flatten)]
+    retry: RetryArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Compare the target of a migration with this server
@@ -125,6 +132,7 @@ impl RunArgs {
             workers: self.workers,
             ignore_errors: self.ignore_errors,
             verify: !self.no_verify,
+            retry: self.retry.policy(),
         }
     }
 }

@@ -135,6 +135,21 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         Event::FreshBegin => ("fresh_begin", json!({})),
         Event::FreshAbandoned { reason } => ("fresh_abandoned", json!({"reason": reason})),
         Event::Keys(built) => ("keys", json!({"built": built.done, "all": built.all})),
+        Event::Retry {
+            blob,
+            reason,
+            failures,
+            wait,
+        } => (
+            "retry",
+            json!({
+                "file": blob,
+                "reason": reason,
+                "failures": failures,
+                "wait_seconds": wait.as_secs_f64(),
+            }),
+        ),
+        Event::Limits(limits) => ("limits", json!({"limits": limits.to_string()})),
         Event::VerifyBegin => ("verify_begin", json!({})),
         Event::Would {
             action,

@@ -238,6 +238,17 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
         Event::Extra { table, key } => {
             Some(format!("extra: {table} {key}: only the target has it"))
         }
+        Event::Retry {
+            blob,
+            reason,
+            failures,
+            wait,
+        } => {
+            let what = blob.map(|id| format!("blob {id}: ")).unwrap_or_default();
+            let wait = wait.as_secs_f64();
+            Some(format!("retry {failures} in {wait:.1}s: {what}{reason}"))
+        }
+        Event::Limits(limits) => Some(format!("limits changed: {limits}")),
         Event::Would {
             action,
             what,
@@ -279,6 +290,24 @@ mod tests {
         for template in [ROWS_TEMPLATE, BYTES_TEMPLATE] {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
+    }
+
+    #[test]
+    fn what_is_tried_again_is_told_with_its_reason() {
+        let line = |blob, millis| {
+            let event = Event::Retry {
+                blob,
+                reason: "s3://h/b is too busy",
+                failures: 3,
+                wait: Duration::from_millis(millis),
+            };
+            line_of(&event, false).unwrap()
+        };
+        assert_eq!(
+            line(Some("abc"), 1240),
+            "retry 3 in 1.2s: blob abc: s3://h/b is too busy"
+        );
+        assert_eq!(line(None, 0), "retry 3 in 0.0s: s3://h/b is too busy");
     }
 
     #[test]

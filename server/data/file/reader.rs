@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
+use rustix::fs::{Advice, fadvise};
 use tokio::task::JoinHandle;
 
 use super::super::buffers::Buffer;
 use super::super::name::BlobName;
 use super::super::{Blob, BlobReader};
-use super::{blocking, is_absent, regular};
+use super::{Store, blocking, is_absent, regular};
 
 /// What is read at once. One is on its way to the reader while the next is read.
 const CHUNK_BYTES: u64 = 128 << 10;
@@ -24,22 +26,24 @@ const CHUNK_BYTES: u64 = 128 << 10;
 ///
 /// Blocks. Needs a tokio runtime only when the stream is read.
 pub(super) fn open(
-    directory: &Path,
+    store: &Store,
     name: &BlobName,
     range: Option<Range<u64>>,
 ) -> io::Result<Option<Blob>> {
-    match open_either(directory, name)? {
-        Some((file, size_bytes)) => blob(file, size_bytes, range).map(Some),
+    let spare_cache = store.tuning.spares_page_cache();
+    match open_either(&store.directory, name)? {
+        Some((file, size_bytes)) => blob(file, size_bytes, range, spare_cache).map(Some),
         None => Ok(None),
     }
 }
 
 /// As [`open`], to be read at any offset.
-pub(super) fn open_reader(directory: &Path, name: &BlobName) -> io::Result<Option<FileReader>> {
-    let opened = open_either(directory, name)?;
+pub(super) fn open_reader(store: &Store, name: &BlobName) -> io::Result<Option<FileReader>> {
+    let opened = open_either(&store.directory, name)?;
     Ok(opened.map(|(file, size_bytes)| FileReader {
         file: Arc::new(file),
         size_bytes,
+        spare_cache: store.tuning.spares_page_cache(),
     }))
 }
 
@@ -47,6 +51,8 @@ pub(super) fn open_reader(directory: &Path, name: &BlobName) -> io::Result<Optio
 pub(super) struct FileReader {
     file: Arc<File>,
     size_bytes: u64,
+    /// As in [`Source`].
+    spare_cache: bool,
 }
 
 #[async_trait]
@@ -56,12 +62,22 @@ impl BlobReader for FileReader {
     }
 
     async fn read(&self, offset: u64, mut buffer: Buffer) -> io::Result<Buffer> {
-        let file = Arc::clone(&self.file);
+        let (file, spare_cache) = (Arc::clone(&self.file), self.spare_cache);
         blocking(move || {
             file.read_exact_at(buffer.bytes_mut(), offset)?;
+            if spare_cache {
+                forget_pages(&file, offset, buffer.length() as u64);
+            }
             Ok(buffer)
         })
         .await
+    }
+}
+
+/// Lets go of what was read. Advice only: a file system that takes none keeps its pages.
+fn forget_pages(file: &File, offset: u64, length: u64) {
+    if let Some(length) = NonZeroU64::new(length) {
+        let _ = fadvise(file, offset, Some(length), Advice::DontNeed);
     }
 }
 
@@ -87,7 +103,12 @@ fn open_file(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, stat.size_bytes))
 }
 
-fn blob(mut file: File, size_bytes: u64, range: Option<Range<u64>>) -> io::Result<Blob> {
+fn blob(
+    mut file: File,
+    size_bytes: u64,
+    range: Option<Range<u64>>,
+    spare_cache: bool,
+) -> io::Result<Blob> {
     let range = range.unwrap_or(0..size_bytes);
     if range.start > range.end || range.end > size_bytes {
         return Err(io::Error::new(
@@ -99,35 +120,53 @@ fn blob(mut file: File, size_bytes: u64, range: Option<Range<u64>>) -> io::Resul
         ));
     }
     file.seek(SeekFrom::Start(range.start))?;
-    let first = Chunk::read(file, range.end - range.start)?;
+    let source = Source {
+        file,
+        offset: range.start,
+        left: range.end - range.start,
+        spare_cache,
+    };
+    let first = Chunk::read(source)?;
     Ok(Blob {
         size_bytes,
         body: Box::pin(chunks(first)),
     })
 }
 
+/// What is still to be read.
+struct Source {
+    file: File,
+    offset: u64,
+    left: u64,
+    /// Lets go of each chunk's pages: a server on this machine has better use for the memory.
+    spare_cache: bool,
+}
+
 /// A chunk, and what is left to read after it.
 struct Chunk {
     bytes: Bytes,
-    file: File,
-    left: u64,
+    rest: Source,
 }
 
 impl Chunk {
-    fn read(file: File, left: u64) -> io::Result<Self> {
-        let wanted = left.min(CHUNK_BYTES);
+    fn read(mut source: Source) -> io::Result<Self> {
+        let wanted = source.left.min(CHUNK_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-        (&file).take(wanted).read_to_end(&mut bytes)?;
+        (&source.file).take(wanted).read_to_end(&mut bytes)?;
         if (bytes.len() as u64) < wanted {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("the file ends {left} bytes before its length"),
+                format!("the file ends {} bytes before its length", source.left),
             ));
         }
+        if source.spare_cache {
+            forget_pages(&source.file, source.offset, wanted);
+        }
+        source.offset += wanted;
+        source.left -= wanted;
         Ok(Self {
             bytes: bytes.into(),
-            file,
-            left: left - wanted,
+            rest: source,
         })
     }
 }
@@ -149,15 +188,15 @@ fn chunks(first: Chunk) -> impl Stream<Item = io::Result<Bytes>> + Send {
         };
         match chunk {
             Ok(chunk) if chunk.bytes.is_empty() => None,
-            Ok(Chunk { bytes, file, left }) => Some((Ok(bytes), next(file, left))),
+            Ok(Chunk { bytes, rest }) => Some((Ok(bytes), next(rest))),
             Err(error) => Some((Err(error), Ahead::End)),
         }
     })
 }
 
-fn next(file: File, left: u64) -> Ahead {
-    if left == 0 {
+fn next(source: Source) -> Ahead {
+    if source.left == 0 {
         return Ahead::End;
     }
-    Ahead::Reading(tokio::task::spawn_blocking(move || Chunk::read(file, left)))
+    Ahead::Reading(tokio::task::spawn_blocking(move || Chunk::read(source)))
 }
