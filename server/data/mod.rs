@@ -11,6 +11,7 @@ mod manners;
 mod md5_pair;
 mod name;
 mod s3;
+mod survey;
 mod transfer;
 
 use std::fmt::Display;
@@ -29,6 +30,7 @@ use crate::model::{BackendDetails, File};
 pub use error::{BoxError, DataError};
 pub use location::Location;
 pub use manners::{Manners, Tuning};
+pub use survey::{Feature, Standing, survey};
 pub use transfer::{BlobReader, Transfer};
 
 /// What a backend is opened for.
@@ -68,6 +70,20 @@ pub async fn open_with(
             Arc::new(opening.await?)
         }
     })
+}
+
+/// Files that can still be added where the directory is; `None` for a bucket, and where the file
+/// system has no such limit.
+pub fn free_files(config: &DataConfig) -> Option<u64> {
+    let DataConfig::File(config) = config else {
+        return None;
+    };
+    // A directory that does not exist yet will be on the file system of the nearest that does.
+    let path = std::path::absolute(&config.directory).ok()?;
+    let space = path
+        .ancestors()
+        .find_map(|path| rustix::fs::statvfs(path).ok())?;
+    (space.f_files > 0).then_some(space.f_favail)
 }
 
 /// The bytes of a blob on their way, in chunks of at most a few hundred KiB.

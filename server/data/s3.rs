@@ -8,6 +8,7 @@ mod error;
 mod list;
 mod pace;
 mod part;
+mod survey;
 mod upload;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::config::{S3Config, Sse};
 use crate::model::BackendDetails;
 use encryption::{CustomerKey, with_customer_key};
 use error::{Failure, Kind};
+pub(super) use survey::survey;
 
 /// Versions of one object that a single `remove` deletes. A file has one, but for retries.
 const MAX_VERSIONS: usize = 100;
