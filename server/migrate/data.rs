@@ -41,6 +41,8 @@ pub(super) struct BlobCopy {
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
     pub workers: NonZeroUsize,
+    /// A blob of other bytes than the source's gives way, instead of being a problem.
+    pub replace: bool,
     pub ignore_errors: bool,
     pub retry: RetryPolicy,
     /// Shared by all workers.
@@ -186,7 +188,7 @@ impl BlobCopy {
         passed: &Arc<AtomicU64>,
     ) -> Result<Outcome, DataError> {
         let known = state.md5.as_deref().and_then(parse_md5);
-        if known.is_some() && known != row.md5 {
+        if known.is_some() && known != row.md5 && !self.replace {
             let reason = "the target has another file of that id, with other bytes".to_owned();
             return Ok(Outcome::Problem(row.problem(reason)));
         }

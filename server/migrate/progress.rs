@@ -88,6 +88,8 @@ pub enum Action {
     Copy,
     Keep,
     Conflict,
+    /// It is there with other values, and is made equal.
+    Update,
     /// Only the target has it; it stays.
     Extra,
     Skip,
@@ -105,6 +107,7 @@ impl Action {
             Self::Copy => "copy",
             Self::Keep => "present",
             Self::Conflict => "conflict",
+            Self::Update => "update",
             Self::Extra => "extra",
             Self::Skip => "skip",
             Self::Reject => "reject",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::limits::{LimitArgs, RetryArgs};
 use crate::migrate::proof::VerifyOptions;
-use crate::migrate::{Halves, Options};
+use crate::migrate::{Halves, Mode, Options};
 
 /// Move this server's metadata and data to other backends
 ///
@@ -42,6 +42,11 @@ pub struct RunArgs {
     /// Move the bytes of files only
     #[arg(long)]
     data_only: bool,
+
+    /// Bring the target to the state of the source now: rows and blobs that have changed since an
+    /// earlier run are made equal, those that are new are copied
+    #[arg(long)]
+    sync: bool,
 
     /// Blobs copied at the same time
     #[arg(long, value_name = "N", default_value = "4")]
@@ -129,6 +134,10 @@ impl RunArgs {
     pub fn options(&self) -> Options {
         Options {
             halves: halves(self.metadata_only, self.data_only),
+            mode: match self.sync {
+                true => Mode::Sync,
+                false => Mode::Copy,
+            },
             workers: self.workers,
             ignore_errors: self.ignore_errors,
             verify: !self.no_verify,

@@ -89,12 +89,18 @@ fn tables_text(tables: &[TableReport], verb: &str) -> String {
         let TableReport {
             table, rows, extra, ..
         } = report;
-        let extra = match extra {
-            0 => String::new(),
-            extra => format!(", {} only in the target", HumanCount(*extra)),
-        };
+        let more = [
+            (rows.updated, "updated"),
+            (rows.deleted, "deleted"),
+            (*extra, "only in the target"),
+        ];
+        let more: String = more
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!(", {} {what}", HumanCount(*count)))
+            .collect();
         format!(
-            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed{extra}\n",
+            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed{more}\n",
             HumanCount(rows.copied).to_string(),
             HumanCount(rows.present),
             HumanCount(rows.conflicts),
@@ -129,6 +135,7 @@ mod tests {
             present: 2,
             conflicts,
             failed: 0,
+            ..Tally::default()
         };
         let table = |table: &str, rows| TableReport {
             extra: 0,
