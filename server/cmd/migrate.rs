@@ -27,16 +27,17 @@ use crate::migrate::{self, Endpoint, Halves, Limiter, MigrateError, Options, Pro
 pub use args::MigrateArgs;
 use args::{MigrateCommand, RunArgs, VerifyArgs};
 use audience::Audience;
+use limits::LimitArgs;
 use summary::Summary;
 
 /// Runs what `args` ask for from the server that `source` describes.
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => verify(args, source, env).await,
-        (None, Some(args)) => {
-            let options = args.options();
-            let audience = Arc::new(Audience::gather(&args, &options)?);
-            let outcome = migrate(&args, options, source, env, &audience).await;
+        (None, Some(run)) => {
+            let options = run.options(&args.retry);
+            let audience = Arc::new(Audience::gather(&run, &options)?);
+            let outcome = migrate(&run, &args.limits, options, source, env, &audience).await;
             audience.end(outcome)
         }
         // The parser asks for --to where there is no subcommand.
@@ -46,6 +47,7 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
 
 async fn migrate(
     args: &RunArgs,
+    limits: &LimitArgs,
     options: Options,
     source: &Loaded,
     env: &Environment,
@@ -55,8 +57,8 @@ async fn migrate(
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
-    let limiter = Arc::new(Limiter::new(args.limits.limits()?));
-    let _limits = args.limits.follow(&limiter, &progress)?;
+    let limiter = Arc::new(Limiter::new(limits.limits()?));
+    let _limits = limits.follow(&limiter, &progress)?;
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
     let cancel = shutdown.ask.clone();
     let work = async {

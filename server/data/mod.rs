@@ -9,6 +9,7 @@ mod location;
 mod manners;
 mod name;
 mod s3;
+mod survey;
 
 use std::fmt::Display;
 use std::io;
@@ -26,6 +27,7 @@ use crate::model::{BackendDetails, File};
 pub use error::{BoxError, DataError};
 pub use location::Location;
 pub use manners::{Manners, Tuning};
+pub use survey::{Feature, Standing, survey};
 
 /// What a backend is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,20 @@ pub async fn open_with(
             Arc::new(opening.await?)
         }
     })
+}
+
+/// Files that can still be added where the directory is; `None` for a bucket, and where the file
+/// system has no such limit.
+pub fn free_files(config: &DataConfig) -> Option<u64> {
+    let DataConfig::File(config) = config else {
+        return None;
+    };
+    // A directory that does not exist yet will be on the file system of the nearest that does.
+    let path = std::path::absolute(&config.directory).ok()?;
+    let space = path
+        .ancestors()
+        .find_map(|path| rustix::fs::statvfs(path).ok())?;
+    (space.f_files > 0).then_some(space.f_favail)
 }
 
 /// The bytes of a blob on their way, in chunks of at most a few hundred KiB.

@@ -7,6 +7,7 @@ mod encryption;
 mod error;
 mod pace;
 mod part;
+mod survey;
 mod upload;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError,
 use crate::config::{S3Config, Sse};
 use encryption::{CustomerKey, with_customer_key};
 use error::{Failure, Kind};
+pub(super) use survey::survey;
 
 /// Versions of one object that a single `remove` deletes. A file has one, but for retries.
 const MAX_VERSIONS: usize = 100;

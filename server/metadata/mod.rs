@@ -55,7 +55,7 @@ pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use moved::MovedMarker;
 pub use place::{announcement, file_size, free_bytes, is_same_file, name_of};
-pub use probe::probe;
+pub use probe::{free_connections, probe};
 use schema::State;
 pub use snapshot::{
     Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, shown_key,

@@ -15,6 +15,7 @@ mod gate;
 mod limits;
 mod metadata;
 mod plan;
+mod preflight;
 mod preview;
 mod progress;
 pub mod proof;
@@ -39,6 +40,7 @@ use crate::model::{Timestamp, id};
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{MigrateError, Problem, Side};
 pub use limits::{Limiter, Limits, Nice, Schedule, lower_priority};
+pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use report::{
@@ -175,6 +177,9 @@ impl Run<'_> {
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
             plan = Plan::make(self.from, self.to, self.options, &tuning, self.progress.as_ref()) => plan?,
         };
+        if !again {
+            plan.tell_checks(self.progress.as_ref());
+        }
         let mut target = Target::open(&plan, self.to, &tuning).await?;
         if let Some(loader) = &target.loader {
             loader.begin(plan.source.identity()).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::data::BlobRows;
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
+use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
 use super::{Endpoint, Options};
 use crate::config::{DataConfig, Sse};
@@ -20,6 +21,7 @@ pub(super) struct Plan {
     pub source: Snapshot,
     /// The tables to copy, parents first.
     pub layouts: Vec<Layout>,
+    checks: Vec<CheckItem>,
     /// Schema versions of the source that this program does not know.
     pub foreign_versions: Vec<String>,
     /// The source has no counters, so the target's are to be counted.
@@ -54,18 +56,36 @@ impl Plan {
             tuning,
             problems: Vec::new(),
             ends: Ends::named(from, to, options.halves),
+            blobs: None,
         };
         let plan = check.run().await;
         progress.on(Event::Ends(&check.ends));
         let plan = plan?;
+        let foreign = plan.as_ref().map(|plan| &plan.foreign_versions[..]);
+        let (foreign, problems) = (foreign.unwrap_or_default(), &check.problems);
+        let checks = Preflight::of(&check.ends, problems, foreign, check.blobs, to, tuning).await;
         match plan {
-            Some(plan) if check.problems.is_empty() => Ok(plan),
-            _ => Err(MigrateError::Preflight(check.problems)),
+            Some(plan) if check.problems.is_empty() => Ok(Self { checks, ..plan }),
+            _ => {
+                tell(&checks, progress);
+                Err(MigrateError::Preflight(check.problems))
+            }
         }
+    }
+
+    /// Tells what was checked; a plan that could not be made has told it.
+    pub fn tell_checks(&self, progress: &dyn Progress) {
+        tell(&self.checks, progress);
     }
 
     pub fn files(&self) -> Option<&Layout> {
         self.layouts.iter().find(|layout| layout.name == "files")
+    }
+}
+
+fn tell(checks: &[CheckItem], progress: &dyn Progress) {
+    for item in checks {
+        progress.on(Event::Checked(item));
     }
 }
 
@@ -115,6 +135,8 @@ struct Check<'a> {
     tuning: &'a Tuning,
     problems: Vec<Problem>,
     ends: Ends,
+    /// How many the source has, once they were counted.
+    blobs: Option<u64>,
 }
 
 impl Check<'_> {
@@ -129,12 +151,12 @@ impl Check<'_> {
             true => self.open_data().await,
             false => (None, false),
         };
+        self.check_places();
         let Some((source, versions)) = source else {
             return Ok(None);
         };
         let layouts = metadata::migrated(source.layouts().await?);
         self.check_keys(&layouts);
-        self.check_places();
         let to_keeps_keys = keeps_keys(self.to.data) && halves.has_data();
         if to_keeps_keys && !halves.has_metadata() {
             self.check_place_for_keys(target.as_ref()).await?;
@@ -146,6 +168,7 @@ impl Check<'_> {
                 .into_iter()
                 .filter(|version| !KNOWN_IDS.contains(&version.as_str()))
                 .collect(),
+            checks: Vec::new(),
             source,
             layouts,
             from_data,
@@ -325,7 +348,8 @@ impl Check<'_> {
         if self.options.halves.has_data() {
             let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
-            let (_, bytes) = source.blob_totals().await?;
+            let (blobs, bytes) = source.blob_totals().await?;
+            self.blobs = Some(blobs);
             if free.is_some_and(|free| free < bytes) {
                 // A run that is resumed has most of them there already.
                 let needed = missing_bytes(source, layouts, to.as_ref()).await?;

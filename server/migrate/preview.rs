@@ -73,6 +73,7 @@ async fn look(
             preview.tables.push(report);
         }
     }
+    plan.tell_checks(progress.as_ref());
     Ok(preview)
 }
 

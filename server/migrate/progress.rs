@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ends::Ends;
 use super::limits::Limits;
+use super::preflight::CheckItem;
 use crate::metadata::{Built, Reject};
 
 /// Something that happened, for a person who watches.
@@ -11,6 +12,8 @@ use crate::metadata::{Built, Reject};
 pub enum Event<'a> {
     /// What both ends turned out to be.
     Ends(&'a Ends),
+    /// Something that was checked before the first write.
+    Checked(&'a CheckItem),
     /// Blobs are about to be copied: how many, and their bytes, as the rows say.
     BlobsBegin {
         blobs: u64,

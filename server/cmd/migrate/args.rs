@@ -21,6 +21,13 @@ pub struct MigrateArgs {
 
     #[command(flatten)]
     pub run: Option<RunArgs>,
+
+    // Not within what is optional: with groups inside it, the parser would not see it at all.
+    #[command(flatten)]
+    pub retry: RetryArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -75,12 +82,6 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-
-    #[command(flatten)]
-    retry: RetryArgs,
-
-    #[command(flatten)]
-    pub limits: LimitArgs,
 }
 
 /// Compare the target of a migration with this server
@@ -131,7 +132,7 @@ fn halves(metadata_only: bool, data_only: bool) -> Halves {
 }
 
 impl RunArgs {
-    pub fn options(&self) -> Options {
+    pub fn options(&self, retry: &RetryArgs) -> Options {
         Options {
             halves: halves(self.metadata_only, self.data_only),
             mode: match self.sync {
@@ -141,7 +142,7 @@ impl RunArgs {
             workers: self.workers,
             ignore_errors: self.ignore_errors,
             verify: !self.no_verify,
-            retry: self.retry.policy(),
+            retry: retry.policy(),
         }
     }
 }
@@ -164,8 +165,10 @@ mod tests {
 
     #[test]
     fn a_migration_needs_no_word_and_a_verification_one() {
-        let run = parse("migrate --to t.cfg --no-verify").unwrap();
-        assert!(!run.run.unwrap().options().verify);
+        let args = parse("migrate --to t.cfg --no-verify --retry-for 0").unwrap();
+        let options = args.run.unwrap().options(&args.retry);
+        assert!(!options.verify && options.retry.retry_for.is_zero());
+        assert!(parse("migrate --to t.cfg").unwrap().run.is_some());
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
         assert!(verify.run.is_none());
         assert!(

@@ -112,6 +112,15 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
             "ends",
             json!({"from": values::end(&ends.from), "to": values::end(&ends.to)}),
         ),
+        Event::Checked(item) => (
+            "check",
+            json!({
+                "name": item.name,
+                "verdict": item.verdict.as_str(),
+                "detail": item.detail,
+                "hint": item.hint,
+            }),
+        ),
         Event::BlobsBegin { blobs, bytes } => {
             ("blobs_begin", json!({"blobs": blobs, "bytes": bytes}))
         }

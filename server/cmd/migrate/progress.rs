@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::meter::millis;
 use crate::metadata::Built;
-use crate::migrate::{BlobProblem, Event, Progress};
+use crate::migrate::{BlobProblem, CheckItem, Event, Progress, Verdict};
 
 /// Between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -225,6 +225,7 @@ impl Progress for Lines {
 fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
     match event {
         Event::BlobProblem { problem } => Some(blob_line(problem)),
+        Event::Checked(item) => Some(check_lines(item)),
         Event::Rejected(reject) => Some(format!(
             "rejected: {} {}: {}",
             reject.table, reject.key, reject.reason
@@ -264,6 +265,21 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             (verbose || tells).then(|| format!("{:9} {what} {key}{detail}", action.as_str()))
         }
         _ => None,
+    }
+}
+
+/// One line, and one with the remedy where one is needed.
+fn check_lines(item: &CheckItem) -> String {
+    let mark = match item.verdict {
+        Verdict::Passed => '✓',
+        Verdict::Doubtful => '!',
+        Verdict::Unknown => '?',
+        Verdict::Failed => '✗',
+    };
+    let line = format!("{mark} {}: {}", item.name, item.detail);
+    match &item.hint {
+        Some(hint) => format!("{line}\n   hint: {hint}"),
+        None => line,
     }
 }
 
