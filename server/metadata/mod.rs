@@ -49,7 +49,8 @@ pub use error::{BoxError, MetadataError};
 pub use fresh::{Built, FreshError, FreshLoad};
 pub use layout::{Layout, migrated};
 pub use loader::{
-    BlobRecord, BlobState, Checkpoint, Delete, Existing, Loaded, Loader, OnReject, RunRecord, Tally, Write,
+    BlobRecord, BlobState, Checkpoint, Delete, Existing, Loaded, Loader, OnReject, RunRecord,
+    Tally, Write,
 };
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;

@@ -10,8 +10,8 @@ use super::limits::Limiter;
 use super::progress::{Event, Progress};
 use super::report::TableReport;
 use crate::metadata::{
-    Batch, BlobRecord, Checkpoint, Encoding, Existing, Layout, Loaded, Loader, OnReject, Order, Reject,
-    Request, RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
+    Batch, BlobRecord, Checkpoint, Encoding, Existing, Layout, Loaded, Loader, OnReject, Order,
+    Reject, Request, RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
 };
 use crate::model::FileStatus;
 

@@ -29,6 +29,7 @@ mod reports;
 mod resume;
 mod retries;
 mod strangers;
+mod sync;
 mod values;
 mod verify;
 mod versions;
