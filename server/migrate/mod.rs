@@ -12,6 +12,7 @@ mod ends;
 mod error;
 mod fresh;
 mod gate;
+mod known;
 mod limits;
 mod metadata;
 mod plan;
@@ -33,6 +34,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
+use crate::data::buffers::Buffers;
 use crate::data::{DataBackend, Manners, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
@@ -51,10 +53,16 @@ pub use retry::RetryPolicy;
 use attempts::Attempts;
 use data::{BlobCopy, Earlier, LivingRows};
 use gate::Gate;
+use known::Known;
 use limits::Limited;
 use metadata::{RowCopy, Table};
 use plan::{Plan, Target};
 use verify::EndCheck;
+
+/// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
+/// are: room for a few parts of each of the workers by default. One part larger than that goes
+/// alone.
+const BLOB_MEMORY_BYTES: usize = 128 << 20;
 
 /// One end of a migration.
 #[derive(Clone, Copy, Debug)]
@@ -216,14 +224,23 @@ impl Run<'_> {
         let limited = |backend: &Arc<dyn DataBackend>| -> Arc<dyn DataBackend> {
             Arc::new(Limited::new(Arc::clone(backend), self.limiter))
         };
+        let known = match plan.to_is_absent {
+            true => Known::empty(),
+            false => tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+                known = Known::of(to.as_ref(), blobs) => known?,
+            },
+        };
         let copy = BlobCopy {
             from: limited(from),
             to: limited(to),
             source: LivingRows::new(self.from.metadata),
-            to_is_absent: plan.to_is_absent,
+            known: Arc::new(known),
             to_keeps_keys: plan.to_keeps_keys,
             workers: self.options.workers,
             replace: self.options.mode == Mode::Sync,
+            buffers: Buffers::new(BLOB_MEMORY_BYTES),
             ignore_errors: self.options.ignore_errors,
             retry: self.options.retry,
             gate: Arc::clone(&self.gate),

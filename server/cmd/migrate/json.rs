@@ -182,6 +182,22 @@ mod tests {
     use crate::migrate::Action;
 
     #[test]
+    fn outages_and_changed_limits_are_told() {
+        let retry = Event::Retry {
+            blob: None,
+            reason: "gone",
+            failures: 2,
+            wait: Duration::from_millis(1500),
+        };
+        let expected = json!({"file": null, "reason": "gone", "failures": 2, "wait_seconds": 1.5});
+        assert_eq!(fields(&retry, false), Some(("retry", expected)));
+        let limits = crate::migrate::Limits::default();
+        let expected = json!({"limits": "bandwidth off, requests off, nice off"});
+        let told = fields(&Event::Limits(&limits), false);
+        assert_eq!(told, Some(("limits", expected)));
+    }
+
+    #[test]
     fn a_line_says_what_and_when_first() {
         let time = "2026-05-06T07:08:09.5Z".parse().unwrap();
         let told = fields(&Event::TableEnd { table: "users" }, false);
