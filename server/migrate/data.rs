@@ -524,7 +524,8 @@ impl BlobRows {
         let layout = files.project(BlobRow::COLUMNS);
         // The values are read here and stay here, so they come exactly as they are stored.
         let encoding = from.encoding_for(from.driver());
-        let stream = from.read(Request {
+        // A file whose row is rejected may be mended, and then wants its bytes.
+        let stream = from.read_rejected_too(Request {
             layout: layout.clone(),
             encoding,
             to: from.driver(),

@@ -33,6 +33,7 @@ pub struct MigrateArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum MigrateCommand {
     Verify(VerifyArgs),
+    Replay(ReplayArgs),
 }
 
 /// A migration, or a dry run of one.
@@ -66,6 +67,25 @@ pub struct RunArgs {
     /// Carry on past rows and blobs that cannot be copied; each is named, the exit code is 20
     #[arg(long)]
     ignore_errors: bool,
+
+    /// With --ignore-errors, keep rejected rows whole in this file, for `plikd migrate replay`; it
+    /// holds secrets, so only its owner can read it
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "ignore_errors",
+        conflicts_with = "dry_run"
+    )]
+    rejects: Option<PathBuf>,
+
+    /// Leave out files without their upload and tokens without their user, as cleaning would
+    #[arg(long)]
+    fix_orphans: bool,
+
+    /// Remove NUL bytes from text that PostgreSQL cannot hold with them; not from keys, nor from
+    /// what refers to them
+    #[arg(long)]
+    strip_nul: bool,
 
     /// Do not compare source and target after the last row
     #[arg(long)]
@@ -123,6 +143,25 @@ impl VerifyArgs {
     }
 }
 
+/// Try rejected rows again, from a file of --rejects in which they were mended
+///
+/// Parents go first, whatever the order of the lines. Rows that are in the target already stay as
+/// they are; those that are rejected again are named, and the exit code is 20. A line that is no
+/// row of the target ends the run before anything is written.
+#[derive(Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// The file with the rows, one JSON object per line
+    pub file: PathBuf,
+
+    /// Configuration of the target, laid over the one of this server
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+
+    /// Write rows that are rejected again to this new file
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+}
+
 fn halves(metadata_only: bool, data_only: bool) -> Halves {
     match (metadata_only, data_only) {
         (true, _) => Halves::MetadataOnly,
@@ -132,7 +171,7 @@ fn halves(metadata_only: bool, data_only: bool) -> Halves {
 }
 
 impl RunArgs {
-    pub fn options(&self, retry: &RetryArgs) -> Options {
+    pub fn options(&self, retry: &RetryArgs) -> Options<'_> {
         Options {
             halves: halves(self.metadata_only, self.data_only),
             mode: match self.sync {
@@ -141,6 +180,9 @@ impl RunArgs {
             },
             workers: self.workers,
             ignore_errors: self.ignore_errors,
+            rejects: self.rejects.as_deref(),
+            fix_orphans: self.fix_orphans,
+            strip_nul: self.strip_nul,
             verify: !self.no_verify,
             retry: retry.policy(),
         }
@@ -166,9 +208,12 @@ mod tests {
     #[test]
     fn a_migration_needs_no_word_and_a_verification_one() {
         let args = parse("migrate --to t.cfg --no-verify --retry-for 0").unwrap();
-        let options = args.run.unwrap().options(&args.retry);
+        let run = args.run.unwrap();
+        let options = run.options(&args.retry);
         assert!(!options.verify && options.retry.retry_for.is_zero());
         assert!(parse("migrate --to t.cfg").unwrap().run.is_some());
+        let replay = parse("migrate replay r --to t.cfg").unwrap();
+        assert!(matches!(replay.command, Some(MigrateCommand::Replay(_))));
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
         assert!(verify.run.is_none());
         assert!(
@@ -185,6 +230,10 @@ mod tests {
             "migrate --to t.cfg verify --to t.cfg",
             "migrate verify --to t.cfg --deep --metadata-only",
             "migrate --to t.cfg --deep",
+            "migrate --to t.cfg --rejects r",
+            "migrate --to t.cfg --rejects r --ignore-errors --dry-run",
+            "migrate replay --to t.cfg",
+            "migrate replay r",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

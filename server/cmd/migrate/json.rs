@@ -28,7 +28,7 @@ pub struct JsonLines {
 
 impl JsonLines {
     /// Tells that the run begins.
-    pub fn start(command: &str, options: &Options, verbose: bool) -> Self {
+    pub fn start(command: &str, options: &Options<'_>, verbose: bool) -> Self {
         let lines = Self {
             verbose,
             meter: Meter::new(),
@@ -135,6 +135,8 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         ),
         Event::TableBegin { table, rows } => ("table_begin", json!({"table": table, "rows": rows})),
         Event::TableEnd { table } => ("table_end", json!({"table": table})),
+        Event::LintBegin => ("lint_begin", json!({})),
+        Event::Finding(finding) => ("finding", values::finding(finding)),
         Event::Rejected(reject) => (
             "rejected",
             json!({"table": reject.table, "key": reject.key, "reason": reject.reason}),
