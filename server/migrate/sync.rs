@@ -136,6 +136,8 @@ impl RowCopy<'_> {
                 .write(&table.to, encoding, &batch, existing, None)
                 .await?;
             tally = tally + written.tally();
+            self.keep_rejects(&batch.rejects)?;
+            self.keep_rejects(&written.rejects)?;
             self.tell(&table.from, &batch, &written);
         }
         Ok(tally)
