@@ -17,6 +17,7 @@ mod loader;
 mod lock;
 mod maintenance;
 mod moved;
+mod overwrite;
 mod place;
 pub mod postgres;
 mod probe;
@@ -52,6 +53,7 @@ pub use loader::{
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use moved::MovedMarker;
+pub use overwrite::{drop_tables, replace_file};
 pub use place::{announcement, file_size, free_bytes, is_same_file, name_of};
 pub use probe::probe;
 use schema::State;
