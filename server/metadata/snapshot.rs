@@ -334,6 +334,14 @@ impl Snapshot {
         }
     }
 
+    /// The version of the database engine: of the server, or of the SQLite in this program.
+    pub async fn engine_version(&self) -> Result<String, MetadataError> {
+        match self {
+            Self::Sqlite(_) => Ok(rusqlite::version().to_owned()),
+            Self::Postgres(reader) => reader.server_version().await,
+        }
+    }
+
     async fn state(&self) -> Result<State, MetadataError> {
         match self {
             Self::Sqlite(reader) => reader.state().await,

@@ -7,6 +7,7 @@
 mod blob;
 mod compare;
 mod data;
+mod ends;
 mod error;
 mod fresh;
 mod metadata;
@@ -27,6 +28,7 @@ use crate::config::{DataConfig, MetadataConfig};
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
 
+pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{MigrateError, Problem, Side};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
@@ -91,7 +93,7 @@ pub async fn run(
     let plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(MigrateError::Interrupted),
-        plan = Plan::make(from, to, options) => plan?,
+        plan = Plan::make(from, to, options, progress.as_ref()) => plan?,
     };
     let mut target = Target::open(&plan, to).await?;
     if let Some(loader) = &target.loader {

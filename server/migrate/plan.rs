@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::data::BlobRows;
+use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
+use super::progress::{Event, Progress};
 use super::{Endpoint, Options};
 use crate::config::{DataConfig, Sse};
 use crate::data::{self, Access, DataBackend, Location};
@@ -42,14 +44,18 @@ impl Plan {
         from: Endpoint<'_>,
         to: Endpoint<'_>,
         options: Options,
+        progress: &dyn Progress,
     ) -> Result<Self, MigrateError> {
         let mut check = Check {
             from,
             to,
             options,
             problems: Vec::new(),
+            ends: Ends::named(from, to, options.halves),
         };
-        let plan = check.run().await?;
+        let plan = check.run().await;
+        progress.on(Event::Ends(&check.ends));
+        let plan = plan?;
         match plan {
             Some(plan) if check.problems.is_empty() => Ok(plan),
             _ => Err(MigrateError::Preflight(check.problems)),
@@ -98,6 +104,7 @@ struct Check<'a> {
     to: Endpoint<'a>,
     options: Options,
     problems: Vec<Problem>,
+    ends: Ends,
 }
 
 impl Check<'_> {
@@ -142,6 +149,7 @@ impl Check<'_> {
     async fn open_source(&mut self) -> Option<(Snapshot, Vec<String>)> {
         let opened = async {
             let source = Snapshot::open(self.from.metadata).await?;
+            self.ends.from.look(&source).await?;
             let versions = source.versions().await?;
             source.refuse_half_migrated().await?;
             Ok((source, versions))
@@ -181,6 +189,9 @@ impl Check<'_> {
                 && !matches!(error, MetadataError::NotInitialised { .. })
             {
                 return Err(error);
+            }
+            if let Some(target) = &target {
+                self.ends.to.look(target).await?;
             }
             metadata::probe(self.to.metadata).await?;
             Ok(Some(target))

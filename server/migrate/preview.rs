@@ -45,7 +45,7 @@ async fn look(
     options: Options,
     progress: &Arc<dyn Progress>,
 ) -> Result<Preview, MigrateError> {
-    let plan = Plan::make(from, to, options).await?;
+    let plan = Plan::make(from, to, options, progress.as_ref()).await?;
     let mut preview = Preview::default();
     if options.halves.has_data()
         && let (Some(from), Some(files)) = (&plan.from_data, plan.files())

@@ -1,10 +1,13 @@
 //! What a migration tells while it runs. It prints nothing itself.
 
+use super::ends::Ends;
 use crate::metadata::{Built, Reject};
 
 /// Something that happened, for a person who watches.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
+    /// What both ends turned out to be.
+    Ends(&'a Ends),
     /// Blobs are about to be copied: how many, and their bytes, as the rows say.
     BlobsBegin {
         blobs: u64,
@@ -77,6 +80,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether a person must look at it: it leaves the two ends different.
+    pub fn is_notable(self) -> bool {
+        matches!(self, Self::Conflict | Self::Extra | Self::Reject)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Copy => "copy",

@@ -19,6 +19,7 @@ mod live;
 mod manual;
 mod outage;
 mod privileged;
+mod reports;
 mod resume;
 mod strangers;
 mod values;

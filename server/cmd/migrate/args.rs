@@ -40,6 +40,14 @@ pub struct MigrateArgs {
     /// With --dry-run, list every row and blob
     #[arg(long, short, requires = "dry_run")]
     pub verbose: bool,
+
+    /// Write what happens to standard output as it happens, one JSON object per line
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write a report of the run to FILE, as JSON, also if it fails
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 }
 
 impl MigrateArgs {

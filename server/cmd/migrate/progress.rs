@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
+use super::meter::millis;
 use crate::metadata::Built;
-use crate::migrate::{Action, BlobProblem, Event, Progress};
+use crate::migrate::{BlobProblem, Event, Progress};
 
 /// Between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -113,11 +114,40 @@ impl Progress for Bars {
     }
 }
 
+/// Says when it is time to tell how far a run is.
+pub struct Pace {
+    interval: Duration,
+    started: Instant,
+    /// Milliseconds since `started` at which it was told last.
+    last: AtomicU64,
+}
+
+impl Pace {
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            started: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it is time; of several tasks that ask at once one is told so.
+    pub fn is_due(&self) -> bool {
+        let (now, last) = (
+            millis(self.started.elapsed()),
+            self.last.load(Ordering::Relaxed),
+        );
+        now.saturating_sub(last) >= millis(self.interval)
+            && self
+                .last
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
 /// Log lines, for a service manager's journal or a file.
 struct Lines {
-    started: Instant,
-    /// Milliseconds since `started` at which the last line was written.
-    last: AtomicU64,
+    pace: Pace,
     bytes: AtomicU64,
     bytes_total: AtomicU64,
     rows: AtomicU64,
@@ -128,8 +158,7 @@ struct Lines {
 impl Lines {
     fn new(verbose: bool) -> Self {
         Self {
-            started: Instant::now(),
-            last: AtomicU64::new(0),
+            pace: Pace::new(LINE_INTERVAL),
             bytes: AtomicU64::new(0),
             bytes_total: AtomicU64::new(0),
             rows: AtomicU64::new(0),
@@ -138,21 +167,9 @@ impl Lines {
         }
     }
 
-    /// Whether it is time for another line; of several tasks that ask at once one is told so.
-    fn is_due(&self) -> bool {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.last.load(Ordering::Relaxed);
-        let interval = u64::try_from(LINE_INTERVAL.as_millis()).unwrap_or(u64::MAX);
-        now.saturating_sub(last) >= interval
-            && self
-                .last
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
-
     fn bytes_passed(&self, bytes: u64) {
         let done = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if self.is_due() {
+        if self.pace.is_due() {
             let total = self.bytes_total.load(Ordering::Relaxed);
             tracing::info!("{} of {} done", HumanBytes(done), HumanBytes(total));
         }
@@ -160,7 +177,7 @@ impl Lines {
 
     fn rows_passed(&self, table: &str, rows: u64) {
         let done = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
-        if self.is_due() {
+        if self.pace.is_due() {
             let total = self.rows_total.load(Ordering::Relaxed);
             tracing::info!("{table}: {done} of {total} rows");
         }
@@ -227,7 +244,7 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             key,
             detail,
         } => {
-            let tells = matches!(action, Action::Conflict | Action::Extra | Action::Reject);
+            let tells = action.is_notable();
             let detail = if detail.is_empty() {
                 String::new()
             } else {
@@ -255,6 +272,7 @@ fn blob_line(problem: &BlobProblem) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::migrate::Action;
 
     #[test]
     fn the_templates_are_valid() {

@@ -5,25 +5,41 @@ use std::io::{self, Write};
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use crate::cmd::exit::Exit;
-use crate::migrate::{BlobReport, Preview, Report, TableReport};
+use crate::migrate::{BlobReport, Preview, Report, StatusReport, TableReport};
 
-/// Prints what was done; the exit code says whether that is all.
-pub fn print_report(report: &Report) -> Exit {
-    print(&report_text(report));
-    match report.is_complete() {
-        true => Exit::Done,
-        false => Exit::Incomplete,
+/// What a run that came to its end has to show.
+pub enum Summary {
+    Run(Report),
+    Preview(Preview),
+}
+
+impl Summary {
+    /// Prints it, for a person. With nobody left to read it, what was done is done all the same,
+    /// and the exit code says so.
+    pub fn print(&self) {
+        let text = match self {
+            Self::Run(report) => report_text(report),
+            Self::Preview(preview) => preview_text(preview),
+        };
+        let _ = io::stdout().lock().write_all(text.as_bytes());
     }
-}
 
-pub fn print_preview(preview: &Preview) -> Exit {
-    print(&preview_text(preview));
-    Exit::Done
-}
+    /// Whether all was done that was to be done.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Run(report) if !report.is_complete() => Exit::Incomplete,
+            Self::Run(_) | Self::Preview(_) => Exit::Done,
+        }
+    }
 
-/// With nobody left to read it, what was done is done all the same, and the exit code says so.
-fn print(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    /// The tables, the blobs if they were part of it, and the files of the source by status as far
+    /// as they were counted.
+    pub fn parts(&self) -> (&[TableReport], Option<&BlobReport>, &[StatusReport]) {
+        match self {
+            Self::Run(report) => (&report.tables, report.blobs.as_ref(), &[]),
+            Self::Preview(preview) => (&preview.tables, preview.blobs.as_ref(), &preview.statuses),
+        }
+    }
 }
 
 fn report_text(report: &Report) -> String {
@@ -103,7 +119,6 @@ mod tests {
 
     use super::*;
     use crate::metadata::Tally;
-    use crate::migrate::StatusReport;
 
     fn report() -> Report {
         let rows = |copied, conflicts| Tally {

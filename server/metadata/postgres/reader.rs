@@ -94,6 +94,12 @@ impl Reader {
         Ok(self.number(SQL).await?.unsigned_abs())
     }
 
+    pub async fn server_version(&self) -> Result<String, MetadataError> {
+        let row = self.client.query_one("SHOW server_version", &[]).await;
+        row.and_then(|row| row.try_get(0))
+            .map_err(|error| failure(during(&self.label, "tell its version"), &error))
+    }
+
     async fn number(&self, sql: &str) -> Result<i64, MetadataError> {
         let row = self.client.query_one(sql, &[]).await;
         row.and_then(|row| row.try_get(0))

@@ -1,0 +1,83 @@
+//! Everyone who hears of a run: a person, a program that reads `--json`, the report.
+
+use std::sync::Arc;
+
+use super::args::MigrateArgs;
+use super::json::JsonLines;
+use super::progress;
+use super::report::ReportFile;
+use super::summary::Summary;
+use crate::cmd::exit::{Failure, Outcome};
+use crate::migrate::{Event, Options, Progress};
+
+pub struct Audience {
+    /// Nobody, if a program reads.
+    person: Option<Arc<dyn Progress>>,
+    program: Option<JsonLines>,
+    report: Option<ReportFile>,
+}
+
+impl Audience {
+    /// # Errors
+    ///
+    /// If the report cannot be written where it should go.
+    pub fn gather(args: &MigrateArgs, options: &Options) -> Result<Self, Failure> {
+        let command = if args.dry_run { "dry-run" } else { "migrate" };
+        let program = args
+            .json
+            .then(|| JsonLines::start(command, options, args.verbose));
+        let mut audience = Self {
+            person: (!args.json).then(|| progress::watcher(args.verbose)),
+            program,
+            report: None,
+        };
+        if let Some(path) = &args.report {
+            match ReportFile::create(path, command, options) {
+                Ok(report) => audience.report = Some(report),
+                Err(failure) => {
+                    audience.end(Err(failure))?;
+                }
+            }
+        }
+        Ok(audience)
+    }
+
+    /// Tells what a run that came to its end did.
+    pub fn summary(&self, summary: &Summary) {
+        if let Some(program) = &self.program {
+            program.summary(summary);
+        }
+        if let Some(report) = &self.report {
+            report.summary(summary);
+        }
+        if self.person.is_some() {
+            summary.print();
+        }
+    }
+
+    /// Tells how it ended; what becomes of the report is part of that.
+    pub fn end(&self, outcome: Outcome) -> Outcome {
+        let outcome = match &self.report {
+            Some(report) => report.end(outcome),
+            None => outcome,
+        };
+        if let Some(program) = &self.program {
+            program.end(&outcome);
+        }
+        outcome
+    }
+}
+
+impl Progress for Audience {
+    fn on(&self, event: Event<'_>) {
+        if let Some(person) = &self.person {
+            person.on(event);
+        }
+        if let Some(program) = &self.program {
+            program.on(event);
+        }
+        if let Some(report) = &self.report {
+            report.on(event);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! `--report FILE`: what a run was, found and did, as one JSON document.
+//!
+//! Findings go to the file as they come, so that memory does not grow with them.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde_json::{Map, Value, json};
+
+use super::meter::{Meter, millis};
+use super::summary::Summary;
+use super::values;
+use super::whole_file::WholeFile;
+use crate::cmd::exit::{Exit, Failure, Outcome};
+use crate::metadata::Reject;
+use crate::migrate::{Action, Ends, Event, MigrateError, Options, Progress};
+use crate::model::Timestamp;
+
+/// Of the report; raised when a field changes its meaning or goes, not when one is added.
+pub const SCHEMA: u32 = 1;
+
+/// The report of the run that goes on.
+pub struct ReportFile {
+    path: PathBuf,
+    started: Timestamp,
+    meter: Meter,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Until the end.
+    file: Option<WholeFile>,
+    findings: u64,
+    /// The first failure to write; what comes after it is not written either.
+    failed: Option<io::Error>,
+    ends: Option<Ends>,
+    summary: Option<Value>,
+}
+
+impl ReportFile {
+    /// Begins the report of a run that begins now.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Usage`] if no file can be written there.
+    pub fn create(path: &Path, command: &str, options: &Options) -> Result<Self, Failure> {
+        let started = Timestamp::now();
+        let begin = || {
+            let mut file = WholeFile::create(path)?;
+            let head = json!({
+                "schema": SCHEMA,
+                "program": "plikd",
+                "version": env!("CARGO_PKG_VERSION"),
+                "command": command,
+                "started": started.to_string(),
+                "options": values::options(options),
+            });
+            // The findings are the next field; what is known at the end comes behind them.
+            let head = head.to_string();
+            let open = head.strip_suffix('}').unwrap_or(&head);
+            write!(file, "{open},\n\"findings\":[")?;
+            file.flush()?;
+            Ok(file)
+        };
+        let file = begin().map_err(|error: io::Error| {
+            let error = anyhow::Error::from(error)
+                .context(format!("cannot write a report to {}", path.display()));
+            Failure::new(Exit::Usage, error).with_hint(
+                "give --report the name of a file in a directory that this user may write"
+                    .to_owned(),
+            )
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            started,
+            meter: Meter::new(),
+            state: Mutex::new(State {
+                file: Some(file),
+                findings: 0,
+                failed: None,
+                ends: None,
+                summary: None,
+            }),
+        })
+    }
+
+    /// What a run that came to its end did.
+    pub fn summary(&self, summary: &Summary) {
+        let summary = values::summary(summary);
+        self.with(|state| state.summary = Some(summary));
+    }
+
+    /// Writes how the run ended and gives the file its name.
+    ///
+    /// A run whose report could not be written has failed, unless it had already.
+    pub fn end(&self, outcome: Outcome) -> Outcome {
+        if let Err(failure) = &outcome
+            && let Some(MigrateError::Rejected(rejects)) = failure.error.downcast_ref()
+        {
+            rejects
+                .iter()
+                .for_each(|reject| self.found(of_reject(reject)));
+        }
+        let tail = self.tail(&outcome);
+        match (self.with(|state| state.finish(&tail)), outcome) {
+            (Ok(()), outcome) => outcome,
+            (Err(error), Ok(_)) => {
+                let error = anyhow::Error::from(error).context(format!(
+                    "the run is over, but its report cannot be written to {}",
+                    self.path.display()
+                ));
+                Err(Failure::new(Exit::Failed, error))
+            }
+            (Err(error), Err(failure)) => {
+                tracing::error!(
+                    "cannot write the report to {}: {error}",
+                    self.path.display()
+                );
+                Err(failure)
+            }
+        }
+    }
+
+    fn tail(&self, outcome: &Outcome) -> Map<String, Value> {
+        let finished = Timestamp::now();
+        let (ends, summary) = self.with(|state| (state.ends.take(), state.summary.take()));
+        let elapsed = finished.duration_since(self.started).unsigned_abs();
+        let passed = self.meter.passed();
+        let (tables, blobs, files) = match &summary {
+            Some(summary) => (&summary["tables"], &summary["blobs"], &summary["files"]),
+            None => (&Value::Null, &Value::Null, &Value::Null),
+        };
+        let tables: Value = passed
+            .tables
+            .iter()
+            .map(|passed| {
+                let mut fields = json!({
+                    "table": passed.table,
+                    "rows": passed.rows_total,
+                    "rows_done": passed.rows,
+                });
+                // Only a run that came to its end knows the rest.
+                let counts = tables
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .find(|table| table["table"] == passed.table.as_str());
+                if let (Value::Object(fields), Some(Value::Object(counts))) = (&mut fields, counts)
+                {
+                    fields.extend(counts.clone());
+                }
+                fields
+            })
+            .collect();
+        let tail = json!({
+            "finished": finished.to_string(),
+            "elapsed_milliseconds": millis(elapsed),
+            "from": ends.as_ref().map(|ends| values::end(&ends.from)),
+            "to": ends.as_ref().map(|ends| values::end(&ends.to)),
+            "phase": self.meter.phase().as_str(),
+            "phases": self.meter.phases(),
+            "tables": tables,
+            "blobs": blobs,
+            "blobs_done": {
+                "blobs": passed.blobs,
+                "blobs_total": passed.blobs_total,
+                "bytes": passed.bytes,
+                "bytes_total": passed.bytes_total,
+            },
+            "files": files,
+        });
+        let mut fields = Map::new();
+        for part in [tail, values::ending(outcome)] {
+            if let Value::Object(part) = part {
+                fields.extend(part);
+            }
+        }
+        fields
+    }
+
+    fn found(&self, finding: Value) {
+        self.with(|state| {
+            let separator = if state.findings == 0 { "\n" } else { ",\n" };
+            if state.failed.is_none()
+                && let Some(file) = &mut state.file
+            {
+                state.findings += 1;
+                state.failed = write!(file, "{separator}{finding}").err();
+            }
+        });
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        // What was written survives the panic of another task.
+        let mut state = self.state.lock().unwrap_or_else(|state| state.into_inner());
+        act(&mut state)
+    }
+}
+
+impl State {
+    fn finish(&mut self, tail: &Map<String, Value>) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let Some(mut file) = self.file.take() else {
+            return Ok(());
+        };
+        write!(file, "\n]")?;
+        for (name, value) in tail {
+            write!(file, ",\n{}:{value}", Value::from(name.as_str()))?;
+        }
+        writeln!(file, "}}")?;
+        file.finish()
+    }
+}
+
+impl Progress for ReportFile {
+    fn on(&self, event: Event<'_>) {
+        match &event {
+            Event::Ends(ends) => {
+                let ends = (*ends).clone();
+                self.with(|state| state.ends = Some(ends));
+            }
+            event => {
+                if let Some(finding) = finding(event) {
+                    self.found(finding);
+                }
+            }
+        }
+        self.meter.on(event);
+    }
+}
+
+fn of_reject(reject: &Reject) -> Value {
+    row("reject", &reject.table, &reject.key, Some(&reject.reason))
+}
+
+fn row(kind: &str, table: &str, key: &str, reason: Option<&str>) -> Value {
+    json!({"kind": kind, "table": table, "key": key, "reason": reason})
+}
+
+fn blob(kind: &str, file: &str, upload: Option<&str>, reason: &str) -> Value {
+    json!({"kind": kind, "file": file, "upload": upload, "reason": reason})
+}
+
+/// The row or blob that is not in the target as it is in the source, if the event is about one.
+fn finding(event: &Event<'_>) -> Option<Value> {
+    Some(match event {
+        Event::Rejected(reject) => of_reject(reject),
+        Event::Conflict { table, key } => row("conflict", table, key, None),
+        Event::Extra { table, key } => row("extra", table, key, None),
+        Event::BlobProblem { problem } => {
+            let kind = match problem.harmless {
+                true => "blob_skipped",
+                false => "blob_failed",
+            };
+            blob(
+                kind,
+                &problem.file_id,
+                Some(&problem.upload_id),
+                &problem.reason,
+            )
+        }
+        Event::Would {
+            action,
+            what: "blob",
+            key,
+            detail,
+        } => match action {
+            Action::Reject | Action::Conflict => blob("blob_failed", key, None, detail),
+            Action::Skip => blob("blob_skipped", key, None, detail),
+            Action::Copy | Action::Keep | Action::Extra => return None,
+        },
+        Event::Would {
+            action,
+            what,
+            key,
+            detail,
+        } => match action {
+            Action::Reject => row("reject", what, key, Some(detail)),
+            Action::Conflict => row("conflict", what, key, None),
+            Action::Extra => row("extra", what, key, None),
+            Action::Copy | Action::Keep | Action::Skip => return None,
+        },
+        _ => return None,
+    })
+}
