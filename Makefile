@@ -1,13 +1,13 @@
 # The commands of the project; README.md and .ci/run call these and nothing else.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint docs tools
+.PHONY: help run test bench bench-deps lint docs tools
 
 # Some tests mount a file system and become another user: only where that is allowed.
 unprivileged = $$([ "$$(id -u)" = 0 ] && unshare --mount true 2>/dev/null || echo --skip privileged::)
 
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: tools ## Start a server on http://127.0.0.1:8080, with SQLite and local files in this directory
 	cargo run --release
@@ -17,6 +17,23 @@ test: tools ## Run every test, against a PostgreSQL and an S3 server started for
 	testing/services_test.sh
 	testing/services.sh run -- cargo test -- --include-ignored $(unprivileged)
 	testing/test_backends.sh
+
+# What of it: BENCH_ONLY=rows, BENCH_SCALE=0.1, BENCH_ROUNDS=5, BENCH_WORKERS=8.
+BENCH_SCALE ?= 1
+BENCH_ROUNDS ?= 3
+BENCH_WORKERS ?= 4
+bench_dir = $(CURDIR)/target/bench
+
+bench: tools ## Measure migrations beside other programs; docs/performance.md says how to read it
+	cargo build --release --example s3-server
+	cargo bench --bench migration --no-run
+	mkdir -p $(bench_dir)
+	PLIKD_TEST_PROFILE=release testing/services.sh run -- cargo bench --bench migration -- \
+		--scale $(BENCH_SCALE) --rounds $(BENCH_ROUNDS) --workers $(BENCH_WORKERS) \
+		$(if $(BENCH_ONLY),--only '$(BENCH_ONLY)') --tools $(bench_dir) --output $(bench_dir)/results.md
+
+bench-deps: ## Install the programs that make bench compares with
+	testing/bench/install.sh $(bench_dir)
 
 lint: tools ## Check format, lints, documentation, licences and links
 	cargo fmt --check

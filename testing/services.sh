@@ -8,10 +8,13 @@
 #
 #     PLIKD_TEST_POSTGRES   URL of the database `postgres`, as superuser of that cluster
 #     PLIKD_TEST_S3         http://ACCESSKEY:SECRETKEY@127.0.0.1:PORT
+#     PLIKD_TEST_DIRECTORY  an empty directory for COMMAND, which goes with the services
 #
 # runs COMMAND, stops both and removes their files; also when COMMAND fails or is killed, and when
 # this script is interrupted (SIGINT, SIGTERM, SIGHUP). The exit status is COMMAND's, or 128 + the
 # number of the signal.
+#
+# The S3 server is the one that cargo built last, of the profile PLIKD_TEST_PROFILE (debug).
 #
 # PostgreSQL is taken from PATH or /usr/lib/postgresql; if it is missing and this user may install
 # packages, Debian's `postgresql` is installed, without its default cluster.
@@ -185,10 +188,12 @@ start_postgres() {
 # --- S3 ------------------------------------------------------------------------------------------
 
 start_s3() {
-    local program=${CARGO_TARGET_DIR:-$project/target}/debug/examples/s3-server
+    local profile=${PLIKD_TEST_PROFILE:-debug}
+    local program=${CARGO_TARGET_DIR:-$project/target}/$profile/examples/s3-server
     local ready=$directory/s3.ready access secret pid url
     [[ -x $program ]] ||
-        fail "$program is not there; build it first: cargo build --example s3-server"
+        fail "$program is not there; build it first: cargo build --example s3-server" \
+            "(with --release if PLIKD_TEST_PROFILE is release)"
     access=plikd$(random_hex)
     secret=$(random_hex)
     mkdir "$directory/s3"
@@ -273,6 +278,8 @@ main() {
     mkdir -m 0711 "$directory"
     start_postgres
     start_s3
+    mkdir "$directory/command"
+    export PLIKD_TEST_DIRECTORY=$directory/command
 
     local status=0
     "$@" </dev/null &

@@ -9,9 +9,11 @@ mod progress;
 mod report;
 mod summary;
 mod values;
+mod verdict;
 mod whole_file;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::exit::{Exit, Failure, Outcome};
@@ -19,41 +21,38 @@ use crate::config::{self, Environment, Loaded};
 use crate::data::Location;
 use crate::lifecycle;
 use crate::metadata;
-use crate::migrate::{self, Endpoint, Halves, MigrateError, Options, Progress};
+use crate::migrate::{self, Endpoint, Halves, MigrateError, Options, Progress, proof};
 
 pub use args::MigrateArgs;
+use args::{MigrateCommand, RunArgs, VerifyArgs};
 use audience::Audience;
 use summary::Summary;
 
-/// Runs the migration from the server that `source` describes.
+/// Runs what `args` ask for from the server that `source` describes.
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
-    let options = args.options();
-    let audience = Arc::new(Audience::gather(&args, &options)?);
-    let outcome = migrate(&args, options, source, env, &audience).await;
-    audience.end(outcome)
+    match (args.command, args.run) {
+        (Some(MigrateCommand::Verify(args)), _) => verify(args, source, env).await,
+        (None, Some(args)) => {
+            let options = args.options();
+            let audience = Arc::new(Audience::gather(&args, &options)?);
+            let outcome = migrate(&args, options, source, env, &audience).await;
+            audience.end(outcome)
+        }
+        // The parser asks for --to where there is no subcommand.
+        (None, None) => Err(anyhow::anyhow!("--to is missing").into()),
+    }
 }
 
 async fn migrate(
-    args: &MigrateArgs,
+    args: &RunArgs,
     options: Options,
     source: &Loaded,
     env: &Environment,
     audience: &Arc<Audience>,
 ) -> Outcome {
-    let target = config::load_target(source, &args.to, env)?;
-    for warning in &target.warnings {
-        tracing::warn!("{}: {warning}", args.to.display());
-    }
-    let from = Endpoint {
-        metadata: &source.config.metadata,
-        data: &source.config.data,
-    };
-    let to = Endpoint {
-        metadata: &target.config.metadata,
-        data: &target.config.data,
-    };
-    tracing::info!("from {}", places(from, options.halves));
-    tracing::info!("to {}", places(to, options.halves));
+    let target = load_target(source, &args.to, env)?;
+    let (from, to) = (end(source), end(&target));
+    announce(from, to, options.halves);
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
     let cancel = shutdown.ask.clone();
@@ -77,6 +76,40 @@ async fn migrate(
         () = shutdown.insist.cancelled() => Err(failure::failure(MigrateError::Interrupted, &shutdown)),
         outcome = work => outcome,
     }
+}
+
+/// Compares the target with the source. Nothing is written, so the first signal ends it at once.
+async fn verify(args: VerifyArgs, source: &Loaded, env: &Environment) -> Outcome {
+    let target = load_target(source, &args.to, env)?;
+    let options = args.options();
+    let (from, to) = (end(source), end(&target));
+    announce(from, to, options.halves);
+    let progress = progress::watcher(false);
+    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    proof::verify(from, to, options, &progress, &shutdown.ask)
+        .await
+        .map(|found| verdict::print(&found))
+        .map_err(|error| failure::not_compared(error, &shutdown))
+}
+
+fn load_target(source: &Loaded, to: &Path, env: &Environment) -> Result<Loaded, Failure> {
+    let target = config::load_target(source, to, env)?;
+    for warning in &target.warnings {
+        tracing::warn!("{}: {warning}", to.display());
+    }
+    Ok(target)
+}
+
+fn end(loaded: &Loaded) -> Endpoint<'_> {
+    Endpoint {
+        metadata: &loaded.config.metadata,
+        data: &loaded.config.data,
+    }
+}
+
+fn announce(from: Endpoint<'_>, to: Endpoint<'_>, halves: Halves) {
+    tracing::info!("from {}", places(from, halves));
+    tracing::info!("to {}", places(to, halves));
 }
 
 /// What is moved at one end, for a person to recognise.

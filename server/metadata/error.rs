@@ -96,8 +96,9 @@ impl MetadataError {
                 "find out what keeps {backend} locked, then try again"
             )),
             Self::HalfMigrated { .. } => Some(
-                "run the migration again to its end, or drop the tables plikd_migrate_checkpoints \
-                 and plikd_migrate_blobs to keep what has arrived"
+                "run the migration again to its end; or, to keep what has arrived, and if the table \
+                 plikd_migrate_deferred lists no missing keys, drop the tables \
+                 plikd_migrate_checkpoints and plikd_migrate_blobs"
                     .to_owned(),
             ),
             Self::InUse { .. } => Some("stop it first".to_owned()),

@@ -10,7 +10,8 @@ use super::layout::Layout;
 use super::loader::{Bulk, Checkpoint, Loader};
 use super::postgres::fresh::FreshLoad as PostgresLoad;
 use super::snapshot::{Identity, Order};
-use super::tuple::Batch;
+use super::sqlite::fresh::FreshLoad as SqliteLoad;
+use super::tuple::{Batch, Encoding};
 
 /// A fresh load on its way. Between two tables, and before its end, it may be dropped or killed:
 /// whoever opens the database with [`Loader::open`] finds tables that are whole or empty, and with
@@ -18,7 +19,8 @@ use super::tuple::Batch;
 pub struct FreshLoad(Target);
 
 enum Target {
-    Postgres(PostgresLoad),
+    Sqlite(SqliteLoad),
+    Postgres(Box<PostgresLoad>),
 }
 
 /// Why a fresh load did not come to its end.
@@ -65,10 +67,13 @@ impl Loader {
             return Ok(None);
         }
         match &self.bulk {
-            Bulk::Sqlite(_) => Ok(None),
+            Bulk::Sqlite(writer) => {
+                let load = writer.begin_fresh(&bare).await?;
+                Ok(load.map(|load| FreshLoad(Target::Sqlite(load))))
+            }
             Bulk::Postgres(writer) => {
                 let load = writer.begin_fresh(&bare).await?;
-                Ok(load.map(|load| FreshLoad(Target::Postgres(load))))
+                Ok(load.map(|load| FreshLoad(Target::Postgres(Box::new(load)))))
             }
         }
     }
@@ -78,6 +83,7 @@ impl FreshLoad {
     /// Whether this load takes the table. Others are for [`Loader::write`], afterwards.
     pub fn takes(&self, layout: &Layout) -> bool {
         match &self.0 {
+            Target::Sqlite(load) => load.takes(layout),
             Target::Postgres(load) => load.takes(layout),
         }
     }
@@ -85,13 +91,20 @@ impl FreshLoad {
     /// The order in which the rows are wanted.
     pub fn order(&self) -> Order {
         match &self.0 {
+            // Each tree of the file then grows at one edge.
+            Target::Sqlite(_) => Order::Key,
             Target::Postgres(_) => Order::Any,
         }
     }
 
     /// Begins one table. Nothing of it is to be seen before [`FreshLoad::end_table`].
-    pub async fn begin_table(&mut self, layout: &Layout) -> Result<(), FreshError> {
+    pub async fn begin_table(
+        &mut self,
+        layout: &Layout,
+        encoding: Encoding,
+    ) -> Result<(), FreshError> {
         match &mut self.0 {
+            Target::Sqlite(load) => load.begin_table(layout, encoding).await,
             Target::Postgres(load) => load.begin_table(layout).await,
         }
     }
@@ -99,6 +112,7 @@ impl FreshLoad {
     /// Adds rows to the table that was begun.
     pub async fn write(&mut self, rows: Batch) -> Result<(), FreshError> {
         match &mut self.0 {
+            Target::Sqlite(load) => load.write(rows).await,
             Target::Postgres(load) => load.write(rows).await,
         }
     }
@@ -106,6 +120,7 @@ impl FreshLoad {
     /// Ends the table that was begun and writes down, with it, that it is whole.
     pub async fn end_table(&mut self, checkpoint: &Checkpoint) -> Result<(), FreshError> {
         match &mut self.0 {
+            Target::Sqlite(load) => load.end_table(checkpoint).await,
             Target::Postgres(load) => load.end_table(checkpoint).await,
         }
     }
@@ -114,10 +129,11 @@ impl FreshLoad {
     /// began this load; it is usable again with all tables as they were, but full.
     pub async fn finish(
         &mut self,
-        _loader: &mut Loader,
+        loader: &mut Loader,
         tell: &(dyn Fn(Built) + Sync),
     ) -> Result<(), FreshError> {
         match &mut self.0 {
+            Target::Sqlite(load) => loader.replace(load.finish(tell).await?).await,
             Target::Postgres(load) => load.finish(tell).await,
         }
     }
@@ -125,6 +141,11 @@ impl FreshLoad {
     /// Empties the tables and gives them back their keys, indexes and foreign keys.
     pub async fn abandon(self, _loader: &mut Loader) -> Result<(), MetadataError> {
         match self.0 {
+            // Its file goes with it.
+            Target::Sqlite(load) => {
+                drop(load);
+                Ok(())
+            }
             Target::Postgres(load) => load.abandon().await,
         }
     }

@@ -6,9 +6,12 @@ use std::ops::Add;
 use jiff::tz::TimeZone;
 
 use super::engine::Statement;
+use super::error::During;
+use super::fresh::FreshError;
 use super::layout::{Layout, quote};
 use super::postgres::writer::BulkWriter as PostgresWriter;
 use super::snapshot::{Cursor, Identity, Reject};
+use super::sqlite::loading::{Draft, Unpublished};
 use super::sqlite::writer::BulkWriter as SqliteWriter;
 use super::strangers::Strangers;
 use super::tuple::{Batch, Encoding};
@@ -199,6 +202,7 @@ pub struct RunRecord {
 pub struct Loader {
     metadata: Metadata,
     pub(super) bulk: Bulk,
+    config: MetadataConfig,
 }
 
 /// Files asked about at once.
@@ -220,6 +224,12 @@ const BOOKKEEPING: [&str; 3] = [
      started_at text NOT NULL, finished_at text NOT NULL, summary text NOT NULL)",
 ];
 
+/// Tables, each with a column to know it by, that have rows while a migration is not complete.
+pub(super) const HALF_DONE: [(&str, &str); 2] = [
+    ("plikd_migrate_checkpoints", "source"),
+    ("plikd_migrate_deferred", "definition"),
+];
+
 impl Loader {
     /// Opens the database, creates or upgrades its tables, and keeps everybody else from loading
     /// into it or serving it until this is closed.
@@ -233,7 +243,11 @@ impl Loader {
             Driver::Sqlite => Bulk::Sqlite(SqliteWriter::open(config, TimeZone::system()).await?),
             Driver::Postgres => Bulk::Postgres(Box::new(PostgresWriter::open(config).await?)),
         };
-        let loader = Self { metadata, bulk };
+        let loader = Self {
+            metadata,
+            bulk,
+            config: config.clone(),
+        };
         loader
             .define(BOOKKEEPING.map(str::to_owned).to_vec())
             .await?;
@@ -553,6 +567,15 @@ impl Loader {
             .map(|_| ())
     }
 
+    /// Lets new rows of `tables` be numbered behind those that were loaded. SQLite does by itself.
+    pub async fn advance_sequences(&self, tables: &[Layout]) -> Result<(), MetadataError> {
+        let Bulk::Postgres(writer) = &self.bulk else {
+            return Ok(());
+        };
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        writer.advance_sequences(&names).await
+    }
+
     /// Counts what the rows say, for a source from before there were counters.
     pub async fn count_usage(&self) -> Result<(), MetadataError> {
         let statements = stats::adopt(self.metadata.engine().dialect());
@@ -561,6 +584,40 @@ impl Loader {
             .write("count its usage", statements)
             .await
             .map(|_| ())
+    }
+
+    /// Puts a file in the place of the SQLite database and goes on in it. The database stays
+    /// locked, and what this loader had open of the old one is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`FreshError::Refused`] if the old one stays: this loader goes on in it.
+    pub(super) async fn replace(&mut self, draft: Draft) -> Result<(), FreshError> {
+        if let Bulk::Sqlite(writer) = &self.bulk {
+            writer.close().await?;
+        }
+        // The last connection moves the log into the database and removes it.
+        self.metadata.clone().close().await;
+        let outcome = match &self.bulk {
+            Bulk::Sqlite(writer) => writer.publish(draft).await?,
+            Bulk::Postgres(_) => Ok(()),
+        };
+        self.metadata = self.metadata.reopen(&self.config, OpenMode::Load).await?;
+        outcome.map_err(|error| self.unpublished(error))
+    }
+
+    fn unpublished(&self, error: Unpublished) -> FreshError {
+        let label = self.metadata.to_string();
+        match error {
+            Unpublished::Refused(reason) => FreshError::Refused(reason),
+            Unpublished::Unsynced(error) => {
+                let during = During {
+                    action: "sync its directory",
+                    backend: &label,
+                };
+                during.failed(error).into()
+            }
+        }
     }
 
     pub async fn close(self) {

@@ -8,6 +8,7 @@
 
 pub mod cursor;
 mod dialect;
+mod digest;
 mod engine;
 mod error;
 mod files;
@@ -42,6 +43,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::{Driver, MetadataConfig};
 pub use dialect::Dialect;
+pub use digest::{KeyRange, TableDigest};
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
@@ -80,8 +82,8 @@ pub struct Metadata(Arc<Shared>);
 
 struct Shared {
     engine: Engine,
-    /// Given back when the last clone goes.
-    _lock: Option<Lock>,
+    /// Given back when the last clone goes, and that of every [`Metadata::reopen`].
+    lock: Option<Arc<Lock>>,
     upload_columns: String,
     file_columns: String,
 }
@@ -104,7 +106,21 @@ impl Metadata {
         mode: OpenMode,
         zone: TimeZone,
     ) -> Result<Self, MetadataError> {
-        let lock = Lock::take(config, mode).await?;
+        let lock = Lock::take(config, mode).await?.map(Arc::new);
+        Self::open_locked(config, mode, zone, lock).await
+    }
+
+    /// Opens the database again under the lock of this one, which was closed.
+    async fn reopen(&self, config: &MetadataConfig, mode: OpenMode) -> Result<Self, MetadataError> {
+        Self::open_locked(config, mode, TimeZone::system(), self.0.lock.clone()).await
+    }
+
+    async fn open_locked(
+        config: &MetadataConfig,
+        mode: OpenMode,
+        zone: TimeZone,
+        lock: Option<Arc<Lock>>,
+    ) -> Result<Self, MetadataError> {
         let (backend, state) = match config.driver {
             Driver::Sqlite => open_sqlite(config, mode, zone).await?,
             Driver::Postgres => {
@@ -118,7 +134,7 @@ impl Metadata {
         };
         let metadata = Self(Arc::new(Shared {
             engine: Engine { backend, log },
-            _lock: lock,
+            lock,
             upload_columns: columns(&state, "uploads", uploads::COLUMNS),
             file_columns: columns(&state, "files", files::COLUMNS),
         }));
@@ -154,21 +170,20 @@ impl Metadata {
         answer.map(|_| ())
     }
 
-    /// A migration into this database that was cut off left some of its rows out.
+    /// A migration into this database that was cut off left some of its rows out, or keys.
     async fn refuse_half_migrated(&self, state: &State) -> Result<(), MetadataError> {
-        const SQL: &str = "SELECT source FROM plikd_migrate_checkpoints LIMIT 1";
-        if !state.has_column("plikd_migrate_checkpoints", "source")
-            || self
-                .engine()
-                .query("read its checkpoints", SQL, [])
-                .await?
-                .is_empty()
-        {
-            return Ok(());
+        for (table, column) in loader::HALF_DONE {
+            if !state.has_column(table, column) {
+                continue;
+            }
+            let sql = format!("SELECT 1 AS row FROM {table} LIMIT 1");
+            let rows = self.engine().query("look for a migration", sql, []).await?;
+            if !rows.is_empty() {
+                let backend = self.to_string();
+                return Err(MetadataError::HalfMigrated { backend });
+            }
         }
-        Err(MetadataError::HalfMigrated {
-            backend: self.to_string(),
-        })
+        Ok(())
     }
 
     fn engine(&self) -> &Engine {

@@ -5,8 +5,10 @@ use tokio::task::JoinHandle;
 
 use super::MetadataError;
 use super::dialect::Dialect;
+use super::digest::KeyRange;
 use super::error::During;
 use super::layout::{Column, Layout, quote};
+use super::loader::HALF_DONE;
 use super::postgres::reader::Reader as PostgresReader;
 use super::schema::{self, State};
 use super::sqlite::reader::Reader as SqliteReader;
@@ -77,10 +79,11 @@ impl Request {
             .primary_key
             .iter()
             .map(|key| &self.layout.columns[*key]);
-        let key = key.map(sort_key).collect::<Vec<String>>().join(", ");
-        let status = self.rows.condition().map(str::to_owned);
+        let keys: Vec<String> = key.map(sort_key).collect();
+        let chosen = self.rows.condition(keys.first().map(String::as_str));
+        let key = keys.join(", ");
         let behind = (!after.is_empty()).then(|| format!("({key}) > ({})", after.join(", ")));
-        let conditions: Vec<String> = status.into_iter().chain(behind).collect();
+        let conditions: Vec<String> = chosen.into_iter().chain(behind).collect();
         if !conditions.is_empty() {
             sql.push_str(" WHERE ");
             sql.push_str(&conditions.join(" AND "));
@@ -94,19 +97,29 @@ impl Request {
 }
 
 /// Which rows of a table to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rows {
     All,
     /// Of `files`, those whose status says that there are bytes.
     WithBlob,
+    /// Those whose key begins with a text in one of these ranges; none if there is no range.
+    Within(Vec<KeyRange>),
 }
 
 impl Rows {
-    /// The condition, in the SQL of both engines.
-    pub(super) fn condition(self) -> Option<&'static str> {
-        match self {
-            Self::All => None,
-            Self::WithBlob => Some("status IN ('uploaded', 'removed')"),
+    /// The condition, in the SQL of both engines; `key` is what they order the first column of
+    /// the key by.
+    fn condition(&self, key: Option<&str>) -> Option<String> {
+        match (self, key) {
+            (Self::WithBlob, _) => Some("status IN ('uploaded', 'removed')".to_owned()),
+            (Self::Within(ranges), Some(key)) => {
+                let ranges: Vec<String> = ranges.iter().map(|range| range.condition(key)).collect();
+                Some(match ranges.is_empty() {
+                    true => "1 = 0".to_owned(),
+                    false => format!("({})", ranges.join(" OR ")),
+                })
+            }
+            (Self::All, _) | (Self::Within(_), None) => None,
         }
     }
 }
@@ -155,6 +168,15 @@ pub struct SourceBatch {
 }
 
 impl SourceBatch {
+    /// With room for as many rows as a batch usually has.
+    pub(super) fn roomy() -> Self {
+        Self {
+            // The row that makes a batch full is over the limit.
+            rows: Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 16),
+            rejects: Vec::new(),
+        }
+    }
+
     /// Where the next read starts. `None` if no row was read, or the key of the last one has a
     /// NULL, behind which nothing can be found again.
     pub fn cursor(&self, layout: &Layout, encoding: Encoding) -> Option<Cursor> {
@@ -324,14 +346,13 @@ impl Snapshot {
     /// [`MetadataError::HalfMigrated`] if a migration into it has not come to its end.
     pub async fn refuse_half_migrated(&self) -> Result<(), MetadataError> {
         let state = self.state().await?;
-        match state.has_column("plikd_migrate_checkpoints", "source")
-            && self.count("plikd_migrate_checkpoints").await? > 0
-        {
-            true => Err(MetadataError::HalfMigrated {
-                backend: self.label().to_owned(),
-            }),
-            false => Ok(()),
+        for (table, column) in HALF_DONE {
+            if state.has_column(table, column) && self.count(table).await? > 0 {
+                let backend = self.label().to_owned();
+                return Err(MetadataError::HalfMigrated { backend });
+            }
         }
+        Ok(())
     }
 
     /// The version of the database engine: of the server, or of the SQLite in this program.
@@ -450,6 +471,46 @@ mod tests {
         assert_eq!(Cursor::from_text("binary"), None);
         assert_eq!(Cursor::from_text("other:AA=="), None);
         assert_eq!(Cursor::from_text("binary:?"), None);
+    }
+
+    #[test]
+    fn ranges_of_keys_are_a_condition_on_the_first_column_of_the_key() {
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            kind: Kind::Text,
+            declared: "text".to_owned(),
+        };
+        let range = |from: Option<&str>, until: Option<&str>| KeyRange {
+            from: from.map(str::to_owned),
+            until: until.map(str::to_owned),
+        };
+        let select = |ranges: Vec<KeyRange>| {
+            let request = Request {
+                layout: Layout {
+                    name: "notes".to_owned(),
+                    columns: vec![column("text"), column("id"), column("part")],
+                    primary_key: vec![1, 2],
+                    indexes: Vec::new(),
+                },
+                encoding: Encoding::Binary,
+                to: Driver::Postgres,
+                after: None,
+                rows: Rows::Within(ranges),
+                order: Order::Any,
+            };
+            let sql = request.select(|column| column.name.clone(), |key| key.name.clone(), &[]);
+            sql.replace("SELECT text, id, part FROM \"notes\"", "")
+        };
+        assert_eq!(
+            select(vec![range(Some("a"), Some("b"))]),
+            " WHERE ((id >= 'a' AND id < 'b'))"
+        );
+        assert_eq!(
+            select(vec![range(None, Some("0")), range(Some("zz"), None)]),
+            " WHERE ((id < '0') OR (id >= 'zz'))"
+        );
+        assert_eq!(select(vec![range(None, None)]), " WHERE (1 = 1)");
+        assert_eq!(select(Vec::new()), " WHERE 1 = 0");
     }
 
     #[test]

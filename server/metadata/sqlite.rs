@@ -2,7 +2,10 @@
 //! pool of readers.
 
 mod commit;
+mod fields;
+pub(super) mod fresh;
 mod functions;
+pub(super) mod loading;
 mod location;
 pub(super) mod reader;
 mod readers;

@@ -239,6 +239,23 @@ impl<'a> Tuple<'a> {
         }
         key.bytes
     }
+
+    /// Appends the encoded fields but those at `skipped`.
+    pub fn append_without(self, skipped: &[usize], bytes: &mut Vec<u8>) {
+        let mut rest = self.0.get(2..).unwrap_or_default();
+        let mut column = 0;
+        while let Some(length) = rest.first_chunk::<4>() {
+            let length = 4 + usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+            let Some((field, behind)) = rest.split_at_checked(length) else {
+                return;
+            };
+            if !skipped.contains(&column) {
+                bytes.extend_from_slice(field);
+            }
+            rest = behind;
+            column += 1;
+        }
+    }
 }
 
 /// See [`Tuple::fields`].
@@ -439,6 +456,17 @@ mod tests {
             display_fields(Tuple::new(&key), &[Kind::Text], Encoding::Native),
             ["0.5"]
         );
+    }
+
+    #[test]
+    fn fields_are_left_out() {
+        let batch = batch();
+        let row = batch.tuple(0);
+        let (mut all, mut some) = (Vec::new(), Vec::new());
+        row.append_without(&[], &mut all);
+        assert_eq!(all, row.as_bytes()[2..]);
+        row.append_without(&[1], &mut some);
+        assert_eq!(some, row.project(&[0, 2])[2..]);
     }
 
     #[test]

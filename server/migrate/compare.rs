@@ -2,11 +2,14 @@
 
 use std::cmp::Ordering;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::error::MigrateError;
+use super::report::TableProof;
 use crate::config::Driver;
 use crate::metadata::{
-    Batch, Encoding, Layout, Order, Reject, Request, RowStream, Rows, Snapshot, Tuple, order_of,
-    shown_key,
+    Batch, Encoding, Layout, MetadataError, Order, Reject, Request, RowStream, Rows, Snapshot,
+    TableDigest, Tuple, order_of, shown_key,
 };
 
 /// How a row stands on the two sides.
@@ -25,7 +28,10 @@ pub(super) enum Standing {
 pub(super) struct Compared<'a> {
     pub standing: Standing,
     row: Tuple<'a>,
+    /// The row of the target, where both have one.
+    other: Option<Tuple<'a>>,
     layout: &'a Layout,
+    skipped: &'a [usize],
     encoding: Encoding,
 }
 
@@ -33,6 +39,54 @@ impl Compared<'_> {
     /// The key of the row, for a person to read.
     pub fn key(&self) -> String {
         shown_key(self.layout, self.row, self.encoding)
+    }
+
+    /// The key as it is encoded, which no other row of that side has.
+    pub fn key_bytes(&self) -> Vec<u8> {
+        self.row.project(&self.layout.primary_key)
+    }
+
+    /// The columns in which the two rows differ; none if only one side has it.
+    pub fn columns(&self) -> Vec<String> {
+        let Some(other) = self.other else {
+            return Vec::new();
+        };
+        let pairs = self.row.fields().zip(other.fields()).enumerate();
+        pairs
+            .filter(|(column, (a, b))| a != b && !self.skipped.contains(column))
+            .map(|(column, _)| self.layout.columns[column].name.clone())
+            .collect()
+    }
+}
+
+/// What one reading of both sides told.
+pub(super) struct Digests {
+    pub from: TableDigest,
+    pub to: TableDigest,
+    /// Rows of the source that the target cannot hold.
+    pub rejected: u64,
+    /// The first hundred of them.
+    pub rejects: Vec<Reject>,
+}
+
+impl Digests {
+    pub fn are_same(&self) -> bool {
+        self.from.is_same(&self.to)
+    }
+
+    /// The rows among which every difference is.
+    pub fn differing(&self) -> Rows {
+        self.from
+            .differing(&self.to)
+            .map_or(Rows::All, Rows::Within)
+    }
+
+    pub fn proof(&self) -> TableProof {
+        TableProof {
+            source: (&self.from).into(),
+            target: (&self.to).into(),
+            rejected: self.rejected,
+        }
     }
 }
 
@@ -46,9 +100,54 @@ pub(super) struct Comparison<'a> {
     pub layout: &'a Layout,
     /// Columns that may differ.
     pub not_compared: &'a [&'a str],
+    /// Which rows of both sides.
+    pub rows: Rows,
 }
 
 impl Comparison<'_> {
+    /// Reads both sides at the same time, as each finds its rows fastest. `None` if the target
+    /// has nothing that could be equal: no such table, or one with another key.
+    ///
+    /// What [`Comparison::run`] finds equal, row by row, has equal digests here.
+    pub async fn digests(&self) -> Result<Option<Digests>, MigrateError> {
+        let encoding = self.from.encoding_for(self.driver);
+        let (here, there) = self.common_layouts();
+        let Some((there, (to, _))) = there.zip(self.to) else {
+            return Ok(None);
+        };
+        let empty = TableDigest::new(&here, &there, encoding, self.not_compared);
+        let start = |snapshot: &Snapshot, layout| {
+            let stream = self.stream(snapshot, layout, encoding, Order::Any);
+            AbortOnDropHandle::new(tokio::spawn(digest(stream, empty.clone())))
+        };
+        let (from, to) = (start(self.from, &here), start(to, &there));
+        let (from, rejected, rejects) = from.await??;
+        let (to, _, _) = to.await??;
+        Ok(Some(Digests {
+            from,
+            to,
+            rejected,
+            rejects,
+        }))
+    }
+
+    fn stream(
+        &self,
+        snapshot: &Snapshot,
+        layout: &Layout,
+        encoding: Encoding,
+        order: Order,
+    ) -> RowStream {
+        snapshot.read(Request {
+            layout: layout.clone(),
+            encoding,
+            to: self.driver,
+            after: None,
+            rows: self.rows.clone(),
+            order,
+        })
+    }
+
     /// Calls `found` for each row of both sides, in key order, or with the reason why the target
     /// cannot hold it. Memory does not grow with the table.
     ///
@@ -66,10 +165,11 @@ impl Comparison<'_> {
             .iter()
             .filter_map(|name| layout.position(name))
             .collect();
-        let mut from = Side::new(self.from, &layout, encoding, self.driver);
-        let mut to = there
-            .zip(self.to)
-            .map(|(there, (to, _))| Side::new(to, &there, encoding, self.driver));
+        let side = |snapshot, layout: &Layout| {
+            Side::new(self.stream(snapshot, layout, encoding, Order::Key))
+        };
+        let mut from = side(self.from, &layout);
+        let mut to = there.zip(self.to).map(|(there, (to, _))| side(to, &there));
         let key_of = |row: Tuple<'_>| row.project(&layout.primary_key);
         let order = |row: Tuple<'_>, other: Tuple<'_>| {
             let (key, other) = (key_of(row), key_of(other));
@@ -101,7 +201,9 @@ impl Comparison<'_> {
                 found(Ok(Compared {
                     standing,
                     row,
+                    other: other.filter(|_| order.is_eq()),
                     layout: &layout,
+                    skipped: &skipped,
                     encoding,
                 }));
             }
@@ -149,6 +251,24 @@ fn equal(a: Tuple<'_>, b: Tuple<'_>, skipped: &[usize]) -> bool {
         .all(|(column, (a, b))| a == b || skipped.contains(&column))
 }
 
+/// Rejected rows that are kept by name.
+const REJECTS_KEPT: usize = 100;
+
+/// The digest of all rows of a stream, how many rows it could not read, and the first of those.
+async fn digest(
+    mut stream: RowStream,
+    mut digest: TableDigest,
+) -> Result<(TableDigest, u64, Vec<Reject>), MetadataError> {
+    let (mut rejected, mut rejects) = (0, Vec::new());
+    while let Some(batch) = stream.next().await? {
+        batch.rows.iter().for_each(|row| digest.add(row));
+        rejected += batch.rejects.len() as u64;
+        let room = REJECTS_KEPT.saturating_sub(rejects.len());
+        rejects.extend(batch.rejects.into_iter().take(room));
+    }
+    Ok((digest, rejected, rejects))
+}
+
 /// One side of a comparison: a stream of rows and the one in hand.
 struct Side {
     stream: RowStream,
@@ -158,15 +278,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(snapshot: &Snapshot, layout: &Layout, encoding: Encoding, to: Driver) -> Self {
-        let stream = snapshot.read(Request {
-            layout: layout.clone(),
-            encoding,
-            to,
-            after: None,
-            rows: Rows::All,
-            order: Order::Key,
-        });
+    fn new(stream: RowStream) -> Self {
         Self {
             stream,
             batch: Batch::default(),

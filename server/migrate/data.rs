@@ -271,7 +271,7 @@ impl LivingRows {
     }
 
     /// Whether a server removed the file since the snapshot was taken.
-    async fn has_removed(&self, row: &BlobRow) -> Result<bool, MetadataError> {
+    pub async fn has_removed(&self, row: &BlobRow) -> Result<bool, MetadataError> {
         if row.status != FileStatus::Uploaded {
             return Ok(false);
         }

@@ -76,7 +76,7 @@ impl RowCopy<'_> {
         });
         let mut checkpoint = Checkpoint::new(self.from.identity(), &layout.name);
         checkpoint.whole = true;
-        load.begin_table(&table.to).await?;
+        load.begin_table(&table.to, encoding).await?;
         while let Some(batch) = self.next_batch(&mut stream).await? {
             let batch = self.prepared(layout, encoding, batch).await?;
             let (rows, failed) = (batch.rows.len() as u64, batch.rejects.len() as u64);

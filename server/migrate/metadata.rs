@@ -74,6 +74,7 @@ impl RowCopy<'_> {
                 table: table.from.name.clone(),
                 rows,
                 extra: 0,
+                proof: None,
             });
         }
         Ok(reports)

@@ -331,7 +331,7 @@ impl Check<'_> {
 /// What both ends would write to, if they are not apart.
 ///
 /// One inside the other counts: a server takes what lies in its directory for its own.
-fn shared_place(from: &Location, to: &Location) -> Option<String> {
+pub(super) fn shared_place(from: &Location, to: &Location) -> Option<String> {
     if from.is_same(to) {
         Some(from.to_string())
     } else if from.contains(to) {
@@ -365,6 +365,6 @@ async fn missing_bytes(
     Ok(bytes)
 }
 
-fn keeps_keys(config: &DataConfig) -> bool {
+pub(super) fn keeps_keys(config: &DataConfig) -> bool {
     matches!(config, DataConfig::S3(s3) if s3.sse == Sse::Customer)
 }

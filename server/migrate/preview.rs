@@ -17,7 +17,7 @@ use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Options};
 use crate::config::Driver;
 use crate::data::{self, Access, DataBackend, DataError};
-use crate::metadata::{Layout, MetadataError, Snapshot, Tally};
+use crate::metadata::{Layout, MetadataError, Rows, Snapshot, Tally};
 use crate::model::FileStatus;
 
 /// Looks at everything that [`super::run`] would copy.
@@ -103,6 +103,7 @@ async fn compare(
         to: target.zip(there.as_ref()),
         layout,
         not_compared: not_compared(layout, options.halves.has_data()),
+        rows: Rows::All,
     };
     let (mut tally, mut extra) = (Tally::default(), 0);
     let what = layout.name.as_str();
@@ -146,6 +147,7 @@ async fn compare(
         table: layout.name.clone(),
         rows: tally,
         extra,
+        proof: None,
     })
 }
 

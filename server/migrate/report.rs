@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::metadata::Tally;
+use crate::metadata::{TableDigest, Tally};
 
 /// One table after the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,38 @@ pub struct TableReport {
     pub rows: Tally,
     /// Rows that only the target has: its own, or removed from the source since an earlier run.
     pub extra: u64,
+    /// What the check at the end saw; `None` if there was none.
+    pub proof: Option<TableProof>,
+}
+
+/// What one reading of a table on both sides told.
+///
+/// A digest is 32 hexadecimal digits that follow from the rows as the target holds them and not
+/// from their order; equal digests mean equal rows. Digests of different tables, pairs of engines
+/// or releases are not to be compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableProof {
+    pub source: TableContent,
+    pub target: TableContent,
+    /// Rows of the source that the target cannot hold. They are in neither digest.
+    pub rejected: u64,
+}
+
+/// The rows of a table on one side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableContent {
+    /// As far as the target can hold them.
+    pub rows: u64,
+    pub digest: String,
+}
+
+impl From<&TableDigest> for TableContent {
+    fn from(digest: &TableDigest) -> Self {
+        Self {
+            rows: digest.rows(),
+            digest: digest.to_string(),
+        }
+    }
 }
 
 /// The blobs after the run.
@@ -92,6 +124,7 @@ mod tests {
                 table: "users".into(),
                 rows,
                 extra: 0,
+                proof: None,
             }],
             blobs: Some(BlobReport {
                 failed: 3,

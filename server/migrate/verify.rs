@@ -1,89 +1,131 @@
 //! Whether the target holds what was written to it: both sides are read once more and compared.
+//!
+//! Digests first, both sides at the same time; rows, in the order of their keys, only where those
+//! differ.
 
 use tokio_util::sync::CancellationToken;
 
-use super::compare::{Comparison, Standing};
+use super::compare::{Compared, Comparison, Digests, Standing};
 use super::error::MigrateError;
 use super::metadata::not_compared;
 use super::plan::Plan;
 use super::progress::{Event, Progress};
 use super::report::TableReport;
 use crate::config::MetadataConfig;
-use crate::metadata::Snapshot;
+use crate::metadata::{Rows, Snapshot};
 
-/// The first table in which source and target differ by more than the rows that `tables` says were
-/// rejected or in conflict. Counts and tells the rows that only the target has.
-pub(super) async fn difference(
-    plan: &Plan,
-    to: &MetadataConfig,
-    tables: &mut [TableReport],
-    with_blobs: bool,
-    progress: &dyn Progress,
-    cancel: &CancellationToken,
-) -> Result<Option<MigrateError>, MigrateError> {
-    let to = Snapshot::open(to).await?;
-    let targets = to.layouts().await?;
-    for (layout, report) in plan.layouts.iter().zip(tables) {
-        let Some(target) = targets.iter().find(|target| target.name == layout.name) else {
-            continue;
-        };
-        let comparison = Comparison {
-            from: &plan.source,
-            driver: to.driver(),
-            to: Some((&to, target)),
-            layout,
-            not_compared: not_compared(layout, with_blobs),
-        };
-        let difference = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(MigrateError::Interrupted),
-            difference = compare(&comparison, report, progress) => difference?,
-        };
-        if difference.is_some() {
-            return Ok(difference);
-        }
-    }
-    Ok(None)
+/// The check at the end of a migration.
+pub(super) struct EndCheck<'a> {
+    pub plan: &'a Plan,
+    pub to: &'a MetadataConfig,
+    pub with_blobs: bool,
+    pub progress: &'a dyn Progress,
+    pub cancel: &'a CancellationToken,
 }
 
+impl EndCheck<'_> {
+    /// The first table in which source and target differ by more than the rows that `tables` says
+    /// were rejected or in conflict. Counts and tells the rows that only the target has.
+    pub async fn difference(
+        &self,
+        tables: &mut [TableReport],
+    ) -> Result<Option<MigrateError>, MigrateError> {
+        let to = Snapshot::open(self.to).await?;
+        let targets = to.layouts().await?;
+        for (layout, report) in self.plan.layouts.iter().zip(tables) {
+            let Some(target) = targets.iter().find(|target| target.name == layout.name) else {
+                continue;
+            };
+            let comparison = Comparison {
+                from: &self.plan.source,
+                driver: to.driver(),
+                to: Some((&to, target)),
+                layout,
+                not_compared: not_compared(layout, self.with_blobs),
+                rows: Rows::All,
+            };
+            let difference = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+                difference = compare(comparison, report, self.progress) => difference?,
+            };
+            if difference.is_some() {
+                return Ok(difference);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Compares digests, and only where they differ rows.
 async fn compare(
-    comparison: &Comparison<'_>,
+    mut comparison: Comparison<'_>,
     report: &mut TableReport,
     progress: &dyn Progress,
 ) -> Result<Option<MigrateError>, MigrateError> {
-    let (mut missing, mut different, mut extra, mut rejected) = (0, 0, 0, 0);
-    let mut example = None;
-    let table = &report.table;
-    comparison
-        .run(|row| match row {
-            Ok(row) => {
-                match row.standing {
-                    Standing::Equal => return,
-                    Standing::Missing => missing += 1,
-                    Standing::Different => different += 1,
-                    Standing::Extra => {
-                        extra += 1;
-                        let key = &row.key();
-                        progress.on(Event::Extra { table, key });
-                        return;
-                    }
-                }
-                example.get_or_insert_with(|| row.key());
-            }
-            Err(_) => rejected += 1,
-        })
-        .await?;
-    report.extra = extra;
+    let digests = comparison.digests().await?;
+    let mut found = Found::default();
+    if let Some(digests) = &digests {
+        comparison.rows = digests.differing();
+        found.rejected = digests.rejected;
+    }
+    report.proof = digests.as_ref().map(Digests::proof);
+    if !digests.as_ref().is_some_and(Digests::are_same) {
+        let table = &report.table;
+        comparison
+            .run(|row| match row {
+                Ok(row) => found.add(&row, table, progress),
+                // The digests have counted it.
+                Err(_) if digests.is_some() => {}
+                Err(_) => found.rejected += 1,
+            })
+            .await?;
+    }
+    report.extra = found.extra;
     let known = report.rows;
     // A row that was left out may be there all the same, with other values.
     let explained = known.failed + known.conflicts;
-    if missing + rejected <= known.failed && missing + rejected + different <= explained {
+    if found.missing + found.rejected <= known.failed
+        && found.missing + found.rejected + found.different <= explained
+    {
         return Ok(None);
     }
     Ok(Some(MigrateError::Differs {
         table: report.table.clone(),
-        missing,
-        different,
-        example,
+        missing: found.missing,
+        different: found.different,
+        example: found.example,
     }))
+}
+
+/// The rows that are not equal.
+#[derive(Default)]
+struct Found {
+    missing: u64,
+    different: u64,
+    extra: u64,
+    rejected: u64,
+    /// The key of the first that is missing or different, and in which columns.
+    example: Option<String>,
+}
+
+impl Found {
+    fn add(&mut self, row: &Compared<'_>, table: &str, progress: &dyn Progress) {
+        match row.standing {
+            Standing::Equal => return,
+            Standing::Missing => self.missing += 1,
+            Standing::Different => self.different += 1,
+            Standing::Extra => {
+                self.extra += 1;
+                let key = &row.key();
+                progress.on(Event::Extra { table, key });
+                return;
+            }
+        }
+        self.example
+            .get_or_insert_with(|| match &row.columns()[..] {
+                [] => row.key(),
+                columns => format!("{} (in {})", row.key(), columns.join(", ")),
+            });
+    }
 }

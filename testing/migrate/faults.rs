@@ -294,6 +294,7 @@ fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Repo
         halves: Halves::Both,
         workers: NonZeroUsize::MIN,
         ignore_errors: false,
+        verify: true,
     };
     block_on(async {
         let (from, to) = (endpoint(&source), endpoint(&target));

@@ -3,6 +3,8 @@
 
 #[path = "../support/dump/blobs.rs"]
 mod blobs;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../support/dump/rows.rs"]
 mod rows;
 
@@ -14,13 +16,18 @@ mod directions;
 mod dry_run;
 mod encryption;
 mod faults;
+mod fresh;
 mod interlocks;
 mod live;
+mod loading;
 mod manual;
+mod network;
 mod outage;
+mod own_s3;
 mod privileged;
 mod reports;
 mod resume;
 mod strangers;
 mod values;
+mod verify;
 mod versions;

@@ -1,57 +1,19 @@
 //! Backends that go away in the middle, and readers of the output that do.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::own_s3::OwnS3;
 use crate::places::{Database, Store};
 use crate::scene::{SMALL, SOME, Scene, finish, wait_until};
-
-/// An S3 server of a test's own, to be killed.
-struct S3(Child);
-
-impl S3 {
-    fn start(scene: &Scene, port: &str) -> Result<(Self, String)> {
-        let program = std::path::Path::new(env!("CARGO_BIN_EXE_plikd"))
-            .with_file_name("examples")
-            .join("s3-server");
-        let ready = scene.path("s3.ready");
-        fs::remove_file(&ready).ok();
-        let child = Command::new(program)
-            .args([
-                "--access-key",
-                "key",
-                "--secret-key",
-                "secret",
-                "--port",
-                port,
-            ])
-            .arg("--root")
-            .arg(scene.path("s3"))
-            .arg("--ready-file")
-            .arg(&ready)
-            .stdout(Stdio::null())
-            .spawn()
-            .context("cannot start s3-server: cargo build --example s3-server")?;
-        wait_until("the S3 server is ready", || Ok(ready.exists()))?;
-        Ok((Self(child), fs::read_to_string(ready)?.trim().to_owned()))
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 #[ignore = "needs S3: set PLIKD_TEST_S3"]
 fn a_bucket_that_goes_away_in_the_middle() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", SOME)?;
-    let (s3, server) = S3::start(&scene, "0")?;
+    let (s3, server) = OwnS3::start(&scene, &[])?;
     let store = Store::Bucket {
         server: server.clone(),
         bucket: "plik".into(),
@@ -69,7 +31,7 @@ fn a_bucket_that_goes_away_in_the_middle() -> Result<()> {
         .says(&["cannot be reached", "hint: check that"])?;
     assert_eq!(to.database.count("files")?, 0);
     let port = server.rsplit(':').next().context("a port")?;
-    let (_s3, _) = S3::start(&scene, port)?;
+    let (_s3, _) = OwnS3::start(&scene, &["--port", port])?;
     let resumed = scene.migrate(&from, &to, &[])?.expect(0)?;
     ensure!(
         resumed.summary("blobs")?.present > 10,

@@ -23,7 +23,7 @@ const MANY_BLOBS: &[&str] = &[
     "--file-size=1..2KiB",
 ];
 /// Rows for some batches of every engine.
-const MANY_ROWS: &[&str] = &[
+pub const MANY_ROWS: &[&str] = &[
     "--users=500",
     "--tokens=2",
     "--uploads=10",
@@ -51,7 +51,7 @@ fn assert_equal(from: &Server, to: &Server) -> Result<()> {
     Ok(())
 }
 
-fn start(scene: &Scene, from: &Server, to: &Server, options: &[&str]) -> Result<Child> {
+pub fn start(scene: &Scene, from: &Server, to: &Server, options: &[&str]) -> Result<Child> {
     Ok(scene.migration(&from.config, &to.config, options).spawn()?)
 }
 
@@ -86,7 +86,7 @@ fn interrupted_among_blobs(asked: Signal, code: i32) -> Result<()> {
     scene.serve(&to).map(drop)
 }
 
-fn refuses_to_serve(scene: &Scene, to: &Server) -> Result<()> {
+pub fn refuses_to_serve(scene: &Scene, to: &Server) -> Result<()> {
     let mut server = scene.plikd();
     server
         .arg("--config")
@@ -114,7 +114,7 @@ fn sigterm_among_blobs() -> Result<()> {
 /// Batches are to be seen as they come.
 const SOME_FILES: &str = "SELECT count(*) > 0 FROM files";
 /// A whole load is to be seen when it is done; until then nobody else can read the table.
-const LOADING_FILES: &str = "SELECT count(*) > 0 FROM pg_stat_progress_copy c \
+pub const LOADING_FILES: &str = "SELECT count(*) > 0 FROM pg_stat_progress_copy c \
      JOIN pg_class t ON t.oid = c.relid WHERE t.relname = 'files' AND c.tuples_processed > 0";
 
 fn interrupted_among_rows(scene: &Scene, to: &Server, under_way: &str) -> Result<()> {
@@ -128,6 +128,11 @@ fn interrupted_among_rows(scene: &Scene, to: &Server, under_way: &str) -> Result
     to.database.query("DELETE FROM tokens")?;
     to.database.query("DELETE FROM uploads")?;
     to.database.query("DELETE FROM users")?;
+    if let Database::Sqlite(_) = to.database {
+        // Something that watches each row keeps them from being loaded whole, where none is seen.
+        to.database
+            .query("CREATE TRIGGER watch AFTER INSERT ON users BEGIN SELECT 1; END")?;
+    }
     let run = start(scene, &from, to, &["--metadata-only"])?;
     wait_until("some files are there", || {
         Ok(matches!(

@@ -4,21 +4,26 @@
 //! 127.0.0.1. Once it does, it prints `http://K:S@127.0.0.1:PORT` on a line of its own, and writes
 //! the same into the ready file. A bucket is a directory of the root. SIGTERM and SIGINT stop it.
 
+mod s3_faults;
 mod s3_layer;
 
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+
+use s3_faults::{Fault, Faults};
 
 /// How long requests in flight may take to finish once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -39,6 +44,12 @@ struct Args {
     /// Where to write the server's URL once it listens
     #[arg(long)]
     ready_file: Option<PathBuf>,
+    /// Go wrong at the n-th request of an operation, such as `PutObject:3:503`
+    #[arg(long = "fault", value_name = "OPERATION:N:FAULT")]
+    faults: Vec<Fault>,
+    /// Where to write a line for each fault that happens
+    #[arg(long)]
+    fault_log: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -47,6 +58,8 @@ async fn main() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let service = service(&args)?;
+    let faults = Faults::new(args.faults.clone(), args.fault_log.as_deref())?;
+    let faults = Arc::new(faults);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
         .await
         .with_context(|| format!("cannot listen on port {}", args.port))?;
@@ -56,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => serve(socket, service.clone(), &connections),
+                Ok((socket, _)) => serve(socket, &service, &faults, &connections),
                 // Out of file descriptors, most likely: those in use come back.
                 Err(error) => {
                     eprintln!("s3-server: cannot accept: {error}");
@@ -108,9 +121,19 @@ fn write_at_once(file: &Path, text: &str) -> std::io::Result<()> {
     std::fs::rename(&new, file)
 }
 
-fn serve(socket: TcpStream, service: S3Service, connections: &GracefulShutdown) {
+fn serve(
+    socket: TcpStream,
+    service: &S3Service,
+    faults: &Arc<Faults>,
+    connections: &GracefulShutdown,
+) {
     // Small answers are all that many requests get: they must not wait for more bytes to go with.
     let _ = socket.set_nodelay(true);
+    let (service, faults) = (service.clone(), Arc::clone(faults));
+    let service = service_fn(move |request| {
+        let (service, faults) = (service.clone(), Arc::clone(&faults));
+        async move { faults.answer(&service, request).await }
+    });
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
     let connection = connections.watch(connection);

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::migrate::proof::VerifyOptions;
 use crate::migrate::{Halves, Options};
 
 /// Move this server's metadata and data to other backends
@@ -12,7 +13,23 @@ use crate::migrate::{Halves, Options};
 /// there. Running the same command again resumes a run that was cut off, and copies only what is
 /// missing.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct MigrateArgs {
+    #[command(subcommand)]
+    pub command: Option<MigrateCommand>,
+
+    #[command(flatten)]
+    pub run: Option<RunArgs>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum MigrateCommand {
+    Verify(VerifyArgs),
+}
+
+/// A migration, or a dry run of one.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
@@ -37,6 +54,10 @@ pub struct MigrateArgs {
     #[arg(long)]
     ignore_errors: bool,
 
+    /// Do not compare source and target after the last row
+    #[arg(long)]
+    no_verify: bool,
+
     /// With --dry-run, list every row and blob
     #[arg(long, short, requires = "dry_run")]
     pub verbose: bool,
@@ -50,20 +71,102 @@ pub struct MigrateArgs {
     pub report: Option<PathBuf>,
 }
 
-impl MigrateArgs {
-    fn halves(&self) -> Halves {
-        match (self.metadata_only, self.data_only) {
-            (true, _) => Halves::MetadataOnly,
-            (_, true) => Halves::DataOnly,
-            _ => Halves::Both,
+/// Compare the target of a migration with this server
+///
+/// Both are only read, and may be in use: what differs is looked at again before it is told. Rows
+/// are compared by digests of whole tables, then those that differ by key: missing, extra, or in
+/// which columns. Of each blob presence and size are asked on both sides; with --deep its bytes are
+/// read. The exit code is 21 if anything differs.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Configuration of the target, laid over the one of this server
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+
+    /// Read every blob on both sides and compare its MD5
+    #[arg(long, conflicts_with = "metadata_only")]
+    deep: bool,
+
+    /// Compare the rows only
+    #[arg(long, conflicts_with = "data_only")]
+    metadata_only: bool,
+
+    /// Compare the bytes of files only
+    #[arg(long)]
+    data_only: bool,
+
+    /// Blobs looked at at the same time
+    #[arg(long, value_name = "N", default_value = "4")]
+    workers: NonZeroUsize,
+}
+
+impl VerifyArgs {
+    pub fn options(&self) -> VerifyOptions {
+        VerifyOptions {
+            halves: halves(self.metadata_only, self.data_only),
+            deep: self.deep,
+            workers: self.workers,
         }
     }
+}
 
+fn halves(metadata_only: bool, data_only: bool) -> Halves {
+    match (metadata_only, data_only) {
+        (true, _) => Halves::MetadataOnly,
+        (_, true) => Halves::DataOnly,
+        _ => Halves::Both,
+    }
+}
+
+impl RunArgs {
     pub fn options(&self) -> Options {
         Options {
-            halves: self.halves(),
+            halves: halves(self.metadata_only, self.data_only),
             workers: self.workers,
             ignore_errors: self.ignore_errors,
+            verify: !self.no_verify,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: MigrateArgs,
+    }
+
+    fn parse(line: &str) -> Result<MigrateArgs, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.args)
+    }
+
+    #[test]
+    fn a_migration_needs_no_word_and_a_verification_one() {
+        let run = parse("migrate --to t.cfg --no-verify").unwrap();
+        assert!(!run.run.unwrap().options().verify);
+        let verify = parse("migrate verify --to t.cfg --deep").unwrap();
+        assert!(verify.run.is_none());
+        assert!(
+            matches!(verify.command, Some(MigrateCommand::Verify(args)) if args.options().deep)
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_bad_usage() {
+        for line in [
+            "migrate",
+            "migrate --workers 2",
+            "migrate verify",
+            "migrate --to t.cfg verify --to t.cfg",
+            "migrate verify --to t.cfg --deep --metadata-only",
+            "migrate --to t.cfg --deep",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
         }
     }
 }

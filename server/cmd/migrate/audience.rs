@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::args::MigrateArgs;
+use super::args::RunArgs;
 use super::json::JsonLines;
 use super::progress;
 use super::report::ReportFile;
@@ -21,7 +21,7 @@ impl Audience {
     /// # Errors
     ///
     /// If the report cannot be written where it should go.
-    pub fn gather(args: &MigrateArgs, options: &Options) -> Result<Self, Failure> {
+    pub fn gather(args: &RunArgs, options: &Options) -> Result<Self, Failure> {
         let command = if args.dry_run { "dry-run" } else { "migrate" };
         let program = args
             .json

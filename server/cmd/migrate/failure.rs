@@ -29,6 +29,30 @@ pub fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {
     Failure::new(exit, error).with_hint(hint)
 }
 
+/// Why two sides could not be compared.
+pub fn not_compared(error: MigrateError, shutdown: &Shutdown) -> Failure {
+    let failure = failure(error, shutdown);
+    let hint = failure.hint;
+    let (error, hint) = match failure.error.downcast::<MigrateError>() {
+        Ok(MigrateError::Preflight(problems)) => match problems.into_iter().next() {
+            Some(problem) => (anyhow::Error::new(problem), hint),
+            None => (anyhow::anyhow!("a side cannot be used"), hint),
+        },
+        Ok(MigrateError::Metadata(error)) => (error.into(), hint),
+        Ok(MigrateError::Data(error)) => (error.into(), hint),
+        // There is nothing to resume.
+        Ok(MigrateError::Interrupted) => (MigrateError::Interrupted.into(), None),
+        Ok(error) => (error.into(), hint),
+        Err(error) => (error, hint),
+    };
+    Failure {
+        exit: failure.exit,
+        error,
+        hint,
+    }
+    .context("source and target could not be compared")
+}
+
 /// What does not fit on the one line of a failure.
 fn print_problems(error: &MigrateError) {
     match error {

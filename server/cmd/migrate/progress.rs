@@ -230,7 +230,7 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             reject.table, reject.key, reject.reason
         )),
         Event::FreshAbandoned { reason } => Some(format!(
-            "the target refused a row ({reason}): starting the rows again, batch by batch, to name it"
+            "the target cannot be loaded whole ({reason}): starting the rows again, batch by batch"
         )),
         Event::Conflict { table, key } => Some(format!(
             "conflict: {table} {key}: the target has it with other values"

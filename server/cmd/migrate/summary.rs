@@ -85,7 +85,10 @@ fn preview_text(preview: &Preview) -> String {
 
 /// One line per table, in columns: the words are the field's, the numbers end in one place.
 fn tables_text(tables: &[TableReport], verb: &str) -> String {
-    let line = |TableReport { table, rows, extra }: &TableReport| {
+    let line = |report: &TableReport| {
+        let TableReport {
+            table, rows, extra, ..
+        } = report;
         let extra = match extra {
             0 => String::new(),
             extra => format!(", {} only in the target", HumanCount(*extra)),
@@ -129,6 +132,7 @@ mod tests {
         };
         let table = |table: &str, rows| TableReport {
             extra: 0,
+            proof: None,
             table: table.to_owned(),
             rows,
         };

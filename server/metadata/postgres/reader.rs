@@ -26,6 +26,9 @@ use crate::model::Timestamp;
 /// What every binary COPY starts with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
+/// What it ends with, in place of a number of fields.
+const END: &[u8] = &(-1_i16).to_be_bytes();
+
 /// A day into year 0, so that a time has four digits of year in every zone. The year 1 of Go's
 /// zero time is behind it.
 const FIRST: Timestamp = Timestamp::constant(-62_167_132_800, 0);
@@ -242,28 +245,21 @@ async fn read_rows(
         .map_err(|error| failure(during, &error))?;
     let mut copy = pin!(copy);
     let mut tuples = Tuples::default();
-    let mut batch = SourceBatch::default();
+    let mut batch = SourceBatch::roomy();
     while let Some(bytes) = copy.next().await {
-        tuples
-            .buffer
-            .extend_from_slice(&bytes.map_err(|error| failure(during, &error))?);
-        while let Some(length) = tuples.next_length() {
-            let tuple = Tuple::new(&tuples.buffer[..length]);
-            match unwritable_time(request, tuple) {
-                None => batch.rows.push_tuple(tuple.as_bytes()),
-                Some(column) => {
-                    let reason = format!("{column}: SQLite has no text for a time so far away");
-                    let reject = Reject::new(&request.layout, tuple, Encoding::Binary, reason);
-                    batch.rejects.push(reject);
-                }
+        let bytes = bytes.map_err(|error| failure(during, &error))?;
+        if tuples.is_next(&bytes) {
+            take(Tuple::new(&bytes), request, &mut batch);
+        } else {
+            tuples.buffer.extend_from_slice(&bytes);
+            while let Some(length) = tuples.next_length() {
+                take(Tuple::new(&tuples.buffer[..length]), request, &mut batch);
+                tuples.buffer.advance(length);
             }
-            tuples.buffer.advance(length);
-            if is_full(&batch)
-                && batches
-                    .send(Message::Batch(std::mem::take(&mut batch)))
-                    .await
-                    .is_err()
-            {
+        }
+        if is_full(&batch) {
+            let full = std::mem::replace(&mut batch, SourceBatch::roomy());
+            if batches.send(Message::Batch(full)).await.is_err() {
                 return Ok(());
             }
         }
@@ -275,6 +271,18 @@ async fn read_rows(
         let _ = batches.send(Message::Batch(batch)).await;
     }
     Ok(())
+}
+
+/// Appends the row to the batch, or to its rejects with the reason.
+fn take(tuple: Tuple<'_>, request: &Request, batch: &mut SourceBatch) {
+    match unwritable_time(request, tuple) {
+        None => batch.rows.push_tuple(tuple.as_bytes()),
+        Some(column) => {
+            let reason = format!("{column}: SQLite has no text for a time so far away");
+            let reject = Reject::new(&request.layout, tuple, Encoding::Binary, reason);
+            batch.rejects.push(reject);
+        }
+    }
 }
 
 /// The first column with a time that cannot be written as Plik (Go) reads it: infinite, before
@@ -331,18 +339,27 @@ impl Tuples {
             self.buffer.advance(header);
             self.started = true;
         }
-        let fields = i16::from_be_bytes(*self.buffer.first_chunk::<2>()?);
-        let Ok(fields) = usize::try_from(fields) else {
-            self.ended = true;
-            return None;
-        };
-        let mut length = 2;
-        for _ in 0..fields {
-            let field = i32::from_be_bytes(*self.buffer.get(length..)?.first_chunk::<4>()?);
-            length += 4 + usize::try_from(field).unwrap_or(0);
-        }
-        (length <= self.buffer.len()).then_some(length)
+        self.ended = self.buffer.starts_with(END);
+        length_of(&self.buffer)
     }
+
+    /// Whether `bytes` are the next tuple, whole and alone: what PostgreSQL sends, so that a row
+    /// is copied only once.
+    fn is_next(&self, bytes: &[u8]) -> bool {
+        self.started && self.buffer.is_empty() && length_of(bytes) == Some(bytes.len())
+    }
+}
+
+/// The length of the tuple that `bytes` start with, if all of it is there.
+fn length_of(bytes: &[u8]) -> Option<usize> {
+    let fields = i16::from_be_bytes(*bytes.first_chunk::<2>()?);
+    let fields = usize::try_from(fields).ok()?;
+    let mut length = 2;
+    for _ in 0..fields {
+        let field = i32::from_be_bytes(*bytes.get(length..)?.first_chunk::<4>()?);
+        length += 4 + usize::try_from(field).unwrap_or(0);
+    }
+    (length <= bytes.len()).then_some(length)
 }
 
 /// The query that reads what `request` asks for. `None` if its cursor is not one of this table.
@@ -459,6 +476,7 @@ mod tests {
         for step in [1, 3, copy.len()] {
             let (mut tuples, mut found) = (Tuples::default(), Vec::new());
             for bytes in copy.chunks(step) {
+                assert!(!tuples.is_next(bytes));
                 tuples.buffer.extend_from_slice(bytes);
                 while let Some(length) = tuples.next_length() {
                     found.extend_from_slice(&tuples.buffer[..length]);
@@ -468,5 +486,14 @@ mod tests {
             assert_eq!(found, batch.as_bytes());
             assert!(tuples.ended);
         }
+        let mut tuples = Tuples {
+            started: true,
+            ..Tuples::default()
+        };
+        assert!(tuples.is_next(batch.tuple(1).as_bytes()));
+        assert!(!tuples.is_next(batch.as_bytes()));
+        assert!(!tuples.is_next(END));
+        tuples.buffer.extend_from_slice(b"\0");
+        assert!(!tuples.is_next(batch.tuple(1).as_bytes()));
     }
 }

@@ -29,6 +29,17 @@ pub(super) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 pub(super) const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
      SET enable_hashjoin = off; SET enable_mergejoin = off";
 
+/// For each column of the tables `$1` that has a sequence, the statement that advances it.
+const SEQUENCES: &str = "SELECT format('SELECT setval(%L, m) FROM (SELECT max(%I)::bigint AS m FROM %s) t, \
+         %s AS s WHERE m > s.last_value OR (m = s.last_value AND NOT s.is_called)', \
+         owned.sequence, owned.attname, owned.oid::regclass, owned.sequence) \
+     FROM (SELECT c.oid, a.attname, \
+             pg_get_serial_sequence(quote_ident(c.relname), a.attname) AS sequence \
+         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+         WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = ANY($1) \
+         AND a.attnum > 0 AND NOT a.attisdropped) AS owned \
+     WHERE owned.sequence IS NOT NULL";
+
 /// A connection of its own, beside those of the pool.
 pub struct BulkWriter {
     client: Client,
@@ -65,6 +76,21 @@ impl BulkWriter {
     /// Gives the tables what a load that was cut off has left out: keys, indexes, foreign keys.
     pub async fn restore(&self) -> Result<(), MetadataError> {
         fresh::restore(&self.connector).await
+    }
+
+    /// Sequences that number the rows of `tables` go on behind the highest number that is there.
+    pub async fn advance_sequences(&self, tables: &[&str]) -> Result<(), MetadataError> {
+        let during = During {
+            action: "advance its sequences",
+            backend: &self.label,
+        };
+        let advanced = async {
+            for row in self.client.query(SEQUENCES, &[&tables]).await? {
+                self.client.batch_execute(row.get(0)).await?;
+            }
+            Ok(())
+        };
+        advanced.await.map_err(|error| failure(during, &error))
     }
 
     /// Begins a load of those of `layouts`, all empty, that can be loaded bare.
@@ -314,7 +340,7 @@ fn insert_sql(layout: &Layout) -> String {
         .map(|key| names[*key].clone())
         .collect();
     format!(
-        "INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT ({}) DO NOTHING",
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} ON CONFLICT ({}) DO NOTHING",
         quote(&layout.name),
         names.join(", "),
         values.join(", "),

@@ -17,7 +17,7 @@ use crate::metadata::snapshot::{
 };
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Batch, Encoding, Native, POSTGRES_EPOCH_MICROS, Tuple};
-use crate::model::{Timestamp, time};
+use crate::model::time;
 
 /// The earliest time of PostgreSQL, 4713 BC, in microseconds since 1970.
 const EARLIEST_MICROS: i64 = -210_866_803_200_000_000;
@@ -239,15 +239,15 @@ fn read_rows(
     let after = after_key(request)
         .ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
     let mut rows = query(&mut statement, &after).map_err(failed)?;
-    let mut batch = SourceBatch::default();
+    let rules = Rule::all_of(&request.layout);
+    let mut batch = SourceBatch::roomy();
     while let Some(row) = rows.next().map_err(failed)? {
-        encode(row, request, &mut batch).map_err(failed)?;
-        if is_full(&batch)
-            && batches
-                .blocking_send(Message::Batch(std::mem::take(&mut batch)))
-                .is_err()
-        {
-            return Ok(());
+        encode(row, request, &rules, &mut batch).map_err(failed)?;
+        if is_full(&batch) {
+            let full = std::mem::replace(&mut batch, SourceBatch::roomy());
+            if batches.blocking_send(Message::Batch(full)).is_err() {
+                return Ok(());
+            }
         }
     }
     if batch.rows.len() + batch.rejects.len() > 0 {
@@ -329,30 +329,62 @@ fn key_value<'a>(field: Option<&'a [u8]>, kind: Kind, cursor: &Cursor) -> Option
     Some(ToSqlOutput::Borrowed(value))
 }
 
-/// Appends the row to the batch, or to its rejects with the reason.
-fn encode(row: &Row<'_>, request: &Request, batch: &mut SourceBatch) -> rusqlite::Result<()> {
-    let layout = &request.layout;
-    batch.rows.begin_row(layout.columns.len());
-    for (position, column) in layout.columns.iter().enumerate() {
-        let value = row.get_ref(position)?;
-        let is_key = layout.primary_key.contains(&position);
-        let encoded = match (request.encoding, value) {
+/// What is known of a column before its first value.
+struct Rule {
+    kind: Kind,
+    is_key: bool,
+    /// Characters that the target takes.
+    max_length: Option<usize>,
+}
+
+impl Rule {
+    fn all_of(layout: &Layout) -> Vec<Self> {
+        let columns = layout.columns.iter().enumerate();
+        let rules = columns.map(|(position, column)| Self {
+            kind: column.kind,
+            is_key: layout.primary_key.contains(&position),
+            max_length: layout::max_length(&layout.name, &column.name),
+        });
+        rules.collect()
+    }
+
+    /// Appends the value, or says why it cannot go to the target.
+    fn encode(
+        &self,
+        value: ValueRef<'_>,
+        encoding: Encoding,
+        out: &mut Batch,
+    ) -> Result<(), &'static str> {
+        match (encoding, value) {
             // Such a row would be taken for a new one by every run.
-            (_, ValueRef::Null) if is_key => Err("a key must not be NULL"),
+            (_, ValueRef::Null) if self.is_key => Err("a key must not be NULL"),
             (Encoding::Native, value) => {
-                batch.rows.native(native(value));
+                out.native(native(value));
                 Ok(())
             }
             // SQLite sorts bytes behind all text, where they would be looked for in vain.
-            (Encoding::Binary, ValueRef::Blob(_)) if is_key => Err("a key must be text, not bytes"),
-            (Encoding::Binary, value) => {
-                let limit = layout::max_length(&layout.name, &column.name);
-                binary(value, column.kind, limit, &mut batch.rows)
+            (Encoding::Binary, ValueRef::Blob(_)) if self.is_key => {
+                Err("a key must be text, not bytes")
             }
-        };
-        if let Err(reason) = encoded {
+            (Encoding::Binary, value) => binary(value, self.kind, self.max_length, out),
+        }
+    }
+}
+
+/// Appends the row to the batch, or to its rejects with the reason.
+fn encode(
+    row: &Row<'_>,
+    request: &Request,
+    rules: &[Rule],
+    batch: &mut SourceBatch,
+) -> rusqlite::Result<()> {
+    batch.rows.begin_row(rules.len());
+    for (position, rule) in rules.iter().enumerate() {
+        let value = row.get_ref(position)?;
+        if let Err(reason) = rule.encode(value, request.encoding, &mut batch.rows) {
             batch.rows.abandon_row();
-            let reason = format!("{}: {reason}", column.name);
+            let layout = &request.layout;
+            let reason = format!("{}: {reason}", layout.columns[position].name);
             batch.rejects.push(rejected(row, layout, reason)?);
             return Ok(());
         }
@@ -415,8 +447,7 @@ fn binary(
             out.boolean(truth(value).ok_or("the value is neither true nor false")?);
         }
         (Kind::Time, value) => {
-            let time = instant(value).ok_or("the value is no time that Plik reads")?;
-            let micros = time::to_micros(time);
+            let micros = micros(value).ok_or("the value is no time that Plik reads")?;
             if micros < EARLIEST_MICROS {
                 return Err("the time is before 4713 BC");
             }
@@ -460,12 +491,16 @@ fn truth(value: ValueRef<'_>) -> Option<bool> {
     }
 }
 
-fn instant(value: ValueRef<'_>) -> Option<Timestamp> {
-    match value {
-        ValueRef::Text(text) => time::parse(std::str::from_utf8(text).ok()?),
+fn micros(value: ValueRef<'_>) -> Option<i64> {
+    let time = match value {
+        ValueRef::Text(text) => match time::micros_as_written(text) {
+            Some(micros) => return Some(micros),
+            None => time::parse(std::str::from_utf8(text).ok()?),
+        },
         ValueRef::Integer(number) => time::from_unix(number),
         _ => None,
-    }
+    };
+    time.map(time::to_micros)
 }
 
 #[cfg(test)]

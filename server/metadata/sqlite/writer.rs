@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::tz::TimeZone;
-use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement, TransactionBehavior};
 
+use super::fields::Fields;
+use super::fresh::FreshLoad;
+use super::loading::{Draft, Loading, Unpublished, remove_leftover};
 use super::reader::layouts;
 use super::{Access, Location, connect, failure, run};
 use crate::config::MetadataConfig;
@@ -16,12 +18,13 @@ use crate::metadata::layout::{Layout, quote};
 use crate::metadata::loader::{Checkpoint, Loaded, OnReject, Write};
 use crate::metadata::snapshot::{Reject, shown_key};
 use crate::metadata::table::Kind;
-use crate::metadata::tuple::{Batch, Encoding, Native, POSTGRES_EPOCH_MICROS, Tuple};
-use crate::model::{Timestamp, time};
+use crate::metadata::tuple::{Batch, Encoding, Tuple};
 
 /// A connection of its own, beside those of the pool.
 pub struct BulkWriter {
-    connection: Arc<Mutex<Connection>>,
+    /// `None` after [`BulkWriter::close`], until it is needed again.
+    connection: Arc<Mutex<Option<Connection>>>,
+    location: Location,
     label: String,
     zone: TimeZone,
 }
@@ -42,16 +45,18 @@ impl BulkWriter {
     pub async fn open(config: &MetadataConfig, zone: TimeZone) -> Result<Self, MetadataError> {
         let location = Location::parse(config.connection_string.expose())?;
         let label = location.to_string();
-        tokio::task::spawn_blocking(move || {
+        blocking(move || {
+            // This program has it alone.
+            remove_leftover(&location);
             let connection = connect(&location, Access::ReadWrite)?;
             Ok(Self {
-                connection: Arc::new(Mutex::new(connection)),
+                connection: Arc::new(Mutex::new(Some(connection))),
+                location,
                 label,
                 zone,
             })
         })
         .await
-        .map_err(|error| opening(&error))?
     }
 
     /// Every table of the database.
@@ -97,27 +102,77 @@ impl BulkWriter {
         action: &'static str,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, MetadataError> {
-        let (connection, label) = (Arc::clone(&self.connection), self.label.clone());
-        tokio::task::spawn_blocking(move || {
-            // A transaction that a panic cut short was rolled back when it was dropped.
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let label = self.label.clone();
+        self.with_connection(move |connection, _| {
             let during = During {
                 action,
                 backend: &label,
             };
-            work(&mut connection).map_err(|error| failure(during, &error))
+            work(connection).map_err(|error| failure(during, &error))
         })
         .await
-        .map_err(|error| opening(&error))?
+    }
+
+    async fn with_connection<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection, &Location) -> Result<T, MetadataError> + Send + 'static,
+    ) -> Result<T, MetadataError> {
+        let (connection, location) = (Arc::clone(&self.connection), self.location.clone());
+        blocking(move || {
+            // A transaction that a panic cut short was rolled back when it was dropped.
+            let mut slot = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let connection = match slot.take() {
+                Some(connection) => connection,
+                None => connect(&location, Access::ReadWrite)?,
+            };
+            work(slot.insert(connection), &location)
+        })
+        .await
+    }
+
+    /// Begins a load of `tables`, all empty, into a file beside the database. `None` if that file
+    /// could not take its place.
+    pub async fn begin_fresh(
+        &self,
+        tables: &[&Layout],
+    ) -> Result<Option<FreshLoad>, MetadataError> {
+        let tables: Vec<Layout> = tables.iter().copied().cloned().collect();
+        let (label, zone) = (self.label.clone(), self.zone.clone());
+        self.with_connection(move |connection, location| {
+            let loading = Loading::create(location, connection, &tables)?;
+            Ok(loading.map(|loading| FreshLoad::start(loading, &tables, &label, zone)))
+        })
+        .await
+    }
+
+    /// Puts `draft` in the place of the database, which is closed.
+    pub async fn publish(&self, draft: Draft) -> Result<Result<(), Unpublished>, MetadataError> {
+        let location = self.location.clone();
+        blocking(move || Ok(draft.publish(&location))).await
+    }
+
+    /// Closes the connection. It is opened again when there is more to do.
+    pub async fn close(&self) -> Result<(), MetadataError> {
+        let connection = Arc::clone(&self.connection);
+        blocking(move || {
+            let mut slot = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(slot.take());
+            Ok(())
+        })
+        .await
     }
 }
 
-fn opening(error: &tokio::task::JoinError) -> MetadataError {
-    During {
-        action: "run a task",
-        backend: "SQLite",
-    }
-    .failed(error.to_string())
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MetadataError> + Send + 'static,
+) -> Result<T, MetadataError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        During {
+            action: "run a task",
+            backend: "SQLite",
+        }
+        .failed(error.to_string())
+    })?
 }
 
 impl Job {
@@ -140,10 +195,12 @@ impl Job {
     fn insert_all(&self, connection: &Connection) -> rusqlite::Result<Loaded> {
         let mut insert = connection.prepare_cached(&self.insert_sql())?;
         let mut same = connection.prepare_cached(&self.same_sql())?;
+        let mut fields = Fields::new(&self.layout, self.encoding, &self.zone);
         let mut loaded = Loaded::default();
         for row in self.rows.iter() {
-            match self.insert(&mut insert, row) {
-                Ok(0) => match self.is_same(&mut same, row)? {
+            let inserted = fields.bind(&mut insert, row);
+            match inserted.and_then(|()| insert.raw_execute()) {
+                Ok(0) => match is_same(&mut fields, &mut same, row)? {
                     true => loaded.present += 1,
                     false => loaded
                         .conflicts
@@ -162,63 +219,11 @@ impl Job {
         Ok(loaded)
     }
 
-    fn insert(&self, insert: &mut Statement<'_>, row: Tuple<'_>) -> rusqlite::Result<usize> {
-        self.bind(insert, row, 0..self.layout.columns.len())?;
-        insert.raw_execute()
-    }
-
-    /// Whether the row of that key has the same values, times compared as instants.
-    fn is_same(&self, same: &mut Statement<'_>, row: Tuple<'_>) -> rusqlite::Result<bool> {
-        self.bind(same, row, 0..self.layout.columns.len())?;
-        Ok(same.raw_query().next()?.is_some())
-    }
-
-    fn bind(
-        &self,
-        statement: &mut Statement<'_>,
-        row: Tuple<'_>,
-        columns: std::ops::Range<usize>,
-    ) -> rusqlite::Result<()> {
-        for (position, field) in row.fields().enumerate() {
-            if columns.contains(&position) && position < statement.parameter_count() {
-                let value = self.value(field, position);
-                statement.raw_bind_parameter(position + 1, value)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn value<'a>(&self, field: Option<&'a [u8]>, column: usize) -> ToSqlOutput<'a> {
-        match self.encoding {
-            Encoding::Native => native(field),
-            Encoding::Binary => {
-                let key = self.layout.primary_key.contains(&column);
-                // A day that is part of a key is midnight UTC, in UTC, wherever the server is.
-                let zone = if key { &TimeZone::UTC } else { &self.zone };
-                binary(field, self.layout.columns[column].kind, zone)
-            }
-        }
-    }
-
     fn insert_sql(&self) -> String {
-        let names: Vec<String> = self
-            .layout
-            .columns
-            .iter()
-            .map(|column| quote(&column.name))
-            .collect();
-        let values: Vec<String> = (1..=names.len()).map(|n| format!("?{n}")).collect();
-        let key: Vec<String> = self
-            .layout
-            .primary_key
-            .iter()
-            .map(|key| names[*key].clone())
-            .collect();
+        let key: Vec<String> = self.layout.key_names().into_iter().map(quote).collect();
         format!(
-            "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO NOTHING",
-            quote(&self.layout.name),
-            names.join(", "),
-            values.join(", "),
+            "{} ON CONFLICT ({}) DO NOTHING",
+            insert_sql(&self.layout),
             key.join(", ")
         )
     }
@@ -246,41 +251,30 @@ impl Job {
     }
 }
 
-fn native(field: Option<&[u8]>) -> ToSqlOutput<'_> {
-    ToSqlOutput::Borrowed(match Native::decode(field) {
-        Some(Native::Integer(number)) => ValueRef::Integer(number),
-        Some(Native::Real(number)) => ValueRef::Real(number),
-        Some(Native::Text(text)) => ValueRef::Text(text),
-        Some(Native::Blob(bytes)) => ValueRef::Blob(bytes),
-        Some(Native::Null) | None => ValueRef::Null,
-    })
+/// Inserts one row, its fields as parameters.
+pub(super) fn insert_sql(layout: &Layout) -> String {
+    let names: Vec<String> = layout.columns.iter().map(|c| quote(&c.name)).collect();
+    let values: Vec<String> = (1..=names.len()).map(|n| format!("?{n}")).collect();
+    format!(
+        "INSERT INTO {} ({}) VALUES ({})",
+        quote(&layout.name),
+        names.join(", "),
+        values.join(", ")
+    )
 }
 
-fn binary<'a>(field: Option<&'a [u8]>, kind: Kind, zone: &TimeZone) -> ToSqlOutput<'a> {
-    let Some(bytes) = field else {
-        return ToSqlOutput::Borrowed(ValueRef::Null);
-    };
-    let number = || bytes.try_into().map_or(0, i64::from_be_bytes);
-    ToSqlOutput::Borrowed(match kind {
-        Kind::Text => ValueRef::Text(bytes),
-        Kind::Bytes => ValueRef::Blob(bytes),
-        Kind::Integer => ValueRef::Integer(number()),
-        Kind::Boolean => ValueRef::Integer(i64::from(bytes == [1])),
-        Kind::Real => ValueRef::Real(bytes.try_into().map_or(0.0, f64::from_be_bytes)),
-        Kind::Time => {
-            let time = number()
-                .checked_add(POSTGRES_EPOCH_MICROS)
-                .and_then(|micros| Timestamp::from_microsecond(micros).ok());
-            return match time {
-                Some(time) => ToSqlOutput::from(time::format(time, zone)),
-                None => ToSqlOutput::Borrowed(ValueRef::Null),
-            };
-        }
-    })
+/// Whether the row of that key has the same values, times compared as instants.
+fn is_same(
+    fields: &mut Fields,
+    same: &mut Statement<'_>,
+    row: Tuple<'_>,
+) -> rusqlite::Result<bool> {
+    fields.bind(same, row)?;
+    Ok(same.raw_query().next()?.is_some())
 }
 
 /// Whether another row could still be written: the fault is in this one.
-fn is_about_the_row(error: &rusqlite::Error) -> bool {
+pub(super) fn is_about_the_row(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
     matches!(
         error.sqlite_error_code(),

@@ -1,0 +1,231 @@
+//! What `plikd migrate verify` prints.
+
+use std::io::{self, Write};
+
+use indicatif::{BinaryBytes, HumanCount, HumanDuration};
+
+use crate::cmd::exit::Exit;
+use crate::migrate::Side;
+use crate::migrate::proof::{
+    Difference, FileDifference, FileVerdict, RowDifference, SHOWN, TableVerdict, Verification,
+};
+
+/// Prints what was found; the exit code says whether it is a difference, also with nobody left to
+/// read it.
+pub fn print(found: &Verification) -> Exit {
+    let _ = io::stdout().lock().write_all(text(found).as_bytes());
+    match found.is_equal() {
+        true => Exit::Done,
+        false => Exit::Different,
+    }
+}
+
+fn text(found: &Verification) -> String {
+    let mut text: String = found.tables.iter().map(table_text).collect();
+    if let Some(files) = &found.files {
+        text += &files_text(files);
+    }
+    text += &match found.is_equal() {
+        true => format!("equal: compared in {}\n", HumanDuration(found.elapsed)),
+        false => format!(
+            "different: compared in {}\n\
+             next: look at the rows and blobs named above; running the migration again copies what \
+             is missing\n",
+            HumanDuration(found.elapsed)
+        ),
+    };
+    text
+}
+
+fn table_text(table: &TableVerdict) -> String {
+    let (source, target) = (&table.proof.source, &table.proof.target);
+    let verdict = match (table.is_equal(), table.obstacle) {
+        (_, Some(obstacle)) => obstacle.to_owned(),
+        (true, None) => "equal".to_owned(),
+        (false, None) => "different".to_owned(),
+    };
+    let mut text = format!(
+        "{:<20} {:>12} rows in the source, {} in the target, {verdict}",
+        table.table,
+        HumanCount(source.rows).to_string(),
+        HumanCount(target.rows),
+    );
+    let counts = [
+        (table.missing, "missing"),
+        (table.different, "different"),
+        (table.extra, "only in the target"),
+        (table.proof.rejected, "that the target cannot hold"),
+        (table.settled, "in use, equal at a second look"),
+    ];
+    for (count, what) in counts {
+        if count > 0 {
+            text += &format!(", {} {what}", HumanCount(count));
+        }
+    }
+    if source.digest == target.digest {
+        text += &format!(", digest {}\n", source.digest);
+    } else {
+        text += &format!(", digests {} and {}\n", source.digest, target.digest);
+    }
+    for column in &table.lost_columns {
+        text += &format!("  column {column}: the target does not have it\n");
+    }
+    for row in &table.shown {
+        text += &row_text(&table.table, row);
+    }
+    text + &more(table.differences(), table.shown.len())
+}
+
+fn row_text(table: &str, row: &RowDifference) -> String {
+    let key = &row.key;
+    match &row.kind {
+        Difference::Missing => format!("  missing: {table} {key}\n"),
+        Difference::Extra => format!("  extra: {table} {key}\n"),
+        Difference::Different(columns) => {
+            format!("  different: {table} {key}: {}\n", columns.join(", "))
+        }
+        Difference::Rejected(reason) => format!("  cannot be held: {table} {key}: {reason}\n"),
+    }
+}
+
+fn files_text(files: &FileVerdict) -> String {
+    let how = match files.deep {
+        true => "read on both sides",
+        false => "asked for on both sides",
+    };
+    let mut text = format!(
+        "{:<20} {:>12} files, {}, {how}: {} equal",
+        "blobs",
+        HumanCount(files.files()).to_string(),
+        BinaryBytes(files.bytes),
+        HumanCount(files.equal)
+    );
+    let counts = [
+        (files.gone, "removed and gone"),
+        (files.without_row, "without row in the target"),
+        (files.source_wrong, "wrong in the source"),
+        (files.target_wrong, "wrong in the target"),
+        (files.both_wrong, "wrong in both"),
+    ];
+    for (count, what) in counts {
+        if count > 0 {
+            text += &format!(", {} {what}", HumanCount(count));
+        }
+    }
+    text.push('\n');
+    for file in &files.shown {
+        text += &file_text(file);
+    }
+    text + &more(files.differences(), files.shown.len())
+}
+
+fn file_text(file: &FileDifference) -> String {
+    let side = match file.side {
+        Some(Side::Source) => "source",
+        Some(Side::Target) => "target",
+        None => "both",
+    };
+    format!(
+        "  {side}: blob {} of upload {}: {}\n",
+        file.file_id, file.upload_id, file.reason
+    )
+}
+
+/// How many differences are not named.
+fn more(differences: u64, shown: usize) -> String {
+    match differences.saturating_sub(shown as u64) {
+        0 => String::new(),
+        more => format!(
+            "  and {} more; the first {SHOWN} are named\n",
+            HumanCount(more)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::migrate::{TableContent, TableProof};
+
+    fn content(rows: u64, digest: &str) -> TableContent {
+        TableContent {
+            rows,
+            digest: digest.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_differs_is_named_below_its_table() {
+        let users = TableVerdict {
+            table: "users".to_owned(),
+            proof: TableProof {
+                source: content(1234, "ab"),
+                target: content(1234, "ab"),
+                rejected: 0,
+            },
+            ..TableVerdict::default()
+        };
+        let files = TableVerdict {
+            table: "files".to_owned(),
+            proof: TableProof {
+                source: content(3, "ab"),
+                target: content(2, "cd"),
+                rejected: 0,
+            },
+            missing: 1,
+            different: 1,
+            shown: vec![
+                RowDifference {
+                    key: "aaa".to_owned(),
+                    kind: Difference::Missing,
+                },
+                RowDifference {
+                    key: "bbb".to_owned(),
+                    kind: Difference::Different(vec!["size".to_owned(), "md5".to_owned()]),
+                },
+            ],
+            ..TableVerdict::default()
+        };
+        let found = Verification {
+            tables: vec![users, files],
+            files: Some(FileVerdict {
+                equal: 2,
+                target_wrong: 101,
+                bytes: 2048,
+                shown: vec![FileDifference {
+                    file_id: "aaa".to_owned(),
+                    upload_id: "uuu".to_owned(),
+                    side: Some(Side::Target),
+                    reason: "it is missing".to_owned(),
+                }],
+                ..FileVerdict::default()
+            }),
+            elapsed: Duration::from_secs(60),
+        };
+        assert_eq!(
+            text(&found),
+            "users                       1,234 rows in the source, 1,234 in the target, equal, digest ab\n\
+             files                           3 rows in the source, 2 in the target, different, \
+             1 missing, 1 different, digests ab and cd\n  \
+               missing: files aaa\n  \
+               different: files bbb: size, md5\n\
+             blobs                         103 files, 2.00 KiB, asked for on both sides: 2 equal, \
+             101 wrong in the target\n  \
+               target: blob aaa of upload uuu: it is missing\n  \
+               and 100 more; the first 100 are named\n\
+             different: compared in 60 seconds\n\
+             next: look at the rows and blobs named above; running the migration again copies what \
+             is missing\n"
+        );
+    }
+
+    #[test]
+    fn two_equal_servers_are_equal() {
+        assert_eq!(
+            text(&Verification::default()),
+            "equal: compared in 0 seconds\n"
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! The blobs: for each file whether both sides have its bytes, and whether they are its bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::report::{FileState, FileVerdict};
+use super::{LOOKED_AT_AGAIN, PAUSES, VerifyOptions};
+use crate::data::digest::hashed;
+use crate::data::{BlobRef, DataBackend, DataError};
+use crate::metadata::{Layout, Snapshot};
+use crate::migrate::blob::BlobRow;
+use crate::migrate::data::{BlobRows, LivingRows, explain};
+use crate::migrate::error::{MigrateError, Side};
+use crate::migrate::progress::{Event, Progress};
+use crate::model::{BackendDetails, FileStatus};
+
+/// Compares the blobs of two data backends with the rows, and with each other.
+pub(super) struct BlobCheck {
+    pub from: Arc<dyn DataBackend>,
+    pub to: Arc<dyn DataBackend>,
+    /// The target encrypts each blob with a key of its own, kept in the file's row.
+    pub to_keeps_keys: bool,
+    pub source: LivingRows,
+    pub options: VerifyOptions,
+    pub progress: Arc<dyn Progress>,
+}
+
+/// A file of the source, and what the target's row says.
+struct FilePair {
+    row: BlobRow,
+    there: TargetRow,
+}
+
+enum TargetRow {
+    /// The rows of the target are not compared.
+    NotAsked,
+    Absent,
+    Present(BackendDetails),
+}
+
+/// How a blob is on one side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    /// As its row says, as far as was asked; with its MD5 if its bytes were read.
+    Good(Option<[u8; 16]>),
+    Missing,
+    Wrong(String),
+}
+
+impl BlobCheck {
+    pub async fn run(
+        &self,
+        source: &Snapshot,
+        files: &Layout,
+        target: Option<&Snapshot>,
+    ) -> Result<FileVerdict, MigrateError> {
+        let (blobs, bytes) = source.blob_totals().await?;
+        self.progress.on(Event::BlobsBegin { blobs, bytes });
+        let mut verdict = FileVerdict {
+            bytes,
+            deep: self.options.deep,
+            ..FileVerdict::default()
+        };
+        let mut rows = BlobRows::with_blob(source, files);
+        let mut there = TargetRows::open(target).await?;
+        let mut suspects = Vec::new();
+        while let Some(batch) = rows.next().await? {
+            let mut pairs = Vec::with_capacity(batch.len());
+            for row in batch {
+                let there = there.of(&row.file_id).await?;
+                pairs.push(FilePair { row, there });
+            }
+            let looks = pairs.into_iter().map(|pair| self.look(pair));
+            let mut looks = futures::stream::iter(looks).buffer_unordered(self.workers());
+            while let Some((pair, state)) = looks.try_next().await? {
+                match state {
+                    FileState::Equal | FileState::Gone => {}
+                    _ if suspects.len() < LOOKED_AT_AGAIN => {
+                        suspects.push((pair, state));
+                        continue;
+                    }
+                    _ => {}
+                }
+                verdict.count(|| pair.names(), state);
+            }
+        }
+        for (pair, state) in self.settle(suspects).await? {
+            verdict.count(|| pair.names(), state);
+        }
+        verdict.shown.sort_by(|a, b| a.file_id.cmp(&b.file_id));
+        Ok(verdict)
+    }
+
+    /// Looks at the blobs again that were not equal, until they are or it has been long enough.
+    async fn settle(
+        &self,
+        mut suspects: Vec<(FilePair, FileState)>,
+    ) -> Result<Vec<(FilePair, FileState)>, MigrateError> {
+        let may_pass = |state: &FileState| matches!(state, FileState::Wrong(..));
+        for pause in PAUSES {
+            if !suspects.iter().any(|(_, state)| may_pass(state)) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            let looks = suspects
+                .into_iter()
+                .map(async |(pair, state)| match may_pass(&state) {
+                    true => self.look(pair).await,
+                    false => Ok((pair, state)),
+                });
+            let looks = futures::stream::iter(looks).buffer_unordered(self.workers());
+            suspects = looks.try_collect().await?;
+        }
+        for (pair, state) in &mut suspects {
+            let is_equal = matches!(state, FileState::Equal | FileState::Gone);
+            if !is_equal && self.source.has_removed(&pair.row).await? {
+                *state = FileState::Gone;
+            }
+        }
+        Ok(suspects)
+    }
+
+    fn workers(&self) -> usize {
+        self.options.workers.get()
+    }
+
+    async fn look(&self, pair: FilePair) -> Result<(FilePair, FileState), MigrateError> {
+        let passed = AtomicU64::new(0);
+        let row = &pair.row;
+        let source = row.blob();
+        let target = BlobRef {
+            details: match &pair.there {
+                TargetRow::Present(details) => details.clone(),
+                TargetRow::Absent | TargetRow::NotAsked => BackendDetails::default(),
+            },
+            ..row.blob()
+        };
+        let has_key = !self.to_keeps_keys || target.details.sse_key().is_some();
+        let (here, there) = tokio::try_join!(
+            self.condition(&self.from, &source, row, Some(&passed)),
+            async {
+                match has_key {
+                    true => self.condition(&self.to, &target, row, None).await,
+                    // Without its key nobody can read it, nor ask about it.
+                    false => Ok(Condition::Wrong("its row has no key to it".to_owned())),
+                }
+            },
+        )?;
+        let bytes_left = row.size_bytes().saturating_sub(passed.into_inner());
+        self.progress.on(Event::BlobEnd { bytes_left });
+        let state = state_of(&pair, here, there);
+        Ok((pair, state))
+    }
+
+    async fn condition(
+        &self,
+        backend: &Arc<dyn DataBackend>,
+        blob: &BlobRef,
+        row: &BlobRow,
+        passed: Option<&AtomicU64>,
+    ) -> Result<Condition, MigrateError> {
+        let looked = match self.options.deep {
+            true => self.read(backend, blob, row, passed).await,
+            false => ask(backend, blob, row).await,
+        };
+        match looked {
+            Ok(condition) => Ok(condition),
+            Err(DataError::NotFound { .. }) => Ok(Condition::Missing),
+            Err(error) if error.is_fatal() && !matches!(error, DataError::Denied { .. }) => {
+                Err(error.into())
+            }
+            Err(error) => Ok(Condition::Wrong(explain(&error))),
+        }
+    }
+
+    async fn read(
+        &self,
+        backend: &Arc<dyn DataBackend>,
+        blob: &BlobRef,
+        row: &BlobRow,
+        passed: Option<&AtomicU64>,
+    ) -> Result<Condition, DataError> {
+        let found = backend.get(blob, None).await?;
+        let (mut body, digest) = hashed(found.body);
+        while let Some(chunk) = body.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk.len() as u64,
+                Err(error) => return Ok(Condition::Wrong(format!("it cannot be read: {error}"))),
+            };
+            if let Some(passed) = passed {
+                passed.fetch_add(chunk, Ordering::Relaxed);
+                self.progress.on(Event::BlobBytes(chunk));
+            }
+        }
+        Ok(match digest.get() {
+            Some(digest) => judged(row, digest.size_bytes, Some(digest.md5)),
+            None => Condition::Wrong("it cannot be read to its end".to_owned()),
+        })
+    }
+}
+
+async fn ask(
+    backend: &Arc<dyn DataBackend>,
+    blob: &BlobRef,
+    row: &BlobRow,
+) -> Result<Condition, DataError> {
+    Ok(match backend.stat(blob).await? {
+        Some(stat) => judged(row, stat.size_bytes, stat.md5),
+        None => Condition::Missing,
+    })
+}
+
+/// What is there, measured by what the row says.
+fn judged(row: &BlobRow, size_bytes: u64, md5: Option<[u8; 16]>) -> Condition {
+    let expected = row.size_bytes();
+    if size_bytes != expected {
+        return Condition::Wrong(format!("it has {size_bytes} bytes instead of {expected}"));
+    }
+    match (row.md5, md5) {
+        (Some(expected), Some(md5)) if expected != md5 => {
+            Condition::Wrong("its MD5 is not the one of its row".to_owned())
+        }
+        _ => Condition::Good(md5),
+    }
+}
+
+fn state_of(pair: &FilePair, here: Condition, there: Condition) -> FileState {
+    use Condition::{Good, Missing, Wrong};
+    let reason = |condition| match condition {
+        Wrong(reason) => reason,
+        Missing | Good(_) => "it is missing".to_owned(),
+    };
+    match (here, there) {
+        // About to be deleted: its bytes may go at any time, and are missed by nobody.
+        (Missing | Wrong(_), _) if pair.row.status == FileStatus::Removed => FileState::Gone,
+        _ if matches!(pair.there, TargetRow::Absent) => FileState::WithoutRow,
+        (Good(Some(one)), Good(Some(other))) if one != other => {
+            let reason = "the two have other bytes, and the row has no MD5 to tell which are right";
+            FileState::Wrong(None, reason.to_owned())
+        }
+        (Good(_), Good(_)) => FileState::Equal,
+        (Good(_), there) => FileState::Wrong(Some(Side::Target), reason(there)),
+        (here, Good(_)) => FileState::Wrong(Some(Side::Source), reason(here)),
+        (here, there) => {
+            let reason = format!("source: {}; target: {}", reason(here), reason(there));
+            FileState::Wrong(None, reason)
+        }
+    }
+}
+
+impl FilePair {
+    fn names(&self) -> (String, String) {
+        (self.row.file_id.clone(), self.row.upload_id.clone())
+    }
+}
+
+/// The files of the target, asked for in the order of their ids.
+struct TargetRows {
+    rows: Option<BlobRows>,
+    batch: VecDeque<BlobRow>,
+    is_asked: bool,
+}
+
+impl TargetRows {
+    async fn open(target: Option<&Snapshot>) -> Result<Self, MigrateError> {
+        let rows = match target {
+            Some(target) => {
+                let layouts = target.layouts().await?;
+                let files = layouts.iter().find(|layout| layout.name == "files");
+                files.map(|files| BlobRows::all(target, files))
+            }
+            None => None,
+        };
+        Ok(Self {
+            rows,
+            batch: VecDeque::new(),
+            is_asked: target.is_some(),
+        })
+    }
+
+    /// The row of that file; ids must be asked for in ascending order.
+    async fn of(&mut self, id: &str) -> Result<TargetRow, MigrateError> {
+        if !self.is_asked {
+            return Ok(TargetRow::NotAsked);
+        }
+        loop {
+            while let Some(row) = self.batch.pop_front_if(|row| row.file_id.as_str() <= id) {
+                if row.file_id == id {
+                    return Ok(TargetRow::Present(row.details));
+                }
+            }
+            let more = match (&mut self.rows, self.batch.is_empty()) {
+                (Some(rows), true) => rows.next().await?,
+                _ => None,
+            };
+            match more {
+                Some(more) => self.batch = more.into(),
+                None => {
+                    if self.batch.is_empty() {
+                        self.rows = None;
+                    }
+                    return Ok(TargetRow::Absent);
+                }
+            }
+        }
+    }
+}

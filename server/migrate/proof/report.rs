@@ -1,0 +1,215 @@
+//! What a verification found.
+
+use std::time::Duration;
+
+use crate::migrate::Side;
+use crate::migrate::report::TableProof;
+
+/// Differences that are named, of each table and of the blobs; beyond that they are counted.
+pub const SHOWN: usize = 100;
+
+/// How two servers compare. Bounded, however many rows and blobs there are.
+#[derive(Clone, Debug, Default)]
+pub struct Verification {
+    /// Parents before children; empty if only data was compared.
+    pub tables: Vec<TableVerdict>,
+    /// `None` if only metadata was compared.
+    pub files: Option<FileVerdict>,
+    pub elapsed: Duration,
+}
+
+impl Verification {
+    /// Whether the target holds what the source holds, and nothing else.
+    pub fn is_equal(&self) -> bool {
+        self.tables.iter().all(TableVerdict::is_equal)
+            && self.files.as_ref().is_none_or(FileVerdict::is_equal)
+    }
+}
+
+/// One table of the source.
+#[derive(Clone, Debug, Default)]
+pub struct TableVerdict {
+    pub table: String,
+    /// Rows and digests at the moment when each side was first read.
+    pub proof: TableProof,
+    /// Why the rows could not be compared at all: then they are all missing.
+    pub obstacle: Option<&'static str>,
+    /// Columns that the target does not have.
+    pub lost_columns: Vec<String>,
+    /// Rows of the source that the target does not have, those that it cannot hold aside.
+    pub missing: u64,
+    /// Rows of both with other values.
+    pub different: u64,
+    /// Rows that only the target has.
+    pub extra: u64,
+    /// Rows that were not equal at first and are now: one of the two sides is in use.
+    pub settled: u64,
+    /// The first [`SHOWN`] that differ, in the order of their keys, behind those that cannot be held.
+    pub shown: Vec<RowDifference>,
+}
+
+impl TableVerdict {
+    pub fn is_equal(&self) -> bool {
+        self.differences() == 0 && (self.lost_columns.is_empty() || self.proof.source.rows == 0)
+    }
+
+    /// Rows that are not the same on both sides.
+    pub fn differences(&self) -> u64 {
+        self.missing + self.different + self.extra + self.proof.rejected
+    }
+}
+
+/// A row that is not the same on both sides. No value of it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowDifference {
+    /// For a person to read.
+    pub key: String,
+    pub kind: Difference,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The target does not have the row.
+    Missing,
+    /// Only the target has it.
+    Extra,
+    /// The names of the columns with other values.
+    Different(Vec<String>),
+    /// Why the target cannot hold it.
+    Rejected(String),
+}
+
+/// The files that have, or may still have, bytes. Each is counted in one place only.
+#[derive(Clone, Debug, Default)]
+pub struct FileVerdict {
+    /// Row and blob are on both sides and equal, as far as was asked.
+    pub equal: u64,
+    /// Bytes of removed files that are gone already, or were removed while this went on.
+    pub gone: u64,
+    /// The target has no row of the file, so that its blob is of no use there.
+    pub without_row: u64,
+    /// The blob is missing or not what its row says: in the source, in the target, in both.
+    pub source_wrong: u64,
+    pub target_wrong: u64,
+    pub both_wrong: u64,
+    /// Of all files, as the rows say.
+    pub bytes: u64,
+    /// The bytes were read, not only asked about.
+    pub deep: bool,
+    /// The first [`SHOWN`] whose blob is wrong somewhere, or has no row.
+    pub shown: Vec<FileDifference>,
+}
+
+impl FileVerdict {
+    pub fn is_equal(&self) -> bool {
+        self.differences() == 0
+    }
+
+    pub fn differences(&self) -> u64 {
+        self.without_row + self.source_wrong + self.target_wrong + self.both_wrong
+    }
+
+    pub fn files(&self) -> u64 {
+        self.equal + self.gone + self.differences()
+    }
+
+    pub(super) fn count(&mut self, file: impl Fn() -> (String, String), state: FileState) {
+        let (side, reason) = match state {
+            FileState::Equal => return self.equal += 1,
+            FileState::Gone => return self.gone += 1,
+            FileState::WithoutRow => {
+                self.without_row += 1;
+                let reason = "its row is not in the target".to_owned();
+                (Some(Side::Target), reason)
+            }
+            FileState::Wrong(side, reason) => {
+                match side {
+                    Some(Side::Source) => self.source_wrong += 1,
+                    Some(Side::Target) => self.target_wrong += 1,
+                    None => self.both_wrong += 1,
+                }
+                (side, reason)
+            }
+        };
+        if self.shown.len() < SHOWN {
+            let (file_id, upload_id) = file();
+            self.shown.push(FileDifference {
+                file_id,
+                upload_id,
+                side,
+                reason,
+            });
+        }
+    }
+}
+
+/// A file that is not the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileDifference {
+    pub file_id: String,
+    pub upload_id: String,
+    /// The side that is wrong; `None` for both.
+    pub side: Option<Side>,
+    pub reason: String,
+}
+
+/// What became of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FileState {
+    Equal,
+    Gone,
+    WithoutRow,
+    /// The blob, on that side; `None` for both.
+    Wrong(Option<Side>, String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_counted_once_and_the_first_are_named() {
+        let mut verdict = FileVerdict::default();
+        let states = [
+            FileState::Equal,
+            FileState::Gone,
+            FileState::WithoutRow,
+            FileState::Wrong(Some(Side::Source), "missing".to_owned()),
+            FileState::Wrong(Some(Side::Target), "missing".to_owned()),
+            FileState::Wrong(None, "missing".to_owned()),
+        ];
+        let count = states.len() as u64;
+        for state in states {
+            verdict.count(|| ("file".to_owned(), "upload".to_owned()), state);
+        }
+        assert_eq!((verdict.files(), verdict.differences()), (count, 4));
+        assert_eq!(verdict.shown.len(), 4);
+        for _ in 0..SHOWN {
+            verdict.count(Default::default, FileState::WithoutRow);
+        }
+        assert_eq!((verdict.shown.len(), verdict.without_row), (SHOWN, 101));
+    }
+
+    #[test]
+    fn a_column_that_is_lost_is_a_difference_where_there_are_rows() {
+        let mut table = TableVerdict {
+            lost_columns: vec!["note".to_owned()],
+            ..TableVerdict::default()
+        };
+        assert!(table.is_equal());
+        table.proof.source.rows = 1;
+        assert!(!table.is_equal());
+    }
+
+    #[test]
+    fn a_row_that_the_target_cannot_hold_is_a_difference() {
+        let mut table = TableVerdict::default();
+        table.proof.rejected = 1;
+        let verification = Verification {
+            tables: vec![table],
+            ..Verification::default()
+        };
+        assert!(!verification.is_equal());
+        assert!(Verification::default().is_equal());
+    }
+}

@@ -1,0 +1,316 @@
+//! `plikd migrate verify`: whatever differs between two servers is found and named, and nothing is
+//! written.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::places::{Database, Store};
+use crate::scene::{NO_FILES, Run, SMALL, Scene, Server, run};
+
+fn verification(scene: &Scene, from: &Server, to: &Server, options: &[&str]) -> Command {
+    let mut command = scene.plikd();
+    command.arg("--config").arg(&from.config);
+    command.args(["migrate", "verify", "--to"]).arg(&to.config);
+    command.args(options);
+    command
+}
+
+fn verify(scene: &Scene, from: &Server, to: &Server, options: &[&str]) -> Result<Run> {
+    run(verification(scene, from, to, options))
+}
+
+/// Two servers that a migration has just made equal, with three files to play with.
+fn equal_servers(scene: &Scene, to: Server) -> Result<(Server, Server)> {
+    let from = scene.made_up("from", SMALL)?;
+    from.database.add_upload("theUpload")?;
+    for id in ["aaFile", "mmFile", "zzFile"] {
+        from.database
+            .add_file(id, "theUpload", "uploaded", id.as_bytes())?;
+        from.store.put(id, id.as_bytes())?;
+    }
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    Ok((from, to))
+}
+
+fn postgres(scene: &Scene) -> Result<Server> {
+    let store = Store::Directory(scene.path("to.files"));
+    scene.server("to", Database::postgres()?, store)
+}
+
+fn rows_are_named(scene: &Scene, to: Server) -> Result<()> {
+    let (from, to) = equal_servers(scene, to)?;
+    verify(scene, &from, &to, &[])?
+        .expect(0)?
+        .says(&["equal"])?;
+    for sql in [
+        "DELETE FROM files WHERE id = 'aaFile'",
+        "UPDATE files SET name = 'other', size = 7 WHERE id = 'mmFile'",
+    ] {
+        to.database.query(sql)?;
+    }
+    to.database.add_upload("strayUpload")?;
+    verify(scene, &from, &to, &[])?
+        .expect(21)?
+        .says(&[
+            "missing: files aaFile",
+            "different: files mmFile: name, size",
+            "extra: uploads strayUpload",
+            "1 missing, 1 different",
+            "1 without row in the target",
+            "target: blob aaFile of upload theUpload: its row is not in the target",
+        ])?
+        .never_says(&["zzFile"])?;
+    // Each half alone sees its own.
+    verify(scene, &from, &to, &["--data-only"])?.expect(0)?;
+    verify(scene, &from, &to, &["--metadata-only"])?
+        .expect(21)?
+        .says(&["missing: files aaFile"])?
+        .never_says(&["its row is not in the target"])?;
+    Ok(())
+}
+
+#[test]
+fn rows_that_differ_are_named_with_their_columns() -> Result<()> {
+    let scene = Scene::new()?;
+    rows_are_named(&scene, scene.local("to")?)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn rows_that_differ_are_named_with_their_columns_in_postgres() -> Result<()> {
+    let scene = Scene::new()?;
+    rows_are_named(&scene, postgres(&scene)?)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn two_postgres_databases_are_compared() -> Result<()> {
+    let scene = Scene::new()?;
+    let (_, from) = equal_servers(&scene, postgres(&scene)?)?;
+    let store = Store::Directory(scene.path("third.files"));
+    let to = scene.server("third", Database::postgres()?, store)?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    verify(&scene, &from, &to, &["--deep"])?.expect(0)?;
+    to.database
+        .query("UPDATE uploads SET comments = 'other' WHERE id = 'theUpload'")?;
+    verify(&scene, &from, &to, &[])?
+        .expect(21)?
+        .says(&["different: uploads theUpload: comments"])?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_migration_back_is_verified_too() -> Result<()> {
+    let scene = Scene::new()?;
+    let (_, from) = equal_servers(&scene, postgres(&scene)?)?;
+    let to = scene.local("third")?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    verify(&scene, &from, &to, &["--deep"])?.expect(0)?;
+    to.database.query("DELETE FROM files WHERE id = 'zzFile'")?;
+    verify(&scene, &from, &to, &[])?
+        .expect(21)?
+        .says(&["missing: files zzFile"])?;
+    Ok(())
+}
+
+#[test]
+fn a_blob_that_is_gone_or_cut_is_found_without_reading_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    to.store.put("aaFile", b"aa")?;
+    fs::remove_file(to.store.path_of("mmFile"))?;
+    fs::remove_file(from.store.path_of("zzFile"))?;
+    verify(&scene, &from, &to, &[])?.expect(21)?.says(&[
+        "target: blob aaFile of upload theUpload: it has 2 bytes instead of 6",
+        "target: blob mmFile of upload theUpload: it is missing",
+        "source: blob zzFile of upload theUpload: it is missing",
+        "1 wrong in the source, 2 wrong in the target",
+    ])?;
+    fs::remove_file(from.store.path_of("mmFile"))?;
+    verify(&scene, &from, &to, &[])?.expect(21)?.says(&[
+        "both: blob mmFile of upload theUpload: source: it is missing; target: it is missing",
+    ])?;
+    Ok(())
+}
+
+#[test]
+fn a_blob_that_rotted_is_found_by_reading_it_and_its_side_is_named() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    verify(&scene, &from, &to, &["--deep", "--workers=2"])?.expect(0)?;
+    to.store.put("aaFile", b"AAFile")?;
+    from.store.put("zzFile", b"ZZFile")?;
+    verify(&scene, &from, &to, &[])?.expect(0)?;
+    verify(&scene, &from, &to, &["--deep"])?
+        .expect(21)?
+        .says(&[
+            "target: blob aaFile of upload theUpload: its MD5 is not the one of its row",
+            "source: blob zzFile of upload theUpload: its MD5 is not the one of its row",
+        ])?;
+    Ok(())
+}
+
+/// Without a digest in the row the two sides still have each other.
+#[test]
+fn blobs_without_digest_are_compared_with_each_other() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    for server in [&from, &to] {
+        server
+            .database
+            .query("UPDATE files SET md5 = '' WHERE id = 'aaFile'")?;
+    }
+    verify(&scene, &from, &to, &["--deep"])?.expect(0)?;
+    to.store.put("aaFile", b"AAFile")?;
+    verify(&scene, &from, &to, &["--deep"])?
+        .expect(21)?
+        .says(&["both: blob aaFile", "no MD5 to tell"])?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+fn blobs_in_a_bucket_are_verified() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.server(
+        "to",
+        Database::Sqlite(scene.path("to.db")),
+        Store::bucket()?,
+    )?;
+    let (from, to) = equal_servers(&scene, to)?;
+    for options in [&[][..], &["--deep"]] {
+        verify(&scene, &from, &to, options)?.expect(0)?;
+    }
+    let renamed = to
+        .store
+        .rename_objects(|key| key.contains("mmFile").then(|| format!("{key}x")))?;
+    assert_eq!(renamed, 1);
+    verify(&scene, &from, &to, &[])?
+        .expect(21)?
+        .says(&["target: blob mmFile of upload theUpload: it is missing"])?;
+    Ok(())
+}
+
+#[test]
+fn a_removed_file_whose_bytes_are_gone_is_no_difference() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    from.database.add_upload("theUpload")?;
+    from.database
+        .add_file("goneFile", "theUpload", "removed", b"bytes")?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    verify(&scene, &from, &to, &["--deep"])?
+        .expect(0)?
+        .says(&["1 removed and gone"])?;
+    Ok(())
+}
+
+#[test]
+fn a_verification_writes_nothing() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    let before = scene.listing()?;
+    verify(&scene, &from, &to, &["--deep"])?.expect(0)?;
+    scene.is_as(&before)?;
+    // Not even a target that is not there.
+    let absent = scene.local("absent")?;
+    let before = scene.listing()?;
+    verify(&scene, &from, &absent, &[])?
+        .expect(3)?
+        .says(&["could not be compared", "the target cannot be used"])?;
+    scene.is_as(&before)?;
+    Ok(())
+}
+
+#[test]
+fn a_server_is_not_compared_with_itself() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    verify(&scene, &from, &from, &[])?
+        .expect(2)?
+        .says(&["source and target are the same"])?;
+    Ok(())
+}
+
+#[test]
+fn a_column_and_a_table_that_the_target_lacks_are_named() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    for sql in [
+        "ALTER TABLE uploads ADD COLUMN note text",
+        "CREATE TABLE notes (id text PRIMARY KEY)",
+        "INSERT INTO notes VALUES ('one'), ('two')",
+    ] {
+        from.database.query(sql)?;
+    }
+    verify(&scene, &from, &to, &["--metadata-only"])?
+        .expect(21)?
+        .says(&[
+            "column note: the target does not have it",
+            "the target has no such table, 2 missing",
+        ])?;
+    scene.migrate(&from, &to, &[])?;
+    verify(&scene, &from, &to, &["--metadata-only"])?.says(&["notes", "2 in the target, equal"])?;
+    Ok(())
+}
+
+#[test]
+fn more_than_a_hundred_differences_are_counted() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    for number in 0..150 {
+        from.database.add_upload(&format!("new{number:03}"))?;
+    }
+    let found = verify(&scene, &from, &to, &["--metadata-only"])?
+        .expect(21)?
+        .says(&["150 missing", "missing: uploads new099", "and 50 more"])?;
+    found.never_says(&["missing: uploads new100"])?;
+    Ok(())
+}
+
+/// A source in use is not told to differ in rows that were copied while it was looked at.
+#[test]
+fn a_difference_that_passes_is_not_told() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    from.database.add_upload("lateUpload")?;
+    let mut verification = verification(&scene, &from, &to, &["--metadata-only"]).spawn()?;
+    let said = verification.stderr.take().context("no standard error")?;
+    let mut said = BufReader::new(said).lines();
+    while !said
+        .next()
+        .context("it ended early")??
+        .contains("uploads: ")
+    {}
+    to.database.add_upload("lateUpload")?;
+    crate::scene::finish(verification)?
+        .expect(0)
+        .context("the row came while it was looked for")?
+        .says(&["1 in use, equal at a second look"])?;
+    Ok(())
+}
+
+#[test]
+fn the_check_at_the_end_can_be_left_out() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    from.database
+        .query("DELETE FROM files WHERE id = 'zzFile'")?;
+    scene
+        .migrate(&from, &to, &[])?
+        .expect(20)?
+        .says(&["extra: files zzFile"])?;
+    scene
+        .migrate(&from, &to, &["--no-verify"])?
+        .expect(0)?
+        .never_says(&["extra", "omparing source and target"])?;
+    let digests = to
+        .database
+        .value("SELECT count(*) FROM plikd_migrate_runs WHERE summary LIKE '%\"digest\":null%'")?;
+    assert_eq!(digests, "1", "only the run without check has no digests");
+    Ok(())
+}
