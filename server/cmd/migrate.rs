@@ -2,6 +2,7 @@
 
 mod args;
 mod audience;
+mod dialect;
 mod failure;
 mod json;
 mod meter;
@@ -26,6 +27,7 @@ use crate::migrate::{self, Endpoint, Halves, MigrateError, Options, Progress, pr
 pub use args::MigrateArgs;
 use args::{MigrateCommand, RunArgs, VerifyArgs};
 use audience::Audience;
+use dialect::{Dialect, Move};
 use summary::Summary;
 
 /// Runs what `args` ask for from the server that `source` describes.
@@ -35,7 +37,10 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
         (None, Some(args)) => {
             let options = args.options();
             let audience = Arc::new(Audience::gather(&args, &options)?);
-            let outcome = migrate(&args, options, source, env, &audience).await;
+            let outcome = match &args.dialect.dialect {
+                Some(name) => change_dialect(name, &args, options, source, &audience).await,
+                None => migrate(&args, options, source, env, &audience).await,
+            };
             audience.end(outcome)
         }
         // The parser asks for --to where there is no subcommand.
@@ -50,25 +55,64 @@ async fn migrate(
     env: &Environment,
     audience: &Arc<Audience>,
 ) -> Outcome {
-    let target = load_target(source, &args.to, env)?;
+    // The parser asks for it where there is no --dialect.
+    let Some(path) = &args.to else {
+        return Err(anyhow::anyhow!("--to is missing").into());
+    };
+    let target = load_target(source, path, env)?;
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
+    let summary = carry_out(args, options, from, to, audience).await?;
+    audience.summary(&summary);
+    Ok(summary.exit())
+}
+
+/// Moves the rows to the server's other database, and makes that the one it starts on.
+async fn change_dialect(
+    name: &str,
+    args: &RunArgs,
+    options: Options,
+    source: &Loaded,
+    audience: &Arc<Audience>,
+) -> Outcome {
+    let dialect = Dialect::parse(name)?;
+    let change = Move::prepare(dialect, args.dialect.terms(args.dry_run), source).await?;
+    let data = &source.config.data;
+    let end = |metadata| Endpoint { metadata, data };
+    let (from, to) = (end(&change.from), end(&change.to));
+    let summary = carry_out(args, options, from, to, audience).await?;
+    audience.summary(&summary);
+    if let Summary::Run(report) = &summary {
+        if !report.is_complete() && !options.ignore_errors {
+            return Err(change.stale());
+        }
+        change.conclude(report).await?;
+    }
+    Ok(summary.exit())
+}
+
+/// Does what the arguments ask for between two ends, until it is done or a signal comes.
+async fn carry_out(
+    args: &RunArgs,
+    options: Options,
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
+    audience: &Arc<Audience>,
+) -> Result<Summary, Failure> {
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
     let cancel = shutdown.ask.clone();
     let work = async {
-        let summary = match args.dry_run {
+        match args.dry_run {
             true => migrate::preview(from, to, options, &progress, &cancel)
                 .await
                 .map(Summary::Preview)
-                .map_err(|error| failure::not_startable(error, &shutdown))?,
+                .map_err(|error| failure::not_startable(error, &shutdown)),
             false => migrate::run(from, to, options, &progress, &cancel)
                 .await
                 .map(Summary::Run)
-                .map_err(|error| failure::failure(error, &shutdown))?,
-        };
-        audience.summary(&summary);
-        Ok(summary.exit())
+                .map_err(|error| failure::failure(error, &shutdown)),
+        }
     };
     tokio::select! {
         biased;

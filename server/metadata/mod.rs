@@ -56,7 +56,7 @@ pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use moved::MovedMarker;
 pub use overwrite::{drop_tables, replace_file};
-pub use place::{announcement, file_size, free_bytes, is_same_file, name_of};
+pub use place::{announcement, file_size, free_bytes, is_same_file, name_of, sqlite_path};
 pub use probe::probe;
 use schema::State;
 pub use snapshot::{

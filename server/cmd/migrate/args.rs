@@ -2,6 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use super::dialect::Terms;
+use crate::config::duration::parse_clock;
 
 use crate::migrate::proof::VerifyOptions;
 use crate::migrate::{Halves, Options};
@@ -31,8 +35,11 @@ pub enum MigrateCommand {
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
-    #[arg(long, value_name = "FILE")]
-    pub to: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "dialect")]
+    pub to: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub dialect: DialectArgs,
 
     /// Move the rows only: users, tokens, uploads, files, settings
     #[arg(long, conflicts_with = "data_only")]
@@ -69,6 +76,46 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+/// The rows of one server to its other database.
+#[derive(Debug, clap::Args)]
+pub struct DialectArgs {
+    /// Move the rows of this server to its other database: `postgres` is the one of
+    /// PLIKD_POSTGRES_URL, `sqlite` the file of the configuration
+    #[arg(
+        long,
+        value_name = "DATABASE",
+        conflicts_with_all = ["to", "data_only", "metadata_only", "workers"]
+    )]
+    pub dialect: Option<String>,
+
+    /// With --dialect: replace what the target holds; a SQLite file is kept under another name
+    #[arg(long, requires = "dialect")]
+    overwrite: bool,
+
+    /// With --overwrite: do not ask before tables are dropped
+    #[arg(long, requires = "overwrite")]
+    yes: bool,
+
+    /// With --dialect: how long to wait for a server that has one of the databases, such as 30s
+    #[arg(long, requires = "dialect", value_name = "TIME", default_value = "0s", value_parser = duration)]
+    lock_timeout: Duration,
+}
+
+impl DialectArgs {
+    pub fn terms(&self, dry_run: bool) -> Terms {
+        Terms {
+            dry_run,
+            overwrite: self.overwrite,
+            yes: self.yes,
+            lock_timeout: self.lock_timeout,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_clock(text).map_err(|error| error.to_string())
 }
 
 /// Compare the target of a migration with this server
@@ -121,7 +168,10 @@ fn halves(metadata_only: bool, data_only: bool) -> Halves {
 impl RunArgs {
     pub fn options(&self) -> Options {
         Options {
-            halves: halves(self.metadata_only, self.data_only),
+            halves: match self.dialect.dialect {
+                Some(_) => Halves::MetadataOnly,
+                None => halves(self.metadata_only, self.data_only),
+            },
             workers: self.workers,
             ignore_errors: self.ignore_errors,
             verify: !self.no_verify,
@@ -149,6 +199,13 @@ mod tests {
     fn a_migration_needs_no_word_and_a_verification_one() {
         let run = parse("migrate --to t.cfg --no-verify").unwrap();
         assert!(!run.run.unwrap().options().verify);
+        let other = parse("migrate --dialect sqlite --lock-timeout 2m").unwrap();
+        let other = other.run.unwrap();
+        assert_eq!(other.options().halves, Halves::MetadataOnly);
+        assert_eq!(
+            other.dialect.terms(false).lock_timeout,
+            Duration::from_secs(120)
+        );
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
         assert!(verify.run.is_none());
         assert!(
@@ -165,6 +222,12 @@ mod tests {
             "migrate --to t.cfg verify --to t.cfg",
             "migrate verify --to t.cfg --deep --metadata-only",
             "migrate --to t.cfg --deep",
+            "migrate --to t.cfg --dialect sqlite",
+            "migrate --dialect sqlite --workers 2",
+            "migrate --dialect sqlite --data-only",
+            "migrate --to t.cfg --overwrite",
+            "migrate --dialect sqlite --yes",
+            "migrate --dialect sqlite --lock-timeout soon",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -12,9 +13,9 @@ use super::say;
 use crate::cmd::exit::{Exit, Failure};
 use crate::config::{Driver, Loaded, MetadataConfig, Secret};
 use crate::metadata::{
-    self, Lock, MetadataError, MovedMarker, Snapshot, drop_tables, replace_file,
+    self, Lock, MetadataError, MovedMarker, OpenMode, Snapshot, drop_tables, replace_file,
 };
-use crate::migrate::Report;
+use crate::migrate::{Event, Progress, Report};
 use crate::model::Timestamp;
 
 /// Between two looks at a lock that somebody holds.
@@ -103,7 +104,7 @@ impl Move {
     }
 
     /// Makes the target the database of this server, and says how to start on it.
-    pub fn conclude(&self, report: &Report) -> Result<(), Failure> {
+    pub async fn conclude(&self, report: &Report) -> Result<(), Failure> {
         for table in &report.tables {
             let rows = table.rows.copied + table.rows.present;
             say(&format!("info: verify {} {rows} rows ok", table.table));
@@ -119,7 +120,7 @@ impl Move {
                 let path = path_of(&self.target)?;
                 let mut kept = path.clone().into_os_string();
                 kept.push(format!(".bak-{}", now.strftime("%Y%m%dT%H%M%SZ")));
-                let _lock = metadata::lock_alone_at(&self.target)?;
+                let _lock = Lock::take(&self.target, OpenMode::Load).await?;
                 replace_file(&unfinished(&self.target)?, &path, Path::new(&kept))?;
                 if let Some(marker) = MovedMarker::of(&self.target) {
                     marker.remove()?;
@@ -128,6 +129,19 @@ impl Move {
         }
         self.say_what_is_next(report.left_behind());
         Ok(())
+    }
+
+    /// Only where an earlier move was cut off, and the source was served since: its rows have
+    /// other values now than those that arrived.
+    pub fn stale(&self) -> Failure {
+        let place = metadata::name_of(&self.to);
+        let error = anyhow!("{place} has rows of an earlier move that differ from the source");
+        let remedy = match self.dialect {
+            Dialect::Postgres => "add --overwrite".to_owned(),
+            Dialect::Sqlite => format!("remove {}", place.trim_start_matches("sqlite ")),
+        };
+        Failure::new(Exit::Incomplete, error)
+            .with_hint(format!("{remedy}, then run the same command again"))
     }
 
     fn say_what_is_next(&self, left_behind: u64) {
@@ -152,11 +166,57 @@ impl Move {
     }
 }
 
+/// Tells how a change of dialect goes on, a line for each step.
+#[derive(Default)]
+pub struct DialectLines(Mutex<Table>);
+
+/// The table being copied, and how far.
+#[derive(Default)]
+struct Table {
+    rows: u64,
+    all: u64,
+    said: Option<Instant>,
+}
+
+/// Between two lines about one table.
+const LINE_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Progress for DialectLines {
+    fn on(&self, event: Event<'_>) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::TableBegin { rows, .. } => {
+                *table = Table {
+                    all: rows,
+                    said: Some(Instant::now()),
+                    ..Table::default()
+                };
+            }
+            Event::Rows { table: name, rows } => {
+                table.rows += rows;
+                let is_time = |said: Instant| said.elapsed() >= LINE_INTERVAL;
+                if table.said.is_some_and(is_time) {
+                    table.said = Some(Instant::now());
+                    say(&format!("info: copy {name} {}/{}", table.rows, table.all));
+                }
+            }
+            Event::TableEnd { table: name } => {
+                say(&format!("info: copy {name} {}/{}", table.rows, table.all));
+            }
+            Event::Rejected(reject) => say(&format!(
+                "warning: skip {} {}: {}",
+                reject.table, reject.key, reject.reason
+            )),
+            Event::FreshAbandoned { reason } => {
+                say(&format!("info: once more, row by row: {reason}"));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The database to read, and the one that a server is to use afterwards.
-fn ends(
-    dialect: Dialect,
-    loaded: &Loaded,
-) -> Result<(MetadataConfig, MetadataConfig), Failure> {
+fn ends(dialect: Dialect, loaded: &Loaded) -> Result<(MetadataConfig, MetadataConfig), Failure> {
     let current = &loaded.config.metadata;
     match (dialect, &loaded.aside) {
         (Dialect::Postgres, None) => Err(match current.driver {
@@ -272,7 +332,9 @@ impl Source {
         let place = metadata::announcement(config).replacen(": ", " ", 1);
         let [users, uploads, files] = self.counts;
         let version = &self.version;
-        format!("info: Source: {place} ({version}, {users} users, {uploads} uploads, {files} files)")
+        format!(
+            "info: Source: {place} ({version}, {users} users, {uploads} uploads, {files} files)"
+        )
     }
 }
 
@@ -304,9 +366,13 @@ async fn clear(target: &MetadataConfig, terms: Terms) -> Result<(), Failure> {
         return Ok(());
     }
     if !terms.overwrite && !is_empty {
-        let error = anyhow!("the target already holds plikd data ({} uploads)", counts[1]);
-        return Err(Failure::new(Exit::Failed, error)
-            .with_hint("--overwrite replaces it".to_owned()));
+        let error = anyhow!(
+            "the target already holds plikd data ({} uploads)",
+            counts[1]
+        );
+        return Err(
+            Failure::new(Exit::Failed, error).with_hint("--overwrite replaces it".to_owned())
+        );
     }
     // A file that is replaced is kept under another name, and only when the new one is complete.
     if terms.dry_run || replaces_a_file {
@@ -339,6 +405,9 @@ fn confirm(target: &MetadataConfig, uploads: u64, yes: bool) -> Result<(), Failu
         .and_then(|()| io::stdin().read_line(&mut answer));
     match answered {
         Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(Failure::new(Exit::Failed, anyhow!("not confirmed, nothing was dropped"))),
+        _ => Err(Failure::new(
+            Exit::Failed,
+            anyhow!("not confirmed, nothing was dropped"),
+        )),
     }
 }
