@@ -85,6 +85,26 @@ pub fn listen() -> io::Result<Shutdown> {
     })
 }
 
+/// SIGHUP, which asks to read a file again.
+pub struct Hangups(Stream);
+
+impl Hangups {
+    /// Waits for the next one. `false` if none can come any more.
+    pub async fn next(&mut self) -> bool {
+        self.0.recv().await.is_some()
+    }
+}
+
+/// Takes SIGHUP over from the operating system, which would end the process; for ever, as
+/// [`listen`] does.
+///
+/// # Errors
+///
+/// When the operating system refuses.
+pub fn hangups() -> io::Result<Hangups> {
+    Ok(Hangups(signal(SignalKind::hangup())?))
+}
+
 async fn forward(
     mut signals: Signals,
     ask: CancellationToken,

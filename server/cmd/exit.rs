@@ -146,6 +146,8 @@ impl From<&MetadataError> for Exit {
             MetadataError::Newer { .. } => Self::Newer,
             MetadataError::Unreachable { .. }
             | MetadataError::NoTls { .. }
+            | MetadataError::Untrusted { .. }
+            | MetadataError::Standby { .. }
             | MetadataError::Denied { .. } => Self::Unreachable,
             MetadataError::InUse { .. }
             | MetadataError::Busy { .. }
@@ -159,7 +161,11 @@ impl From<&MetadataError> for Exit {
 impl From<&DataError> for Exit {
     fn from(error: &DataError) -> Self {
         match error {
-            DataError::Unreachable { .. } | DataError::Denied { .. } => Self::Unreachable,
+            DataError::Unreachable { .. }
+            | DataError::Denied { .. }
+            | DataError::Untrusted { .. }
+            | DataError::BucketMissing { .. }
+            | DataError::Busy { .. } => Self::Unreachable,
             DataError::Config(_) => Self::Usage,
             _ => Self::Failed,
         }

@@ -5,6 +5,7 @@ mod audience;
 mod dialect;
 mod failure;
 mod json;
+mod limits;
 mod meter;
 mod progress;
 mod report;
@@ -22,7 +23,7 @@ use crate::config::{self, Environment, Loaded};
 use crate::data::Location;
 use crate::lifecycle;
 use crate::metadata;
-use crate::migrate::{self, Endpoint, Halves, MigrateError, Options, Progress, proof};
+use crate::migrate::{self, Endpoint, Halves, Limiter, MigrateError, Options, Progress, proof};
 
 pub use args::MigrateArgs;
 use args::{MigrateCommand, RunArgs, VerifyArgs};
@@ -34,7 +35,7 @@ use summary::Summary;
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => verify(args, source, env).await,
-        (None, Some(args)) => {
+        (None, args) => {
             let options = args.options();
             let audience = Arc::new(Audience::gather(&args, &options)?);
             let outcome = match &args.dialect.dialect {
@@ -43,8 +44,6 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
             };
             audience.end(outcome)
         }
-        // The parser asks for --to where there is no subcommand.
-        (None, None) => Err(anyhow::anyhow!("--to is missing").into()),
     }
 }
 
@@ -100,6 +99,8 @@ async fn carry_out(
     audience: &Arc<Audience>,
 ) -> Result<Summary, Failure> {
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
+    let limiter = Arc::new(Limiter::new(args.limits.limits()?));
+    let _limits = args.limits.follow(&limiter, &progress)?;
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
     let cancel = shutdown.ask.clone();
     let work = async {
@@ -108,7 +109,7 @@ async fn carry_out(
                 .await
                 .map(Summary::Preview)
                 .map_err(|error| failure::not_startable(error, &shutdown)),
-            false => migrate::run(from, to, options, &progress, &cancel)
+            false => migrate::run(from, to, options, &limiter, &progress, &cancel)
                 .await
                 .map(Summary::Run)
                 .map_err(|error| failure::failure(error, &shutdown)),

@@ -38,6 +38,34 @@ pub enum DataError {
         backend: String,
         source: BoxError,
     },
+    /// Its certificate is not to be trusted, so nothing was sent.
+    #[error("{backend} cannot prove who it is, to {action}")]
+    Untrusted {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+    /// There is no such bucket.
+    #[error("{backend} cannot be used to {action}")]
+    BucketMissing {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+    /// It asks for fewer requests at a time.
+    #[error("{backend} is too busy to {action}")]
+    Busy {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+    /// It failed in a way that passes by itself: an error of its own, a transfer that broke.
+    #[error("{backend} failed for now to {action}")]
+    Passing {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
     #[error("{backend} failed to {action}")]
     Failed {
         action: String,
@@ -61,6 +89,17 @@ impl DataError {
             Self::Unreachable { backend, .. } => Some(format!(
                 "check that {backend} is up and its address is right"
             )),
+            Self::Untrusted { backend, .. } => Some(format!(
+                "let this machine trust the authority that signed the certificate of {backend}, and \
+                 use the host name that the certificate is for"
+            )),
+            Self::BucketMissing { backend, .. } => Some(format!(
+                "check that {backend} names the right bucket, and create it if it does"
+            )),
+            Self::Busy { backend, .. } => Some(format!(
+                "try again when {backend} has less to do, or with fewer requests at a time"
+            )),
+            Self::Passing { .. } => Some("try again".to_owned()),
             _ => None,
         }
     }
@@ -69,7 +108,91 @@ impl DataError {
     pub fn is_fatal(&self) -> bool {
         matches!(
             self,
-            Self::Denied { .. } | Self::Full { .. } | Self::Unreachable { .. } | Self::Config(_)
+            Self::Denied { .. }
+                | Self::Full { .. }
+                | Self::Unreachable { .. }
+                | Self::Untrusted { .. }
+                | Self::BucketMissing { .. }
+                | Self::Busy { .. }
+                | Self::Config(_)
         )
+    }
+
+    /// Whether the same call can succeed a moment later with nobody mending anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::Passing { .. } => true,
+            Self::Body { source, .. } => is_transient(source),
+            Self::NotFound { .. }
+            | Self::WrongSize { .. }
+            | Self::InvalidId { .. }
+            | Self::Denied { .. }
+            | Self::Full { .. }
+            | Self::Untrusted { .. }
+            | Self::BucketMissing { .. }
+            | Self::Failed { .. }
+            | Self::Config(_) => false,
+        }
+    }
+}
+
+/// Whether reading or writing can succeed a moment later: lost connections and time-outs, also
+/// those of a network file system. What the disk itself refuses stays refused.
+pub(super) fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
+        NetworkDown, NetworkUnreachable, NotConnected, ResourceBusy, StaleNetworkFileHandle,
+        TimedOut, UnexpectedEof, WouldBlock,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | ResourceBusy
+            | StaleNetworkFileHandle
+            | TimedOut
+            | UnexpectedEof
+            | WouldBlock
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(kind: io::ErrorKind) -> DataError {
+        DataError::Body {
+            id: "x".into(),
+            source: kind.into(),
+        }
+    }
+
+    #[test]
+    fn only_a_body_that_broke_on_its_way_is_read_again() {
+        for kind in [
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::StaleNetworkFileHandle,
+        ] {
+            assert!(body(kind).is_transient(), "{kind}");
+        }
+        for kind in [
+            // Not the bytes that the row promises: the next read gives the same.
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::NotFound,
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::Other,
+        ] {
+            assert!(!body(kind).is_transient(), "{kind}");
+        }
     }
 }

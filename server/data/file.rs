@@ -18,8 +18,9 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use rustix::fs::Access as Right;
 
+use super::error::is_transient;
 use super::name::BlobName;
-use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored};
+use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored, Tuning};
 use crate::config::FileConfig;
 use draft::DraftWriter;
 
@@ -32,6 +33,7 @@ pub(super) struct FileBackend {
 /// What blocking jobs need of the backend.
 struct Store {
     directory: PathBuf,
+    tuning: Tuning,
     /// Directories of blobs whose own entry is known to be on stable storage.
     durable: Mutex<HashMap<PathBuf, Birth>>,
 }
@@ -54,9 +56,14 @@ impl Birth {
 }
 
 impl FileBackend {
-    pub async fn open(config: &FileConfig, access: Access) -> Result<Self, DataError> {
+    pub async fn open_with(
+        config: &FileConfig,
+        access: Access,
+        tuning: Tuning,
+    ) -> Result<Self, DataError> {
         let store = Arc::new(Store {
             directory: PathBuf::from(&config.directory),
+            tuning,
             durable: Mutex::default(),
         });
         let absent = blocking({
@@ -225,6 +232,12 @@ impl Store {
                     source,
                 }
             }
+            // A network file system whose server is away for a moment.
+            _ if is_transient(&source) => DataError::Passing {
+                action,
+                backend,
+                source,
+            },
             _ => DataError::Failed {
                 action,
                 backend,
@@ -325,7 +338,7 @@ impl DataBackend for FileBackend {
         let found = self
             .run(&action, {
                 let name = name.clone();
-                move |store| reader::open(&store.directory, &name, range)
+                move |store| reader::open(store, &name, range)
             })
             .await?;
         found.ok_or_else(|| DataError::NotFound {

@@ -6,8 +6,10 @@ pub mod digest;
 mod error;
 mod file;
 mod location;
+mod manners;
 mod name;
 mod s3;
+mod survey;
 
 use std::fmt::Display;
 use std::io;
@@ -17,13 +19,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{FutureExt, Stream};
 
 use crate::config::DataConfig;
 use crate::model::{BackendDetails, File};
 
 pub use error::{BoxError, DataError};
 pub use location::Location;
+pub use manners::{Manners, Tuning};
+pub use survey::{Feature, Standing, survey};
 
 /// What a backend is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +47,39 @@ pub enum Access {
 ///
 /// Fails if it cannot be reached or refuses us, and as [`Access`] says.
 pub async fn open(config: &DataConfig, access: Access) -> Result<Arc<dyn DataBackend>, DataError> {
+    open_with(config, access, Tuning::default()).await
+}
+
+/// As [`open`], to be used as `tuning` says.
+pub async fn open_with(
+    config: &DataConfig,
+    access: Access,
+    tuning: Tuning,
+) -> Result<Arc<dyn DataBackend>, DataError> {
     Ok(match config {
-        DataConfig::File(config) => Arc::new(file::FileBackend::open(config, access).await?),
-        DataConfig::S3(config) => Arc::new(s3::S3Backend::open(config, access).await?),
+        DataConfig::File(config) => {
+            Arc::new(file::FileBackend::open_with(config, access, tuning).await?)
+        }
+        DataConfig::S3(config) => {
+            // Without its type, which is nested deeper than the compiler follows.
+            let opening = s3::S3Backend::open_with(config, access, tuning).boxed();
+            Arc::new(opening.await?)
+        }
     })
+}
+
+/// Files that can still be added where the directory is; `None` for a bucket, and where the file
+/// system has no such limit.
+pub fn free_files(config: &DataConfig) -> Option<u64> {
+    let DataConfig::File(config) = config else {
+        return None;
+    };
+    // A directory that does not exist yet will be on the file system of the nearest that does.
+    let path = std::path::absolute(&config.directory).ok()?;
+    let space = path
+        .ancestors()
+        .find_map(|path| rustix::fs::statvfs(path).ok())?;
+    (space.f_files > 0).then_some(space.f_favail)
 }
 
 /// The bytes of a blob on their way, in chunks of at most a few hundred KiB.

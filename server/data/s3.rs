@@ -5,7 +5,9 @@ mod client;
 mod download;
 mod encryption;
 mod error;
+mod pace;
 mod part;
+mod survey;
 mod upload;
 
 use std::fmt;
@@ -18,10 +20,11 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use tokio_util::task::TaskTracker;
 
 use super::name::BlobName;
-use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored};
+use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored, Tuning};
 use crate::config::{S3Config, Sse};
 use encryption::{CustomerKey, with_customer_key};
 use error::{Failure, Kind};
+pub(super) use survey::survey;
 
 /// Versions of one object that a single `remove` deletes. A file has one, but for retries.
 const MAX_VERSIONS: usize = 100;
@@ -41,8 +44,12 @@ struct Store {
 }
 
 impl S3Backend {
-    pub async fn open(config: &S3Config, access: Access) -> Result<Self, DataError> {
-        let (client, absent) = bucket::open(config, access).await?;
+    pub async fn open_with(
+        config: &S3Config,
+        access: Access,
+        tuning: Tuning,
+    ) -> Result<Self, DataError> {
+        let (client, absent) = bucket::open(config, access, &tuning).await?;
         let store = Arc::new(Store {
             client,
             config: config.clone(),

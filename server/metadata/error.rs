@@ -26,6 +26,20 @@ pub enum MetadataError {
         backend: String,
         source: BoxError,
     },
+    /// Its certificate is not to be trusted, so nothing was sent.
+    #[error("{backend} cannot prove who it is, to {action}")]
+    Untrusted {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
+    /// It follows another server, or was told to take no writes; a fail-over can change that.
+    #[error("{backend} takes no writes now, to {action}")]
+    Standby {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
     /// Somebody else holds a lock for longer than we may wait; trying again can succeed.
     #[error("{backend} is too busy to {action}")]
     Busy {
@@ -85,6 +99,15 @@ impl MetadataError {
             Self::Denied { backend, .. } if backend.starts_with("sqlite") => Some(format!(
                 "let the user of this server read and write {backend} and its directory"
             )),
+            Self::Untrusted { backend, .. } => Some(format!(
+                "let sslrootcert in ConnectionString name the authority that signed the \
+                 certificate of {backend}, and use the host name that the certificate is for"
+            )),
+            Self::Standby { .. } => Some(
+                "let ConnectionString name the server that takes writes, or add \
+                 target_session_attrs=read-write to it"
+                    .to_owned(),
+            ),
             Self::NoTls { .. } => {
                 Some("enable ssl on the server, or use sslmode=prefer".to_owned())
             }
@@ -114,6 +137,14 @@ impl MetadataError {
             Self::Config(_) | Self::Failed { .. } => None,
         }
     }
+
+    /// Whether the same can succeed a moment later with nobody mending anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::Standby { .. }
+        )
+    }
 }
 
 /// The parts of an error that a caller of an engine knows.
@@ -134,6 +165,22 @@ impl During<'_> {
 
     pub fn denied(self, source: impl Into<BoxError>) -> MetadataError {
         MetadataError::Denied {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub fn untrusted(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Untrusted {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub fn standby(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Standby {
             action: self.action.to_owned(),
             backend: self.backend.to_owned(),
             source: source.into(),

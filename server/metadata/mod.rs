@@ -57,7 +57,7 @@ pub use maintenance::Orphans;
 pub use moved::MovedMarker;
 pub use overwrite::{drop_tables, replace_file};
 pub use place::{announcement, file_size, free_bytes, is_same_file, name_of, sqlite_path};
-pub use probe::probe;
+pub use probe::{free_connections, probe};
 use schema::State;
 pub use snapshot::{
     Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, shown_key,

@@ -415,6 +415,9 @@ fn is_about_a_row(error: &tokio_postgres::Error) -> bool {
     })
 }
 
+/// How the TLS library says that it refused a certificate.
+const NOT_TRUSTED: &str = "invalid peer certificate";
+
 /// What an error of PostgreSQL means.
 pub(super) fn failure(during: During<'_>, error: &tokio_postgres::Error) -> MetadataError {
     let source = explain(error);
@@ -423,24 +426,30 @@ pub(super) fn failure(during: During<'_>, error: &tokio_postgres::Error) -> Meta
             let backend = during.backend.to_owned();
             return MetadataError::NoTls { backend };
         }
+        if source.contains(NOT_TRUSTED) {
+            return during.untrusted(source);
+        }
         return match error.is_closed() || is_io(error) || never_connected(error) {
             true => during.unreachable(source),
             false => during.failed(source),
         };
     };
-    match code.code() {
-        // Connection exceptions; the server starts, stops or has no connection left.
-        code if code.starts_with("08") || code.starts_with("57P") || code == "53300" => {
-            during.unreachable(source)
-        }
-        // Wrong user or password, no such database, no privilege.
-        code if code.starts_with("28") || code == "3D000" || code == "42501" => {
-            during.denied(source)
-        }
-        // A server that follows another one.
-        "25006" => during.denied(source),
+    answered(during, code.code(), source)
+}
+
+/// What an SQLSTATE of the server means.
+fn answered(during: During<'_>, code: &str, source: String) -> MetadataError {
+    match code {
+        // Wrong user or password, no such database any more or at all, no privilege.
+        code if code.starts_with("28") => during.denied(source),
+        "3D000" | "42501" | "57P04" => during.denied(source),
+        // Connection exceptions; the server starts, stops, has no connection left or ended ours.
+        code if code.starts_with("08") || code.starts_with("57P") => during.unreachable(source),
+        "53300" | "25P03" | "25P04" => during.unreachable(source),
+        "25006" => during.standby(source),
         "53100" => during.full(source),
-        "40001" | "40P01" | "55P03" | "57014" => during.busy(source),
+        // Another transaction or a time limit was in the way, or what was read is too old by now.
+        "40001" | "40003" | "40P01" | "55P03" | "57014" | "72000" => during.busy(source),
         _ => during.failed(source),
     }
 }
@@ -477,6 +486,28 @@ mod tests {
 
     use super::*;
     use crate::config::{Driver, Secret};
+
+    #[test]
+    fn what_a_code_means_for_the_next_try() {
+        let during = During {
+            action: "write",
+            backend: "postgres",
+        };
+        let transient = |code| answered(during, code, String::new()).is_transient();
+        for code in [
+            "57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003", "08004", "08006",
+            "08007", "08P01", "53300", "25006", "25P03", "25P04", "40001", "40003", "40P01",
+            "55P03", "57014", "72000",
+        ] {
+            assert!(transient(code), "{code}");
+        }
+        for code in [
+            "57P04", "28000", "28P01", "3D000", "42501", "42P01", "53100", "53200", "53400",
+            "58030", "23505", "22021", "0A000", "XX000", "XX001",
+        ] {
+            assert!(!transient(code), "{code}");
+        }
+    }
 
     #[tokio::test]
     async fn a_server_without_tls_is_not_said_to_be_down() {

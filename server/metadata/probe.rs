@@ -32,6 +32,29 @@ pub async fn probe(config: &MetadataConfig) -> Result<(), MetadataError> {
     Lock::probe(config).await
 }
 
+/// Connections that PostgreSQL can still give to this user; `None` for SQLite.
+pub async fn free_connections(config: &MetadataConfig) -> Result<Option<i64>, MetadataError> {
+    const SQL: &str = "SELECT current_setting('max_connections')::bigint \
+         - current_setting('superuser_reserved_connections')::bigint \
+         - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')";
+    if config.driver == Driver::Sqlite {
+        return Ok(None);
+    }
+    let connector = Connector::new(config)?;
+    let label = connector.to_string();
+    let client = connector.connect().await?;
+    let row = client.query_one(SQL, &[]).await;
+    row.and_then(|row| row.try_get(0))
+        .map(Some)
+        .map_err(|error| {
+            let during = During {
+                action: "count its connections",
+                backend: &label,
+            };
+            failure(during, &error)
+        })
+}
+
 fn probe_file(location: &Location) -> Result<(), MetadataError> {
     let label = location.to_string();
     let during = During {

@@ -1,8 +1,8 @@
 //! The blobs: those of every file that has, or may still have, bytes.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::blob::{BlobRow, parse_md5};
 use super::error::MigrateError;
+use super::gate::Gate;
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
+use super::retry::{RetryPolicy, Trying};
 use crate::config::MetadataConfig;
 use crate::data::digest::{Expected, hashed, verified};
 use crate::data::{BlobRef, ByteStream, DataBackend, DataError};
@@ -40,8 +42,33 @@ pub(super) struct BlobCopy {
     pub to_keeps_keys: bool,
     pub workers: NonZeroUsize,
     pub ignore_errors: bool,
+    pub retry: RetryPolicy,
+    /// Shared by all workers.
+    pub gate: Arc<Gate>,
+    /// Shared by all attempts of a run.
+    pub earlier: Arc<Earlier>,
     pub progress: Arc<dyn Progress>,
     pub cancel: CancellationToken,
+}
+
+/// What the attempts of one run have copied so far: a blob that one of them copied is present for
+/// the next, and was copied by the run all the same.
+#[derive(Debug, Default)]
+pub(super) struct Earlier(Mutex<BlobReport>);
+
+impl Earlier {
+    /// The report of an attempt as that of the run up to its end.
+    fn with(&self, attempt: BlobReport) -> BlobReport {
+        let mut earlier = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = BlobReport {
+            copied: earlier.copied + attempt.copied,
+            bytes: earlier.bytes + attempt.bytes,
+            present: attempt.present.saturating_sub(earlier.copied),
+            ..attempt
+        };
+        *earlier = report;
+        report
+    }
 }
 
 /// How the copy of one blob ended.
@@ -84,9 +111,10 @@ impl BlobCopy {
         // aborts what is in flight.
         run.copies.shutdown().await;
         let recorded = run.write_down(journal).await;
+        let report = self.earlier.with(run.report);
         ended?;
         recorded?;
-        Ok(run.report)
+        Ok(report)
     }
 
     /// Copies one blob unless it is there already.
@@ -104,7 +132,7 @@ impl BlobCopy {
 
     async fn try_copy(&self, row: &BlobRow, state: &BlobState) -> Result<Outcome, MigrateError> {
         let passed = Arc::new(AtomicU64::new(0));
-        let outcome = self.present_or_put(row, state, &passed).await;
+        let outcome = self.persist(row, state, &passed).await;
         let passed = passed.load(Ordering::Relaxed);
         self.progress.on(Event::BlobEnd {
             bytes_left: row.size_bytes().saturating_sub(passed),
@@ -116,6 +144,38 @@ impl BlobCopy {
             }
             Err(error) if error.is_fatal() => Err(error.into()),
             Err(error) => Ok(Outcome::Problem(row.problem(explain(&error)))),
+        }
+    }
+
+    /// Tries until it succeeds, cannot pass or was tried enough; each time from the blob's start.
+    async fn persist(
+        &self,
+        row: &BlobRow,
+        state: &BlobState,
+        passed: &Arc<AtomicU64>,
+    ) -> Result<Outcome, DataError> {
+        let mut trying = Trying::new(self.retry);
+        loop {
+            let pass = self.gate.enter().await;
+            let error = match self.present_or_put(row, state, passed).await {
+                Ok(outcome) => {
+                    pass.succeeded();
+                    return Ok(outcome);
+                }
+                Err(error) => error,
+            };
+            // Others may go on while this one waits.
+            pass.failed(&error);
+            let Some(wait) = trying.wait_after_blob(&error) else {
+                return Err(error);
+            };
+            self.progress.on(Event::Retry {
+                blob: Some(&row.file_id),
+                reason: &explain(&error),
+                failures: trying.failures(),
+                wait,
+            });
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -206,10 +266,14 @@ impl BlobCopy {
 
     fn counted(&self, body: ByteStream, passed: Arc<AtomicU64>) -> ByteStream {
         let progress = Arc::clone(&self.progress);
+        let mut offset = 0;
         Box::pin(body.inspect_ok(move |bytes| {
-            let bytes = bytes.len() as u64;
-            passed.fetch_add(bytes, Ordering::Relaxed);
-            progress.on(Event::BlobBytes(bytes));
+            offset += bytes.len() as u64;
+            // What passed in an earlier try was told then.
+            let before = passed.fetch_max(offset, Ordering::Relaxed);
+            if offset > before {
+                progress.on(Event::BlobBytes(offset - before));
+            }
         }))
     }
 }
@@ -448,5 +512,25 @@ impl BlobRows {
         };
         let decode = |row| BlobRow::decode(row, &self.layout, self.encoding);
         Ok(Some(batch.rows.iter().map(decode).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_attempt_copied_was_copied_by_the_run() {
+        let report = |copied, present, bytes| BlobReport {
+            copied,
+            present,
+            bytes,
+            ..BlobReport::default()
+        };
+        let earlier = Earlier::default();
+        assert_eq!(earlier.with(report(3, 1, 30)), report(3, 1, 30));
+        assert_eq!(earlier.with(report(0, 0, 0)), report(3, 0, 30));
+        assert_eq!(earlier.with(report(2, 4, 20)), report(5, 1, 50));
+        assert_eq!(earlier.with(report(0, 6, 0)), report(5, 1, 50));
     }
 }

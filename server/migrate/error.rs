@@ -118,6 +118,40 @@ pub enum MigrateError {
     Task(#[from] tokio::task::JoinError),
 }
 
+fn to_resume(hint: Option<String>, transient: bool) -> Option<String> {
+    match transient {
+        true => hint.map(|hint| format!("{hint}, then run the same command again to resume")),
+        false => hint,
+    }
+}
+
+/// A lock that an attempt of this run left behind goes as soon as the server notices that its
+/// connection is gone.
+fn is_passing(error: &MetadataError, again: bool) -> bool {
+    error.is_transient() || (again && matches!(error, MetadataError::InUse { .. }))
+}
+
+impl Problem {
+    /// A server that cannot be reached when the run begins has most likely another address; later
+    /// it is known to have been there.
+    fn is_passing(&self, again: bool) -> bool {
+        match self {
+            Self::Metadata { source, .. } => match source {
+                MetadataError::Unreachable { .. } | MetadataError::Standby { .. } => again,
+                source => is_passing(source, again),
+            },
+            Self::Data { source, .. } => match source {
+                DataError::Unreachable { .. } => again,
+                source => source.is_transient(),
+            },
+            Self::SamePlace { .. }
+            | Self::NoSpace { .. }
+            | Self::NoPrimaryKey(_)
+            | Self::NoPlaceForKeys => false,
+        }
+    }
+}
+
 /// The first problem with its causes.
 fn first(problems: &[Problem]) -> String {
     problems.first().map(Problem::explain).unwrap_or_default()
@@ -136,12 +170,31 @@ fn such_as(key: Option<&str>) -> String {
 }
 
 impl MigrateError {
+    /// Whether another attempt of the whole run can succeed where this one failed. With `again`
+    /// this one was not the first of its run.
+    ///
+    /// The blobs have been tried again one by one, so what ended the run there ends it.
+    pub(super) fn is_transient(&self, again: bool) -> bool {
+        match self {
+            Self::Metadata(error) => is_passing(error, again),
+            Self::Preflight(problems) => {
+                !problems.is_empty() && problems.iter().all(|problem| problem.is_passing(again))
+            }
+            Self::Data(_)
+            | Self::Rejected(_)
+            | Self::Blob(_)
+            | Self::Interrupted
+            | Self::Differs { .. }
+            | Self::Task(_) => false,
+        }
+    }
+
     /// What the administrator can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Preflight(problems) => problems.first()?.hint(),
-            Self::Metadata(error) => error.hint(),
-            Self::Data(error) => error.hint(),
+            Self::Metadata(error) => to_resume(error.hint(), error.is_transient()),
+            Self::Data(error) => to_resume(error.hint(), error.is_transient()),
             Self::Rejected(_) => Some(
                 "mend them in the source (`plikd clean` drops rows without a parent), or carry on without them with --ignore-errors".to_owned(),
             ),
@@ -154,5 +207,55 @@ impl MigrateError {
             ),
             Self::Task(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(side: Side, source: MetadataError) -> MigrateError {
+        MigrateError::Preflight(vec![Problem::Metadata { side, source }])
+    }
+
+    fn unreachable() -> MetadataError {
+        MetadataError::Unreachable {
+            action: "connect".into(),
+            backend: "postgres".into(),
+            source: "refused".into(),
+        }
+    }
+
+    fn in_use() -> MetadataError {
+        MetadataError::InUse {
+            backend: "postgres".into(),
+            by: "a server".into(),
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_worth_another_attempt_a_wrong_address_is_not() {
+        assert!(MigrateError::Metadata(unreachable()).is_transient(false));
+        assert!(!metadata(Side::Target, unreachable()).is_transient(false));
+        assert!(metadata(Side::Target, unreachable()).is_transient(true));
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_only_by_a_run_that_may_have_left_it() {
+        assert!(!metadata(Side::Target, in_use()).is_transient(false));
+        assert!(metadata(Side::Target, in_use()).is_transient(true));
+    }
+
+    #[test]
+    fn one_problem_that_stays_is_enough_to_end_it() {
+        let passing = || Problem::Metadata {
+            side: Side::Source,
+            source: unreachable(),
+        };
+        let error = MigrateError::Preflight(vec![passing(), Problem::NoPlaceForKeys]);
+        assert!(!error.is_transient(true));
+        assert!(MigrateError::Preflight(vec![passing(), passing()]).is_transient(true));
+        assert!(!MigrateError::Interrupted.is_transient(true));
+        assert!(!MigrateError::Rejected(Vec::new()).is_transient(true));
     }
 }

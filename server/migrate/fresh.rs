@@ -1,5 +1,7 @@
 //! The fast way of the rows: whole tables into a target that has none yet.
 
+use std::time::Instant;
+
 use crate::metadata::{Built, Checkpoint, FreshError, FreshLoad, Reject, Request, Rows, Tally};
 
 use super::error::MigrateError;
@@ -77,6 +79,7 @@ impl RowCopy<'_> {
         let mut checkpoint = Checkpoint::new(self.from.identity(), &layout.name);
         checkpoint.whole = true;
         load.begin_table(&table.to, encoding).await?;
+        let mut begun = Instant::now();
         while let Some(batch) = self.next_batch(&mut stream).await? {
             let batch = self.prepared(layout, encoding, batch).await?;
             let (rows, failed) = (batch.rows.len() as u64, batch.rejects.len() as u64);
@@ -91,6 +94,8 @@ impl RowCopy<'_> {
                 table: &layout.name,
                 rows: rows + failed,
             });
+            self.rest_after(begun.elapsed()).await?;
+            begun = Instant::now();
         }
         load.end_table(&checkpoint).await?;
         Ok(checkpoint.tally)

@@ -1,10 +1,12 @@
 //! The rows: every table of the source, in foreign-key order, to the target.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::error::MigrateError;
+use super::limits::Limiter;
 use super::progress::{Event, Progress};
 use super::report::TableReport;
 use crate::metadata::{
@@ -39,6 +41,7 @@ pub(super) struct RowCopy<'a> {
     pub on_reject: OnReject,
     /// The blobs were copied too, so `files.backend_details` is the target's own business.
     pub with_blobs: bool,
+    pub limiter: &'a Limiter,
     /// Some blobs did not arrive, or have other details than their rows say.
     pub has_blob_notes: bool,
     /// What became of the tables that were loaded whole.
@@ -115,6 +118,7 @@ impl RowCopy<'_> {
             rows: Rows::All,
             order: Order::Key,
         });
+        let mut begun = Instant::now();
         while let Some(batch) = self.next_batch(&mut stream).await? {
             let cursor = batch.cursor(layout, encoding);
             let batch = self.prepared(layout, encoding, batch).await?;
@@ -123,6 +127,8 @@ impl RowCopy<'_> {
             let written = self.write(&table.to, encoding, &batch, &checkpoint).await?;
             checkpoint.tally = checkpoint.tally + written.tally();
             self.tell(layout, &batch, &written);
+            self.rest_after(begun.elapsed()).await?;
+            begun = Instant::now();
         }
         Ok(checkpoint.tally)
     }
@@ -147,6 +153,15 @@ impl RowCopy<'_> {
             biased; // a cancelled run takes no further batch, even one that is ready
             () = self.cancel.cancelled() => Err(MigrateError::Interrupted),
             batch = stream.next() => Ok(batch?),
+        }
+    }
+
+    /// Leaves the source alone for as long as the limits say.
+    pub(super) async fn rest_after(&self, batch: Duration) -> Result<(), MigrateError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(MigrateError::Interrupted),
+            () = self.limiter.rest_after(batch) => Ok(()),
         }
     }
 

@@ -4,18 +4,23 @@
 //! blobs go first, so that no row in the target ever promises bytes that are not there. A run that
 //! was cut off is resumed by running it again: what has arrived is found and not copied again.
 
+mod attempts;
 mod blob;
 mod compare;
 mod data;
 mod ends;
 mod error;
 mod fresh;
+mod gate;
+mod limits;
 mod metadata;
 mod plan;
+mod preflight;
 mod preview;
 mod progress;
 pub mod proof;
 mod report;
+mod retry;
 mod verify;
 
 use std::collections::HashMap;
@@ -23,21 +28,29 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
+use crate::data::{DataBackend, Manners, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{MigrateError, Problem, Side};
+pub use limits::{Limiter, Limits, Nice, Schedule, lower_priority};
+pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use report::{
     BlobReport, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
 };
+pub use retry::RetryPolicy;
 
-use data::{BlobCopy, LivingRows};
+use attempts::Attempts;
+use data::{BlobCopy, Earlier, LivingRows};
+use gate::Gate;
+use limits::Limited;
 use metadata::{RowCopy, Table};
 use plan::{Plan, Target};
 use verify::EndCheck;
@@ -77,6 +90,7 @@ pub struct Options {
     /// Compare source and target after the last row. Without it, rows that only the target has
     /// are not found, nor those that a resumed run of a living source has passed over.
     pub verify: bool,
+    pub retry: RetryPolicy,
 }
 
 /// Copies what the target lacks.
@@ -84,6 +98,10 @@ pub struct Options {
 /// Before the first write both sides are checked, and all problems are reported at once. Once
 /// `cancel` fires the run ends with [`MigrateError::Interrupted`] after writing down how far it
 /// came. Dropping the future is safe too: nothing half-written becomes visible.
+///
+/// What can pass is tried again as `options.retry` says: a blob by itself, everything else as
+/// another attempt of the whole run, which goes on from the checkpoints of the one before.
+/// `limiter` holds for all of it, and may be changed meanwhile.
 ///
 /// # Errors
 ///
@@ -93,118 +111,173 @@ pub async fn run(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     options: Options,
+    limiter: &Arc<Limiter>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Report, MigrateError> {
-    let (started, started_at) = (Instant::now(), Timestamp::now());
-    let plan = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(MigrateError::Interrupted),
-        plan = Plan::make(from, to, options, progress.as_ref()) => plan?,
-    };
-    let mut target = Target::open(&plan, to).await?;
-    if let Some(loader) = &target.loader {
-        loader.begin(plan.source.identity()).await?;
-    }
-    let mut report = Report::default();
-    if options.halves.has_data() {
-        report.blobs = Some(copy_blobs(&plan, &mut target, from, options, progress, cancel).await?);
-    }
-    if options.halves.has_metadata()
-        && let Some(loader) = &mut target.loader
-    {
-        report.tables = copy_rows(&plan, loader, to, options, progress, cancel).await?;
-    }
-    report.elapsed = started.elapsed();
-    if let Some(loader) = target.loader {
-        let run = record(&plan, &report, started_at);
-        loader.finish(&run, &plan.foreign_versions).await?;
-        loader.close().await;
-    }
-    Ok(report)
-}
-
-async fn copy_blobs(
-    plan: &Plan,
-    target: &mut Target,
-    source: Endpoint<'_>,
-    options: Options,
-    progress: &Arc<dyn Progress>,
-    cancel: &CancellationToken,
-) -> Result<BlobReport, MigrateError> {
-    let (Some(from), Some(to), Some(files)) = (&plan.from_data, &target.data, plan.files()) else {
-        return Ok(BlobReport::default());
-    };
-    let (blobs, bytes) = plan.source.blob_totals().await?;
-    progress.on(Event::BlobsBegin { blobs, bytes });
-    let copy = BlobCopy {
-        from: Arc::clone(from),
-        to: Arc::clone(to),
-        source: LivingRows::new(source.metadata),
-        to_is_absent: plan.to_is_absent,
-        to_keeps_keys: plan.to_keeps_keys,
-        workers: options.workers,
-        ignore_errors: options.ignore_errors,
-        progress: Arc::clone(progress),
-        cancel: cancel.clone(),
-    };
-    let copied = copy.run(&plan.source, files, target.loader.as_mut()).await;
-    to.close().await;
-    copied
-}
-
-async fn copy_rows(
-    plan: &Plan,
-    loader: &mut Loader,
-    to: Endpoint<'_>,
-    options: Options,
-    progress: &Arc<dyn Progress>,
-    cancel: &CancellationToken,
-) -> Result<Vec<TableReport>, MigrateError> {
-    let on_reject = if options.ignore_errors {
-        OnReject::Continue
-    } else {
-        OnReject::Stop
-    };
-    let targets = loader.adopt(&plan.layouts, plan.source.driver()).await?;
-    let pairs = plan.layouts.iter().cloned().zip(targets);
-    let pairs: Vec<Table> = pairs.map(|(from, to)| Table { from, to }).collect();
-    loader.drop_empty_counters().await?;
-    let with_blobs = options.halves.has_data();
-    let has_blob_notes = with_blobs && loader.has_blob_notes(plan.source.identity()).await?;
-    let mut copy = RowCopy {
-        from: &plan.source,
-        to: loader,
-        on_reject,
-        with_blobs,
-        has_blob_notes,
-        fresh: HashMap::new(),
-        progress: progress.as_ref(),
+    let started = Instant::now();
+    let mut attempts = Attempts::new(options.retry, progress);
+    let run = Run {
+        from,
+        to,
+        options,
+        limiter,
+        progress: &attempts.watch(),
         cancel,
+        gate: Arc::new(Gate::new(options.workers.get())),
+        earlier: Arc::default(),
     };
-    let mut tables = copy.run(&pairs, false).await?;
-    if options.verify {
-        let check = EndCheck {
-            plan,
-            to: to.metadata,
-            with_blobs,
-            progress: progress.as_ref(),
-            cancel,
-        };
-        progress.on(Event::VerifyBegin);
-        if check.difference(&mut tables).await?.is_some() {
-            // A run that was resumed on a source that lives on has passed over rows that are new
-            // before the cursor of its checkpoint; a run from the start finds them.
-            tables = copy.run(&pairs, true).await?;
-            let found = check.difference(&mut tables).await?;
-            found.map_or(Ok(()), Err)?;
+    loop {
+        // Without its type, which is nested deeper than the compiler follows.
+        match run.attempt(attempts.is_further()).boxed().await {
+            Ok(report) => {
+                return Ok(Report {
+                    elapsed: started.elapsed(),
+                    ..report
+                });
+            }
+            Err(error) => attempts.wait_after(error, cancel).await?,
         }
     }
-    loader.advance_sequences(&plan.layouts).await?;
-    if plan.lacks_counters {
-        loader.count_usage().await?;
+}
+
+/// What all attempts of a run share.
+struct Run<'a> {
+    from: Endpoint<'a>,
+    to: Endpoint<'a>,
+    options: Options,
+    limiter: &'a Arc<Limiter>,
+    progress: &'a Arc<dyn Progress>,
+    cancel: &'a CancellationToken,
+    gate: Arc<Gate>,
+    earlier: Arc<Earlier>,
+}
+
+impl Run<'_> {
+    /// With `again` this is not the first one.
+    async fn attempt(&self, again: bool) -> Result<Report, MigrateError> {
+        let (started, started_at) = (Instant::now(), Timestamp::now());
+        let tuning = Tuning {
+            tries_once: true,
+            manners: Some(Arc::clone(self.limiter) as Arc<dyn Manners>),
+        };
+        let plan = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+            plan = Plan::make(self.from, self.to, self.options, &tuning, self.progress.as_ref()) => plan?,
+        };
+        if !again {
+            plan.tell_checks(self.progress.as_ref());
+        }
+        let mut target = Target::open(&plan, self.to, &tuning).await?;
+        if let Some(loader) = &target.loader {
+            loader.begin(plan.source.identity()).await?;
+        }
+        let mut report = Report::default();
+        if self.options.halves.has_data() {
+            report.blobs = Some(self.copy_blobs(&plan, &mut target).await?);
+        }
+        if self.options.halves.has_metadata()
+            && let Some(loader) = &mut target.loader
+        {
+            report.tables = self.copy_rows(&plan, loader, again).await?;
+        }
+        report.elapsed = started.elapsed();
+        if let Some(loader) = target.loader {
+            let run = record(&plan, &report, started_at);
+            loader.finish(&run, &plan.foreign_versions).await?;
+            loader.close().await;
+        }
+        Ok(report)
     }
-    Ok(tables)
+
+    async fn copy_blobs(
+        &self,
+        plan: &Plan,
+        target: &mut Target,
+    ) -> Result<BlobReport, MigrateError> {
+        let (Some(from), Some(to), Some(files)) = (&plan.from_data, &target.data, plan.files())
+        else {
+            return Ok(BlobReport::default());
+        };
+        let (blobs, bytes) = plan.source.blob_totals().await?;
+        self.progress.on(Event::BlobsBegin { blobs, bytes });
+        let limited = |backend: &Arc<dyn DataBackend>| -> Arc<dyn DataBackend> {
+            Arc::new(Limited::new(Arc::clone(backend), self.limiter))
+        };
+        let copy = BlobCopy {
+            from: limited(from),
+            to: limited(to),
+            source: LivingRows::new(self.from.metadata),
+            to_is_absent: plan.to_is_absent,
+            to_keeps_keys: plan.to_keeps_keys,
+            workers: self.options.workers,
+            ignore_errors: self.options.ignore_errors,
+            retry: self.options.retry,
+            gate: Arc::clone(&self.gate),
+            earlier: Arc::clone(&self.earlier),
+            progress: Arc::clone(self.progress),
+            cancel: self.cancel.clone(),
+        };
+        let copied = copy.run(&plan.source, files, target.loader.as_mut()).await;
+        to.close().await;
+        copied
+    }
+
+    async fn copy_rows(
+        &self,
+        plan: &Plan,
+        loader: &mut Loader,
+        again: bool,
+    ) -> Result<Vec<TableReport>, MigrateError> {
+        let on_reject = if self.options.ignore_errors {
+            OnReject::Continue
+        } else {
+            OnReject::Stop
+        };
+        let targets = loader.adopt(&plan.layouts, plan.source.driver()).await?;
+        let pairs = plan.layouts.iter().cloned().zip(targets);
+        let pairs: Vec<Table> = pairs.map(|(from, to)| Table { from, to }).collect();
+        loader.drop_empty_counters().await?;
+        let with_blobs = self.options.halves.has_data();
+        let has_blob_notes = with_blobs && loader.has_blob_notes(plan.source.identity()).await?;
+        let mut copy = RowCopy {
+            from: &plan.source,
+            to: loader,
+            on_reject,
+            with_blobs,
+            has_blob_notes,
+            fresh: HashMap::new(),
+            limiter: self.limiter,
+            progress: self.progress.as_ref(),
+            cancel: self.cancel,
+        };
+        let mut tables = copy.run(&pairs, false).await?;
+        // A further attempt reads another moment of the source than the checkpoints of the one
+        // before come from, so it is checked whatever was asked for.
+        if self.options.verify || again {
+            let check = EndCheck {
+                plan,
+                to: self.to.metadata,
+                with_blobs,
+                progress: self.progress.as_ref(),
+                cancel: self.cancel,
+            };
+            self.progress.on(Event::VerifyBegin);
+            if check.difference(&mut tables).await?.is_some() {
+                // A run that was resumed on a source that lives on has passed over rows that are
+                // new before the cursor of its checkpoint; a run from the start finds them.
+                tables = copy.run(&pairs, true).await?;
+                let found = check.difference(&mut tables).await?;
+                found.map_or(Ok(()), Err)?;
+            }
+        }
+        loader.advance_sequences(&plan.layouts).await?;
+        if plan.lacks_counters {
+            loader.count_usage().await?;
+        }
+        Ok(tables)
+    }
 }
 
 /// What the target remembers of the run.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::data::BlobRows;
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
+use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
 use super::{Endpoint, Options};
 use crate::config::{DataConfig, Sse};
-use crate::data::{self, Access, DataBackend, Location};
+use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
 use crate::metadata::{self, Layout, Loader, MetadataError, Snapshot};
 
@@ -20,6 +21,7 @@ pub(super) struct Plan {
     pub source: Snapshot,
     /// The tables to copy, parents first.
     pub layouts: Vec<Layout>,
+    checks: Vec<CheckItem>,
     /// Schema versions of the source that this program does not know.
     pub foreign_versions: Vec<String>,
     /// The source has no counters, so the target's are to be counted.
@@ -44,26 +46,46 @@ impl Plan {
         from: Endpoint<'_>,
         to: Endpoint<'_>,
         options: Options,
+        tuning: &Tuning,
         progress: &dyn Progress,
     ) -> Result<Self, MigrateError> {
         let mut check = Check {
             from,
             to,
             options,
+            tuning,
             problems: Vec::new(),
             ends: Ends::named(from, to, options.halves),
+            blobs: None,
         };
         let plan = check.run().await;
         progress.on(Event::Ends(&check.ends));
         let plan = plan?;
+        let foreign = plan.as_ref().map(|plan| &plan.foreign_versions[..]);
+        let (foreign, problems) = (foreign.unwrap_or_default(), &check.problems);
+        let checks = Preflight::of(&check.ends, problems, foreign, check.blobs, to, tuning).await;
         match plan {
-            Some(plan) if check.problems.is_empty() => Ok(plan),
-            _ => Err(MigrateError::Preflight(check.problems)),
+            Some(plan) if check.problems.is_empty() => Ok(Self { checks, ..plan }),
+            _ => {
+                tell(&checks, progress);
+                Err(MigrateError::Preflight(check.problems))
+            }
         }
+    }
+
+    /// Tells what was checked; a plan that could not be made has told it.
+    pub fn tell_checks(&self, progress: &dyn Progress) {
+        tell(&self.checks, progress);
     }
 
     pub fn files(&self) -> Option<&Layout> {
         self.layouts.iter().find(|layout| layout.name == "files")
+    }
+}
+
+fn tell(checks: &[CheckItem], progress: &dyn Progress) {
+    for item in checks {
+        progress.on(Event::Checked(item));
     }
 }
 
@@ -75,7 +97,11 @@ pub(super) struct Target {
 
 impl Target {
     /// Opens what the plan needs, creating what is missing.
-    pub async fn open(plan: &Plan, to: Endpoint<'_>) -> Result<Self, MigrateError> {
+    pub async fn open(
+        plan: &Plan,
+        to: Endpoint<'_>,
+        tuning: &Tuning,
+    ) -> Result<Self, MigrateError> {
         let refused = |problem| MigrateError::Preflight(vec![problem]);
         let loader = match plan.needs_loader {
             true => Some(Loader::open(to.metadata).await.map_err(|source| {
@@ -87,12 +113,15 @@ impl Target {
             false => None,
         };
         let data = match plan.needs_data {
-            true => Some(data::open(to.data, Access::Serve).await.map_err(|source| {
-                refused(Problem::Data {
-                    side: Side::Target,
-                    source,
-                })
-            })?),
+            true => {
+                let opened = data::open_with(to.data, Access::Serve, tuning.clone()).await;
+                Some(opened.map_err(|source| {
+                    refused(Problem::Data {
+                        side: Side::Target,
+                        source,
+                    })
+                })?)
+            }
             false => None,
         };
         Ok(Self { loader, data })
@@ -103,8 +132,11 @@ struct Check<'a> {
     from: Endpoint<'a>,
     to: Endpoint<'a>,
     options: Options,
+    tuning: &'a Tuning,
     problems: Vec<Problem>,
     ends: Ends,
+    /// How many the source has, once they were counted.
+    blobs: Option<u64>,
 }
 
 impl Check<'_> {
@@ -119,12 +151,12 @@ impl Check<'_> {
             true => self.open_data().await,
             false => (None, false),
         };
+        self.check_places();
         let Some((source, versions)) = source else {
             return Ok(None);
         };
         let layouts = metadata::migrated(source.layouts().await?);
         self.check_keys(&layouts);
-        self.check_places();
         let to_keeps_keys = keeps_keys(self.to.data) && halves.has_data();
         if to_keeps_keys && !halves.has_metadata() {
             self.check_place_for_keys(target.as_ref()).await?;
@@ -136,6 +168,7 @@ impl Check<'_> {
                 .into_iter()
                 .filter(|version| !KNOWN_IDS.contains(&version.as_str()))
                 .collect(),
+            checks: Vec::new(),
             source,
             layouts,
             from_data,
@@ -224,14 +257,14 @@ impl Check<'_> {
 
     /// The source's blobs, and whether the target has no place for any yet.
     async fn open_data(&mut self) -> (Option<Arc<dyn DataBackend>>, bool) {
-        let from = data::open(self.from.data, Access::ReadOnly).await;
+        let from = self.open_one(self.from, Access::ReadOnly).await;
         let from = from.map_err(|source| {
             self.problems.push(Problem::Data {
                 side: Side::Source,
                 source,
             });
         });
-        let to = data::open(self.to.data, Access::Probe).await;
+        let to = self.open_one(self.to, Access::Probe).await;
         let to_is_absent = to.map_or_else(
             |source| {
                 self.problems.push(Problem::Data {
@@ -243,6 +276,14 @@ impl Check<'_> {
             |to| to.is_absent(),
         );
         (from.ok(), to_is_absent)
+    }
+
+    async fn open_one(
+        &self,
+        end: Endpoint<'_>,
+        access: Access,
+    ) -> Result<Arc<dyn DataBackend>, DataError> {
+        data::open_with(end.data, access, self.tuning.clone()).await
     }
 
     fn check_keys(&mut self, layouts: &[Layout]) {
@@ -305,9 +346,10 @@ impl Check<'_> {
             );
         }
         if self.options.halves.has_data() {
-            let to = data::open(self.to.data, Access::Probe).await?;
+            let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
-            let (_, bytes) = source.blob_totals().await?;
+            let (blobs, bytes) = source.blob_totals().await?;
+            self.blobs = Some(blobs);
             if free.is_some_and(|free| free < bytes) {
                 // A run that is resumed has most of them there already.
                 let needed = missing_bytes(source, layouts, to.as_ref()).await?;

@@ -16,7 +16,7 @@ use super::progress::{Action, Event, Progress};
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Options};
 use crate::config::Driver;
-use crate::data::{self, Access, DataBackend, DataError};
+use crate::data::{self, Access, DataBackend, DataError, Tuning};
 use crate::metadata::{Layout, MetadataError, Rows, Snapshot, Tally};
 use crate::model::FileStatus;
 
@@ -45,7 +45,7 @@ async fn look(
     options: Options,
     progress: &Arc<dyn Progress>,
 ) -> Result<Preview, MigrateError> {
-    let plan = Plan::make(from, to, options, progress.as_ref()).await?;
+    let plan = Plan::make(from, to, options, &Tuning::default(), progress.as_ref()).await?;
     let mut preview = Preview::default();
     if options.halves.has_data()
         && let (Some(from), Some(files)) = (&plan.from_data, plan.files())
@@ -73,6 +73,7 @@ async fn look(
             preview.tables.push(report);
         }
     }
+    plan.tell_checks(progress.as_ref());
     Ok(preview)
 }
 

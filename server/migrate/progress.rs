@@ -1,6 +1,10 @@
 //! What a migration tells while it runs. It prints nothing itself.
 
+use std::time::Duration;
+
 use super::ends::Ends;
+use super::limits::Limits;
+use super::preflight::CheckItem;
 use crate::metadata::{Built, Reject};
 
 /// Something that happened, for a person who watches.
@@ -8,6 +12,8 @@ use crate::metadata::{Built, Reject};
 pub enum Event<'a> {
     /// What both ends turned out to be.
     Ends(&'a Ends),
+    /// Something that was checked before the first write.
+    Checked(&'a CheckItem),
     /// Blobs are about to be copied: how many, and their bytes, as the rows say.
     BlobsBegin {
         blobs: u64,
@@ -56,6 +62,18 @@ pub enum Event<'a> {
         table: &'a str,
         key: &'a str,
     },
+    /// Something failed that can pass, and is tried again after a wait.
+    Retry {
+        /// The blob that it is about; `None` if the whole run goes on from its checkpoints.
+        blob: Option<&'a str>,
+        /// The error with its causes, in one line.
+        reason: &'a str,
+        /// Failures so far, without a success in between.
+        failures: u32,
+        wait: Duration,
+    },
+    /// The limits were changed while the migration runs.
+    Limits(&'a Limits),
     /// The target is being compared with the source.
     VerifyBegin,
     /// Something that a dry run would do with one row or blob.

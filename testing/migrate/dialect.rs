@@ -66,8 +66,8 @@ fn there_and_back_and_no_server_starts_on_the_wrong_one() -> Result<()> {
     there.says(&[
         "info: Getting uploads...",
         "info: Source: SQLite ",
-        "info: copy uploads 9/9",
-        "info: verify uploads 9 rows ok",
+        "info: copy uploads 19/19",
+        "info: verify uploads 19 rows ok",
         "success: Migration postgres completed",
         "info: Please start server, will use Postgres database: plikd",
     ])?;

@@ -114,7 +114,7 @@ fn what_the_real_run_could_not_start_with_is_exit_code_1() -> Result<()> {
     let run = scene.migrate(&from, &from, &["--dry-run"])?.expect(1)?;
     run.says(&[
         "source and target are the same metadata",
-        "problem: source and target are the same data",
+        "✗ places: source and target are the same data",
     ])?;
     scene.migrate(&from, &from, &[])?.expect(2)?;
     Ok(())

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use plikd::config::{self, Environment, Loaded};
-use plikd::migrate::{self, BlobProblem, Endpoint, Event, Halves, Options, Progress, Report};
+use plikd::migrate::{
+    self, BlobProblem, Endpoint, Event, Halves, Limiter, Limits, Options, Progress, Report,
+    RetryPolicy,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::places::{Database, Store, block_on};
@@ -294,11 +297,14 @@ fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Repo
         halves: Halves::Both,
         workers: NonZeroUsize::MIN,
         ignore_errors: false,
+        retry: RetryPolicy::default(),
         verify: true,
     };
+    let limiter = Arc::new(Limiter::new(Limits::default()));
     block_on(async {
         let (from, to) = (endpoint(&source), endpoint(&target));
-        Ok(migrate::run(from, to, options, &watch, &CancellationToken::new()).await?)
+        let cancel = CancellationToken::new();
+        Ok(migrate::run(from, to, options, &limiter, &watch, &cancel).await?)
     })
 }
 

@@ -28,6 +28,7 @@ mod own_s3;
 mod privileged;
 mod reports;
 mod resume;
+mod retries;
 mod strangers;
 mod values;
 mod verify;

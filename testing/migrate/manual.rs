@@ -257,9 +257,12 @@ fn resuming() -> Result<()> {
 #[test]
 fn the_options_are_those_of_the_program() -> Result<()> {
     let scene = Scene::new()?;
-    let mut command = scene.plikd();
-    command.args(["migrate", "--help"]);
-    let help = run(command)?.expect(0)?.stdout;
+    let mut help = String::new();
+    for words in [&["migrate", "--help"][..], &["migrate", "verify", "--help"]] {
+        let mut command = scene.plikd();
+        command.args(words);
+        help += &run(command)?.expect(0)?.stdout;
+    }
     let options = |text: &str| -> BTreeSet<String> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let words = text.split(|c: char| !is_part(c));

@@ -20,15 +20,20 @@ fn a_bucket_that_goes_away_in_the_middle() -> Result<()> {
         settings: String::new(),
     };
     let to = scene.server("to", Database::Sqlite(scene.path("to.db")), store)?;
-    let run = scene.migration(&from.config, &to.config, &[]).spawn()?;
+    let options = ["--retry-for=1s"];
+    let run = scene
+        .migration(&from.config, &to.config, &options)
+        .spawn()?;
     let bucket = scene.path("s3/plik");
     wait_until("some blobs are there", || {
         Ok(fs::read_dir(&bucket).is_ok_and(|objects| objects.count() > 20))
     })?;
     drop(s3);
-    finish(run)?
-        .expect(4)?
-        .says(&["cannot be reached", "hint: check that"])?;
+    finish(run)?.expect(4)?.says(&[
+        "cannot be reached",
+        "hint: check that",
+        "run the same command again",
+    ])?;
     assert_eq!(to.database.count("files")?, 0);
     let port = server.rsplit(':').next().context("a port")?;
     let (_s3, _) = OwnS3::start(&scene, &["--port", port])?;

@@ -244,8 +244,9 @@ fn rejects_that_end_a_run_are_in_its_report() -> Result<()> {
     Ok(())
 }
 
-/// Told only by some loads into an empty database.
-const OF_WHOLE_LOADS: [&str; 3] = ["fresh_begin", "fresh_abandoned", "keys"];
+/// Told only by loads into an empty database, where something fails that can pass, and where the
+/// limits change.
+const SELDOM: [&str; 5] = ["fresh_begin", "fresh_abandoned", "keys", "retry", "limits"];
 
 #[test]
 fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
@@ -281,7 +282,7 @@ fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
     }
     let absent: Vec<_> = documented
         .keys()
-        .filter(|name| !seen.contains(*name) && !OF_WHOLE_LOADS.contains(&name.as_str()))
+        .filter(|name| !seen.contains(*name) && !SELDOM.contains(&name.as_str()))
         .collect();
     ensure!(absent.is_empty(), "never told: {absent:?}");
     Ok(())
@@ -306,6 +307,78 @@ fn a_failure_ends_the_events_with_its_reason() -> Result<()> {
     let absent = scene.path("absent.cfg");
     let run = crate::scene::run(scene.migration(&from.config, &absent, &["--json"]))?.expect(2)?;
     assert_eq!(names(&self::events(&run)?).len(), 2);
+    Ok(())
+}
+
+/// The names of the checks, by what they came to.
+fn checks(events: &[Value], verdict: &str) -> Vec<String> {
+    let checks = events.iter().filter(|event| event["event"] == "check");
+    let of_verdict = checks.filter(|check| check["verdict"] == verdict);
+    of_verdict
+        .filter_map(|check| check["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn what_was_checked_is_listed_at_the_beginning_and_by_a_dry_run() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    let expected = [
+        "source metadata",
+        "target metadata",
+        "source data",
+        "target data",
+        "places",
+        "space",
+    ];
+    for options in [&["--dry-run"][..], &[]] {
+        let run = scene
+            .migrate(&from, &to, &[options, &["--json"]].concat())?
+            .expect(0)?;
+        let passed = checks(&events(&run)?, "passed");
+        for name in expected {
+            ensure!(passed.iter().any(|passed| passed == name), "{name}: {run}");
+        }
+    }
+    scene
+        .migrate(&from, &to, &[])?
+        .expect(0)?
+        .says(&["✓ places: source and target are apart"])?;
+    let run = scene.migrate(&from, &from, &["--json"])?.expect(2)?;
+    assert_eq!(checks(&events(&run)?, "failed"), ["places", "places"]);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn services_are_asked_how_they_are_set_up() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let to = scene.server("to", Database::postgres()?, Store::bucket()?)?;
+    // The bucket must be there to be asked about.
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let run = scene
+        .migrate(&from, &to, &["--json", "--dry-run"])?
+        .expect(0)?;
+    let events = events(&run)?;
+    ensure!(checks(&events, "failed").is_empty(), "{run}");
+    let all = ["passed", "doubtful", "unknown"]
+        .map(|verdict| checks(&events, verdict))
+        .concat();
+    for name in [
+        "clock",
+        "versions",
+        "object lock",
+        "lifecycle rules",
+        "encryption",
+        "connections",
+    ] {
+        ensure!(all.iter().any(|known| known == name), "{name}: {run}");
+    }
+    ensure!(
+        checks(&events, "passed").contains(&"clock".to_owned()),
+        "{run}"
+    );
     Ok(())
 }
 

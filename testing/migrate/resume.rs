@@ -270,7 +270,7 @@ fn a_database_that_goes_away_in_the_middle() -> Result<()> {
         Database::postgres()?,
         Store::Directory(scene.path("to")),
     )?;
-    let run = start(&scene, &from, &to, &["--metadata-only"])?;
+    let run = start(&scene, &from, &to, &["--metadata-only", "--retry-for=0"])?;
     wait_until("some uploads are there", || {
         Ok(to.database.count("uploads").is_ok_and(|count| count > 0))
     })?;

@@ -155,7 +155,11 @@ impl Scene {
     }
 
     pub fn migrate(&self, from: &Server, to: &Server, options: &[&str]) -> Result<Run> {
-        run(self.migration(&from.config, &to.config, options))
+        self.migrate_config(&from.config, &to.config, options)
+    }
+
+    pub fn migrate_config(&self, from: &Path, to: &Path, options: &[&str]) -> Result<Run> {
+        run(self.migration(from, to, options))
     }
 
     /// Every path below the directory, with size and content digest of files: what a dry run must

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::dialect::Terms;
 use crate::config::duration::parse_clock;
 
+use super::limits::{LimitArgs, RetryArgs};
 use crate::migrate::proof::VerifyOptions;
 use crate::migrate::{Halves, Options};
 
@@ -23,7 +24,7 @@ pub struct MigrateArgs {
     pub command: Option<MigrateCommand>,
 
     #[command(flatten)]
-    pub run: Option<RunArgs>,
+    pub run: RunArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -76,6 +77,12 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    #[command(flatten)]
+    retry: RetryArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// The rows of one server to its other database.
@@ -175,6 +182,7 @@ impl RunArgs {
             workers: self.workers,
             ignore_errors: self.ignore_errors,
             verify: !self.no_verify,
+            retry: self.retry.policy(),
         }
     }
 }
@@ -197,17 +205,18 @@ mod tests {
 
     #[test]
     fn a_migration_needs_no_word_and_a_verification_one() {
-        let run = parse("migrate --to t.cfg --no-verify").unwrap();
-        assert!(!run.run.unwrap().options().verify);
-        let other = parse("migrate --dialect sqlite --lock-timeout 2m").unwrap();
-        let other = other.run.unwrap();
+        let args = parse("migrate --to t.cfg --no-verify --retry-for 0").unwrap();
+        let options = args.run.options();
+        assert!(!options.verify && options.retry.retry_for.is_zero());
+        let other = parse("migrate --dialect sqlite --lock-timeout 2m")
+            .unwrap()
+            .run;
         assert_eq!(other.options().halves, Halves::MetadataOnly);
         assert_eq!(
             other.dialect.terms(false).lock_timeout,
             Duration::from_secs(120)
         );
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
-        assert!(verify.run.is_none());
         assert!(
             matches!(verify.command, Some(MigrateCommand::Verify(args)) if args.options().deep)
         );

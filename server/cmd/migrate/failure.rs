@@ -20,7 +20,7 @@ pub fn not_startable(error: MigrateError, shutdown: &Shutdown) -> Failure {
 }
 
 pub fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {
-    print_problems(&error);
+    print_rejects(&error);
     let exit = match (&error, shutdown.signal()) {
         (MigrateError::Interrupted, Some(signal)) => signal.into(),
         (error, _) => exit_of(error),
@@ -31,6 +31,7 @@ pub fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {
 
 /// Why two sides could not be compared.
 pub fn not_compared(error: MigrateError, shutdown: &Shutdown) -> Failure {
+    print_problems(&error);
     let failure = failure(error, shutdown);
     let hint = failure.hint;
     let (error, hint) = match failure.error.downcast::<MigrateError>() {
@@ -53,27 +54,29 @@ pub fn not_compared(error: MigrateError, shutdown: &Shutdown) -> Failure {
     .context("source and target could not be compared")
 }
 
-/// What does not fit on the one line of a failure.
+/// What does not fit on the one line of a failure. What kept a run from starting has been told as
+/// a list of checks.
+fn print_rejects(error: &MigrateError) {
+    if let MigrateError::Rejected(rejects) = error {
+        for reject in rejects {
+            say(&format!(
+                "rejected: {} {}: {}",
+                reject.table, reject.key, reject.reason
+            ));
+        }
+    }
+}
+
+/// What keeps two sides from being compared, each with its remedy. One alone is named by the
+/// failure itself.
 fn print_problems(error: &MigrateError) {
-    match error {
-        MigrateError::Preflight(problems) => {
-            // One alone is named, with its hint, by the failure itself.
-            for problem in problems.iter().filter(|_| problems.len() > 1) {
-                say(&format!("problem: {}", problem.explain()));
-                if let Some(hint) = problem.hint() {
-                    say(&format!("   hint: {hint}"));
-                }
+    if let MigrateError::Preflight(problems) = error {
+        for problem in problems.iter().filter(|_| problems.len() > 1) {
+            say(&format!("problem: {}", problem.explain()));
+            if let Some(hint) = problem.hint() {
+                say(&format!("   hint: {hint}"));
             }
         }
-        MigrateError::Rejected(rejects) => {
-            for reject in rejects {
-                say(&format!(
-                    "rejected: {} {}: {}",
-                    reject.table, reject.key, reject.reason
-                ));
-            }
-        }
-        _ => {}
     }
 }
 

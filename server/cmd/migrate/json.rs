@@ -112,6 +112,15 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
             "ends",
             json!({"from": values::end(&ends.from), "to": values::end(&ends.to)}),
         ),
+        Event::Checked(item) => (
+            "check",
+            json!({
+                "name": item.name,
+                "verdict": item.verdict.as_str(),
+                "detail": item.detail,
+                "hint": item.hint,
+            }),
+        ),
         Event::BlobsBegin { blobs, bytes } => {
             ("blobs_begin", json!({"blobs": blobs, "bytes": bytes}))
         }
@@ -135,6 +144,21 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         Event::FreshBegin => ("fresh_begin", json!({})),
         Event::FreshAbandoned { reason } => ("fresh_abandoned", json!({"reason": reason})),
         Event::Keys(built) => ("keys", json!({"built": built.done, "all": built.all})),
+        Event::Retry {
+            blob,
+            reason,
+            failures,
+            wait,
+        } => (
+            "retry",
+            json!({
+                "file": blob,
+                "reason": reason,
+                "failures": failures,
+                "wait_seconds": wait.as_secs_f64(),
+            }),
+        ),
+        Event::Limits(limits) => ("limits", json!({"limits": limits.to_string()})),
         Event::VerifyBegin => ("verify_begin", json!({})),
         Event::Would {
             action,

@@ -43,6 +43,8 @@ pub struct Passed {
     pub bytes_total: u64,
     /// In the order in which they came.
     pub tables: Vec<TablePassed>,
+    /// What was tried again: blobs, and the run as a whole.
+    pub retries: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,6 +139,8 @@ impl Progress for Meter {
         self.with(|state| match event {
             Event::BlobsBegin { blobs, bytes } => {
                 state.enter(Phase::Blobs);
+                // A further attempt looks at all of them again.
+                (state.passed.blobs, state.passed.bytes) = (0, 0);
                 state.passed.blobs_total = blobs;
                 state.passed.bytes_total = bytes;
             }
@@ -159,6 +163,7 @@ impl Progress for Meter {
                 }
             }
             Event::Keys(_) => state.enter(Phase::Keys),
+            Event::Retry { .. } => state.passed.retries += 1,
             Event::VerifyBegin => state.enter(Phase::Verify),
             _ => {}
         });

@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::meter::millis;
 use crate::metadata::Built;
-use crate::migrate::{BlobProblem, Event, Progress};
+use crate::migrate::{BlobProblem, CheckItem, Event, Progress, Verdict};
 
 /// Between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -225,6 +225,7 @@ impl Progress for Lines {
 fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
     match event {
         Event::BlobProblem { problem } => Some(blob_line(problem)),
+        Event::Checked(item) => Some(check_lines(item)),
         Event::Rejected(reject) => Some(format!(
             "rejected: {} {}: {}",
             reject.table, reject.key, reject.reason
@@ -238,6 +239,17 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
         Event::Extra { table, key } => {
             Some(format!("extra: {table} {key}: only the target has it"))
         }
+        Event::Retry {
+            blob,
+            reason,
+            failures,
+            wait,
+        } => {
+            let what = blob.map(|id| format!("blob {id}: ")).unwrap_or_default();
+            let wait = wait.as_secs_f64();
+            Some(format!("retry {failures} in {wait:.1}s: {what}{reason}"))
+        }
+        Event::Limits(limits) => Some(format!("limits changed: {limits}")),
         Event::Would {
             action,
             what,
@@ -253,6 +265,21 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             (verbose || tells).then(|| format!("{:9} {what} {key}{detail}", action.as_str()))
         }
         _ => None,
+    }
+}
+
+/// One line, and one with the remedy where one is needed.
+fn check_lines(item: &CheckItem) -> String {
+    let mark = match item.verdict {
+        Verdict::Passed => '✓',
+        Verdict::Doubtful => '!',
+        Verdict::Unknown => '?',
+        Verdict::Failed => '✗',
+    };
+    let line = format!("{mark} {}: {}", item.name, item.detail);
+    match &item.hint {
+        Some(hint) => format!("{line}\n   hint: {hint}"),
+        None => line,
     }
 }
 
@@ -279,6 +306,24 @@ mod tests {
         for template in [ROWS_TEMPLATE, BYTES_TEMPLATE] {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
+    }
+
+    #[test]
+    fn what_is_tried_again_is_told_with_its_reason() {
+        let line = |blob, millis| {
+            let event = Event::Retry {
+                blob,
+                reason: "s3://h/b is too busy",
+                failures: 3,
+                wait: Duration::from_millis(millis),
+            };
+            line_of(&event, false).unwrap()
+        };
+        assert_eq!(
+            line(Some("abc"), 1240),
+            "retry 3 in 1.2s: blob abc: s3://h/b is too busy"
+        );
+        assert_eq!(line(None, 0), "retry 3 in 0.0s: s3://h/b is too busy");
     }
 
     #[test]

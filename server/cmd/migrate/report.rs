@@ -160,6 +160,7 @@ impl ReportFile {
             "to": ends.as_ref().map(|ends| values::end(&ends.to)),
             "phase": self.meter.phase().as_str(),
             "phases": self.meter.phases(),
+            "retries": passed.retries,
             "tables": tables,
             "blobs": blobs,
             "blobs_done": {

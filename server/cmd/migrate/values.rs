@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::summary::Summary;
 use crate::cmd::exit::Outcome;
-use crate::migrate::{BlobReport, End, Halves, MigrateError, Options, StatusReport, TableReport};
+use crate::migrate::{
+    BlobReport, End, Halves, MigrateError, Options, StatusReport, TableContent, TableProof,
+    TableReport,
+};
 
 /// The options that decide what a run does.
 pub fn options(options: &Options) -> Value {
@@ -17,6 +20,7 @@ pub fn options(options: &Options) -> Value {
         "halves": halves,
         "workers": options.workers.get(),
         "ignore_errors": options.ignore_errors,
+        "verify": options.verify,
     })
 }
 
@@ -45,6 +49,17 @@ pub fn table(report: &TableReport) -> Value {
         "conflicts": report.rows.conflicts,
         "failed": report.rows.failed,
         "extra": report.extra,
+        "proof": report.proof.as_ref().map(proof),
+    })
+}
+
+/// What the check at the end saw of a table.
+fn proof(proof: &TableProof) -> Value {
+    let content = |side: &TableContent| json!({"rows": side.rows, "digest": side.digest});
+    json!({
+        "from": content(&proof.source),
+        "to": content(&proof.target),
+        "rejected": proof.rejected,
     })
 }
 

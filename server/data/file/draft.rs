@@ -200,12 +200,14 @@ impl Drop for DraftWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Tuning;
     use std::sync::Mutex;
 
     #[test]
     fn a_draft_is_created_while_another_takes_the_directory_along() {
         let around = tempfile::tempdir().unwrap();
         let store = Arc::new(Store {
+            tuning: Tuning::default(),
             directory: around.path().to_owned(),
             durable: Mutex::default(),
         });

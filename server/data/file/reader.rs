@@ -2,17 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use bytes::Bytes;
 use futures::Stream;
+use rustix::fs::{Advice, fadvise};
 use tokio::task::JoinHandle;
 
 use super::super::Blob;
 use super::super::name::BlobName;
-use super::{is_absent, regular};
+use super::{Store, is_absent, regular};
 
 /// What is read at once. One is on its way to the reader while the next is read.
 const CHUNK_BYTES: u64 = 128 << 10;
@@ -21,13 +23,14 @@ const CHUNK_BYTES: u64 = 128 << 10;
 ///
 /// Blocks. Needs a tokio runtime only when the stream is read.
 pub(super) fn open(
-    directory: &Path,
+    store: &Store,
     name: &BlobName,
     range: Option<Range<u64>>,
 ) -> io::Result<Option<Blob>> {
+    let spare_cache = store.tuning.spares_page_cache();
     for path in [name.path(), name.old_path()] {
-        match open_file(&directory.join(path)) {
-            Ok((file, size_bytes)) => return blob(file, size_bytes, range).map(Some),
+        match open_file(&store.directory.join(path)) {
+            Ok((file, size_bytes)) => return blob(file, size_bytes, range, spare_cache).map(Some),
             Err(error) if is_absent(&error) => {}
             Err(error) => return Err(error),
         }
@@ -45,7 +48,12 @@ fn open_file(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, stat.size_bytes))
 }
 
-fn blob(mut file: File, size_bytes: u64, range: Option<Range<u64>>) -> io::Result<Blob> {
+fn blob(
+    mut file: File,
+    size_bytes: u64,
+    range: Option<Range<u64>>,
+    spare_cache: bool,
+) -> io::Result<Blob> {
     let range = range.unwrap_or(0..size_bytes);
     if range.start > range.end || range.end > size_bytes {
         return Err(io::Error::new(
@@ -57,35 +65,54 @@ fn blob(mut file: File, size_bytes: u64, range: Option<Range<u64>>) -> io::Resul
         ));
     }
     file.seek(SeekFrom::Start(range.start))?;
-    let first = Chunk::read(file, range.end - range.start)?;
+    let source = Source {
+        file,
+        offset: range.start,
+        left: range.end - range.start,
+        spare_cache,
+    };
+    let first = Chunk::read(source)?;
     Ok(Blob {
         size_bytes,
         body: Box::pin(chunks(first)),
     })
 }
 
+/// What is still to be read.
+struct Source {
+    file: File,
+    offset: u64,
+    left: u64,
+    /// Lets go of each chunk's pages: a server on this machine has better use for the memory.
+    spare_cache: bool,
+}
+
 /// A chunk, and what is left to read after it.
 struct Chunk {
     bytes: Bytes,
-    file: File,
-    left: u64,
+    rest: Source,
 }
 
 impl Chunk {
-    fn read(file: File, left: u64) -> io::Result<Self> {
-        let wanted = left.min(CHUNK_BYTES);
+    fn read(mut source: Source) -> io::Result<Self> {
+        let wanted = source.left.min(CHUNK_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-        (&file).take(wanted).read_to_end(&mut bytes)?;
+        (&source.file).take(wanted).read_to_end(&mut bytes)?;
         if (bytes.len() as u64) < wanted {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("the file ends {left} bytes before its length"),
+                format!("the file ends {} bytes before its length", source.left),
             ));
         }
+        if let (true, Some(length)) = (source.spare_cache, NonZeroU64::new(wanted)) {
+            // Advice only: a file system that takes none keeps its pages.
+            let _ = fadvise(&source.file, source.offset, Some(length), Advice::DontNeed);
+        }
+        source.offset += wanted;
+        source.left -= wanted;
         Ok(Self {
             bytes: bytes.into(),
-            file,
-            left: left - wanted,
+            rest: source,
         })
     }
 }
@@ -107,15 +134,15 @@ fn chunks(first: Chunk) -> impl Stream<Item = io::Result<Bytes>> + Send {
         };
         match chunk {
             Ok(chunk) if chunk.bytes.is_empty() => None,
-            Ok(Chunk { bytes, file, left }) => Some((Ok(bytes), next(file, left))),
+            Ok(Chunk { bytes, rest }) => Some((Ok(bytes), next(rest))),
             Err(error) => Some((Err(error), Ahead::End)),
         }
     })
 }
 
-fn next(file: File, left: u64) -> Ahead {
-    if left == 0 {
+fn next(source: Source) -> Ahead {
+    if source.left == 0 {
         return Ahead::End;
     }
-    Ahead::Reading(tokio::task::spawn_blocking(move || Chunk::read(file, left)))
+    Ahead::Reading(tokio::task::spawn_blocking(move || Chunk::read(source)))
 }

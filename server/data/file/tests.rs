@@ -32,7 +32,7 @@ async fn open(directory: &Path, access: Access) -> Result<FileBackend, DataError
     let config = FileConfig {
         directory: directory.to_str().unwrap().into(),
     };
-    FileBackend::open(&config, access).await
+    FileBackend::open_with(&config, access, Tuning::default()).await
 }
 
 /// Every path below `directory`, and those of empty directories.
@@ -260,6 +260,7 @@ async fn a_directory_that_may_not_be_written_to_is_named() {
     let around = tempfile::tempdir().unwrap();
     fs::set_permissions(around.path(), fs::Permissions::from_mode(0o555)).unwrap();
     let store = Store {
+        tuning: Tuning::default(),
         directory: around.path().to_owned(),
         durable: Mutex::default(),
     };
@@ -280,6 +281,7 @@ async fn a_directory_that_may_not_be_written_to_is_named() {
 #[test]
 fn a_full_disk_is_told_apart() {
     let store = Store {
+        tuning: Tuning::default(),
         directory: "files".into(),
         durable: Mutex::default(),
     };

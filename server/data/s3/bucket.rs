@@ -6,22 +6,26 @@ use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use super::client;
 use super::error::{Failure, Kind};
 use crate::config::S3Config;
-use crate::data::{Access, DataError};
+use crate::data::{Access, DataError, Tuning};
 
 /// The region that needs no mention, and that answers for all others.
 const FIRST_REGION: &str = "us-east-1";
 
 /// A client that is known to reach the bucket, and whether the bucket is absent.
-pub(super) async fn open(config: &S3Config, access: Access) -> Result<(Client, bool), DataError> {
+pub(super) async fn open(
+    config: &S3Config,
+    access: Access,
+    tuning: &Tuning,
+) -> Result<(Client, bool), DataError> {
     let bucket = &config.bucket;
     let failed = |failure: Failure| failure.into_data_error("open it".into(), place(config));
-    let found = find(config)
+    let found = find(config, tuning)
         .await
         .map_err(|f| failed(f.after(&format!("unable to check if bucket {bucket} exists"))))?;
     if let Some(client) = found {
         return Ok((client, false));
     }
-    let client = client::new(config, &config.location);
+    let client = client::new(config, &config.location, tuning);
     match access {
         Access::Probe => Ok((client, true)),
         Access::ReadOnly => Err(failed(Failure::bucket_missing())),
@@ -44,8 +48,8 @@ pub(super) fn place(config: &S3Config) -> String {
 }
 
 /// A client for the region of the bucket; `None` if there is no such bucket.
-async fn find(config: &S3Config) -> Result<Option<Client>, Failure> {
-    let client = client::new(config, &config.location);
+async fn find(config: &S3Config, tuning: &Tuning) -> Result<Option<Client>, Failure> {
+    let client = client::new(config, &config.location, tuning);
     let failure = match head(&client, &config.bucket).await {
         Ok(()) => return Ok(Some(client)),
         Err(failure) if is_absence(&failure) => return Ok(None),
@@ -56,7 +60,7 @@ async fn find(config: &S3Config) -> Result<Option<Client>, Failure> {
     let region = match &failure.region {
         Some(region) if *region != config.location => region.clone(),
         // Or we are refused: this answer, unlike that to HEAD, has a text that says why.
-        _ => match ask_region(config).await {
+        _ => match ask_region(config, tuning).await {
             Ok(region) => region,
             Err(told) if is_absence(&told) => return Ok(None),
             Err(told) => return Err(told),
@@ -65,7 +69,7 @@ async fn find(config: &S3Config) -> Result<Option<Client>, Failure> {
     if region == config.location {
         return Err(failure);
     }
-    let client = client::new(config, &region);
+    let client = client::new(config, &region, tuning);
     match head(&client, &config.bucket).await {
         Ok(()) => Ok(Some(client)),
         Err(failure) if is_absence(&failure) => Ok(None),
@@ -82,8 +86,8 @@ async fn head(client: &Client, bucket: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ask_region(config: &S3Config) -> Result<String, Failure> {
-    let answer = client::new(config, FIRST_REGION)
+async fn ask_region(config: &S3Config, tuning: &Tuning) -> Result<String, Failure> {
+    let answer = client::new(config, FIRST_REGION, tuning)
         .get_bucket_location()
         .bucket(&config.bucket)
         .send()

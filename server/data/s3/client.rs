@@ -1,5 +1,6 @@
 //! The connection to an S3 server: addresses, time-outs, retries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -13,7 +14,9 @@ use aws_sdk_s3::config::{
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use super::pace::Paced;
 use crate::config::{BucketLookup, S3Config};
+use crate::data::Tuning;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For one attempt of a request that carries next to nothing, until its answer begins.
@@ -34,12 +37,12 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// A client whose requests are signed for `region`.
-pub(super) fn new(config: &S3Config, region: &str) -> Client {
+pub(super) fn new(config: &S3Config, region: &str, tuning: &Tuning) -> Client {
     let scheme = if config.use_ssl { "https" } else { "http" };
-    let retry = RetryConfig::standard()
-        .with_max_attempts(ATTEMPTS)
-        .with_initial_backoff(FIRST_WAIT)
-        .with_max_backoff(LONGEST_WAIT);
+    let retry = match tuning.tries_once {
+        true => RetryConfig::disabled(),
+        false => again(),
+    };
     // Uploads come from memory: what stalls there is the peer, which the time-outs see.
     let stalled = StalledStreamProtectionConfig::enabled()
         .upload_enabled(false)
@@ -55,7 +58,7 @@ pub(super) fn new(config: &S3Config, region: &str) -> Client {
         .region(Region::new(region.to_owned()))
         .endpoint_url(format!("{scheme}://{}", config.endpoint))
         .force_path_style(uses_path_style(config))
-        .http_client(http_client(config.use_ssl))
+        .http_client(paced(http_client(config.use_ssl), tuning))
         .retry_config(retry)
         .timeout_config(
             TimeoutConfig::builder()
@@ -70,6 +73,24 @@ pub(super) fn new(config: &S3Config, region: &str) -> Client {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
     Client::from_conf(settings)
+}
+
+/// Tries a request again by itself.
+fn again() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(ATTEMPTS)
+        .with_initial_backoff(FIRST_WAIT)
+        .with_max_backoff(LONGEST_WAIT)
+}
+
+fn paced(client: SharedHttpClient, tuning: &Tuning) -> SharedHttpClient {
+    match &tuning.manners {
+        Some(manners) => SharedHttpClient::new(Paced {
+            client,
+            manners: Arc::clone(manners),
+        }),
+        None => client,
+    }
 }
 
 fn http_client(use_ssl: bool) -> SharedHttpClient {
@@ -87,6 +108,11 @@ fn http_client(use_ssl: bool) -> SharedHttpClient {
 pub(super) fn patient(body_bytes: usize) -> Builder {
     let transfer = Duration::from_secs(body_bytes as u64 / SLOWEST_BYTES_PER_SECOND);
     with_timeout(ANSWER_TIMEOUT + transfer)
+}
+
+/// For one of many parts, which is sent again by itself whatever the client does.
+pub(super) fn patient_part(body_bytes: usize) -> Builder {
+    patient(body_bytes).retry_config(again())
 }
 
 /// The time one attempt may take.

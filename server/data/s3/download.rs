@@ -205,8 +205,8 @@ impl Download {
         self.resumes += 1;
         let range = self.offset..self.end;
         let answer = self.source.ask(Some(&range)).await;
-        let answer = answer.map_err(io::Error::other)?;
-        check(&answer, Some(&range)).map_err(io::Error::other)?;
+        let answer = answer?;
+        check(&answer, Some(&range)).map_err(io::Error::from)?;
         self.body = Some(answer.body);
         Ok(())
     }

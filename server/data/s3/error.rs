@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
@@ -19,8 +20,17 @@ pub(super) enum Kind {
     Denied,
     Full,
     Unreachable,
+    /// Its certificate is not to be trusted.
+    Untrusted,
+    /// It asks for fewer requests.
+    Busy,
+    /// An error of its own, or an answer that broke: the next request may do.
+    Passing,
     Other,
 }
+
+/// How the TLS library says that it refused a certificate.
+const NOT_TRUSTED: &str = "invalid peer certificate";
 
 /// One failed request, after all its attempts.
 #[derive(Debug)]
@@ -37,6 +47,19 @@ impl Failure {
             kind: Kind::Other,
             region: None,
             text: text.into(),
+        }
+    }
+
+    /// A request that no server answered, for the reason that `text` gives.
+    fn not_sent(text: String) -> Self {
+        let kind = match text.contains(NOT_TRUSTED) {
+            true => Kind::Untrusted,
+            false => Kind::Unreachable,
+        };
+        Self {
+            kind,
+            region: None,
+            text,
         }
     }
 
@@ -80,8 +103,27 @@ impl Failure {
                 backend,
                 source: Box::new(self),
             },
-            // As good as no server: every other blob would meet the same.
-            Kind::Unreachable | Kind::BucketMissing => DataError::Unreachable {
+            Kind::Unreachable => DataError::Unreachable {
+                action,
+                backend,
+                source: Box::new(self),
+            },
+            Kind::BucketMissing => DataError::BucketMissing {
+                action,
+                backend,
+                source: Box::new(self),
+            },
+            Kind::Untrusted => DataError::Untrusted {
+                action,
+                backend,
+                source: Box::new(self),
+            },
+            Kind::Busy => DataError::Busy {
+                action,
+                backend,
+                source: Box::new(self),
+            },
+            Kind::Passing => DataError::Passing {
                 action,
                 backend,
                 source: Box::new(self),
@@ -103,12 +145,48 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
+/// As a body that is being read tells it.
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        let kind = match failure.kind {
+            Kind::Unreachable | Kind::Busy | Kind::Passing => io::ErrorKind::ConnectionReset,
+            Kind::Denied => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, failure)
+    }
+}
+
 fn kind_of(status: u16, code: Option<&str>) -> Kind {
     match (status, code.unwrap_or_default()) {
         (_, "NoSuchBucket") => Kind::BucketMissing,
         (_, "XMinioStorageFull" | "QuotaExceeded" | "InsufficientCapacity") | (507, _) => {
             Kind::Full
         }
+        (
+            _,
+            "SlowDown"
+            | "ServiceUnavailable"
+            | "Throttling"
+            | "ThrottlingException"
+            | "RequestThrottled"
+            | "RequestLimitExceeded"
+            | "BandwidthLimitExceeded"
+            | "TooManyRequests",
+        )
+        | (429 | 503, _) => Kind::Busy,
+        // The request did not arrive whole, or met another one; some of these come with a 400.
+        (
+            _,
+            "RequestTimeout"
+            | "IncompleteBody"
+            | "BadDigest"
+            | "XAmzContentSHA256Mismatch"
+            | "OperationAborted"
+            | "ConditionalRequestConflict"
+            | "InternalError",
+        )
+        | (408 | 425 | 500 | 502 | 504, _) => Kind::Passing,
         (404, _) => Kind::Missing,
         (400, _) => Kind::BadRequest,
         (401 | 403, _) => Kind::Denied,
@@ -141,13 +219,19 @@ where
             }
             SdkError::ResponseError(answer) => {
                 let cause = causes(&error);
-                Self::answered(answer.raw().status().as_u16(), None, &[Some(&cause)])
+                let failure = Self::answered(answer.raw().status().as_u16(), None, &[Some(&cause)]);
+                match failure.kind {
+                    // An answer that cannot be read to its end says nothing about the request.
+                    Kind::Other => Self {
+                        kind: Kind::Passing,
+                        ..failure
+                    },
+                    _ => failure,
+                }
             }
-            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => Self {
-                kind: Kind::Unreachable,
-                region: None,
-                text: causes(&error),
-            },
+            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => {
+                Self::not_sent(causes(&error))
+            }
             _ => Self::other(causes(&error)),
         }
     }
@@ -180,7 +264,59 @@ mod tests {
         assert_eq!(kind_of(403, Some("AccessDenied")), Kind::Denied);
         assert_eq!(kind_of(403, None), Kind::Denied);
         assert_eq!(kind_of(507, Some("XMinioStorageFull")), Kind::Full);
-        assert_eq!(kind_of(503, Some("SlowDown")), Kind::Other);
+        assert_eq!(kind_of(501, Some("NotImplemented")), Kind::Other);
+    }
+
+    fn error(status: u16, code: Option<&str>) -> DataError {
+        Failure::answered(status, code, &[]).into_data_error("read".into(), "s3".into())
+    }
+
+    #[test]
+    fn what_an_answer_means_for_the_next_try() {
+        for (status, code, transient, fatal) in [
+            (500, Some("InternalError"), true, false),
+            (500, None, true, false),
+            (502, None, true, false),
+            (504, None, true, false),
+            (400, Some("RequestTimeout"), true, false),
+            (400, Some("IncompleteBody"), true, false),
+            (400, Some("BadDigest"), true, false),
+            (408, None, true, false),
+            (409, Some("OperationAborted"), true, false),
+            (503, Some("SlowDown"), true, true),
+            (503, Some("ServiceUnavailable"), true, true),
+            (503, None, true, true),
+            (429, None, true, true),
+            (400, Some("Throttling"), true, true),
+            (403, Some("AccessDenied"), false, true),
+            (403, Some("SignatureDoesNotMatch"), false, true),
+            (403, Some("InvalidAccessKeyId"), false, true),
+            (403, Some("RequestTimeTooSkewed"), false, true),
+            (401, None, false, true),
+            (404, Some("NoSuchBucket"), false, true),
+            (507, None, false, true),
+            (503, Some("XMinioStorageFull"), false, true),
+            (400, Some("QuotaExceeded"), false, true),
+            (404, Some("NoSuchKey"), false, false),
+            (400, Some("InvalidArgument"), false, false),
+            (412, Some("PreconditionFailed"), false, false),
+            (501, Some("NotImplemented"), false, false),
+        ] {
+            let error = error(status, code);
+            let found = (error.is_transient(), error.is_fatal());
+            assert_eq!(found, (transient, fatal), "{status} {code:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_vouches_for_does_not_get_better_by_waiting() {
+        let cause = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let failure = Failure::not_sent(format!("io error: {cause}"));
+        let error = failure.into_data_error("read".into(), "s3".into());
+        assert!(!error.is_transient() && error.is_fatal(), "{error:?}");
+        let failure = Failure::not_sent("tcp connect error: Connection refused".into());
+        let error = failure.into_data_error("read".into(), "s3".into());
+        assert!(error.is_transient() && error.is_fatal(), "{error:?}");
     }
 
     #[test]

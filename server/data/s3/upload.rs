@@ -172,7 +172,7 @@ impl Target {
             .body(part.body());
         let answer = with_customer_key!(request, self.customer_key.as_ref())
             .customize()
-            .config_override(client::patient(part.bytes.len()))
+            .config_override(client::patient_part(part.bytes.len()))
             .interceptor(part.signature())
             .send()
             .await?;

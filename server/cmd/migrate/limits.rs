@@ -1,0 +1,140 @@
+//! `--retries`, `--bwlimit` and their like, and the file that changes limits while a migration
+//! runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::cmd::exit::{Exit, Failure};
+use crate::config::duration;
+use crate::lifecycle::{self, Hangups};
+use crate::migrate::{
+    Event, Limiter, Limits, Nice, Progress, RetryPolicy, Schedule, lower_priority,
+};
+
+/// What to do about outages.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Retries")]
+pub struct RetryArgs {
+    /// How often one blob is tried again that fails where others do not
+    #[arg(long, value_name = "N", default_value_t = RetryPolicy::default().retries)]
+    retries: u32,
+
+    /// How long an outage of a backend is waited out, such as `90s` or `1h`; 0 tries nothing again
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration::parse_clock)]
+    retry_for: Duration,
+}
+
+impl RetryArgs {
+    pub fn policy(&self) -> RetryPolicy {
+        RetryPolicy {
+            retries: self.retries,
+            retry_for: self.retry_for,
+            ..RetryPolicy::default()
+        }
+    }
+}
+
+/// What the migration may take from others.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Bytes of blobs per second: `50MiB`, or by the time of day: `08:00,5MiB 19:00,off`
+    #[arg(long, value_name = "RATE", conflicts_with = "limits")]
+    bwlimit: Option<Schedule>,
+
+    /// Requests per second to S3 servers, both ends together
+    #[arg(long, value_name = "N", conflicts_with = "limits")]
+    max_rps: Option<std::num::NonZeroU32>,
+
+    /// Spare the source: lowest priority, page cache left alone, and a rest after each batch of
+    /// rows, RATIO times as long as the batch took [1 if no RATIO is given]
+    #[arg(
+        long,
+        value_name = "RATIO",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1",
+        conflicts_with = "limits"
+    )]
+    nice: Option<Nice>,
+
+    /// TOML file with the keys bwlimit, max-rps and nice, read again at each SIGHUP
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
+}
+
+impl LimitArgs {
+    /// The limits at the start.
+    pub fn limits(&self) -> Result<Limits, Failure> {
+        let limits = match &self.limits {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| error.to_string())
+                .and_then(|text| Limits::parse(&text))
+                .map_err(|error| unusable(path, &error))?,
+            None => Limits {
+                bandwidth: self.bwlimit.clone().unwrap_or_default(),
+                max_rps: self.max_rps,
+                nice: self.nice,
+            },
+        };
+        lower_priority_for(&limits);
+        Ok(limits)
+    }
+
+    /// Changes the limits whenever SIGHUP asks for it, for as long as the result is kept. Without
+    /// a file SIGHUP is left alone: it ends a program whose terminal goes away.
+    pub fn follow(
+        &self,
+        limiter: &Arc<Limiter>,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Option<AbortOnDropHandle<()>>, Failure> {
+        let Some(path) = self.limits.clone() else {
+            return Ok(None);
+        };
+        let hangups = lifecycle::hangups().map_err(|error| Failure::new(Exit::Failed, error))?;
+        let task = reread(path, hangups, Arc::clone(limiter), Arc::clone(progress));
+        Ok(Some(AbortOnDropHandle::new(tokio::spawn(task))))
+    }
+}
+
+fn unusable(path: &Path, error: &str) -> Failure {
+    let error = anyhow::anyhow!("the limits in {} cannot be used: {error}", path.display());
+    Failure::new(Exit::Usage, error)
+        .with_hint("correct the file; its keys are bwlimit, max-rps and nice".to_owned())
+}
+
+async fn reread(
+    path: PathBuf,
+    mut hangups: Hangups,
+    limiter: Arc<Limiter>,
+    progress: Arc<dyn Progress>,
+) {
+    while hangups.next().await {
+        let text = tokio::fs::read_to_string(&path).await;
+        let limits = text
+            .map_err(|error| error.to_string())
+            .and_then(|text| Limits::parse(&text));
+        match limits {
+            Ok(limits) => {
+                lower_priority_for(&limits);
+                progress.on(Event::Limits(&limits));
+                limiter.set(limits);
+            }
+            Err(error) => tracing::warn!(
+                "the limits stay as they are: {} cannot be used: {error}",
+                path.display()
+            ),
+        }
+    }
+}
+
+fn lower_priority_for(limits: &Limits) {
+    if limits.nice.is_some()
+        && let Err(error) = lower_priority()
+    {
+        tracing::warn!("the priority cannot be lowered: {error}");
+    }
+}

@@ -1,0 +1,54 @@
+//! What a place for blobs is set up to do with them, found out by reading only.
+
+use futures::FutureExt;
+
+use super::{Tuning, s3};
+use crate::config::DataConfig;
+
+/// One thing about a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    pub name: &'static str,
+    pub standing: Standing,
+    pub detail: String,
+    /// What the administrator can do, in one sentence.
+    pub hint: Option<String>,
+}
+
+/// What that means for blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Good,
+    /// Works, but may surprise.
+    Doubtful,
+    /// Cannot be told: the server does not know the question, or does not answer it to us.
+    Unknown,
+}
+
+impl Feature {
+    pub(super) fn new(name: &'static str, standing: Standing, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            standing,
+            detail: detail.into(),
+            hint: None,
+        }
+    }
+
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+/// Asks an S3 server about its clock and about the bucket that `config` names: versions, object
+/// lock, rules that delete, encryption. Nothing for a directory, and for a bucket that is absent.
+pub async fn survey(config: &DataConfig, tuning: &Tuning) -> Vec<Feature> {
+    match config {
+        DataConfig::File(_) => Vec::new(),
+        // Without its type, which is nested deeper than the compiler follows.
+        DataConfig::S3(config) => s3::survey(config, tuning).boxed().await,
+    }
+}

@@ -1,0 +1,72 @@
+//! A backend whose bytes come no faster than allowed.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Limiter;
+use crate::data::{Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored};
+
+/// Passes everything on, and slows down what is read. What is stored was read before, so it is
+/// slow already.
+pub(in crate::migrate) struct Limited {
+    backend: Arc<dyn DataBackend>,
+    limiter: Arc<Limiter>,
+}
+
+impl Limited {
+    pub fn new(backend: Arc<dyn DataBackend>, limiter: &Arc<Limiter>) -> Self {
+        let limiter = Arc::clone(limiter);
+        Self { backend, limiter }
+    }
+}
+
+impl fmt::Display for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.backend.fmt(f)
+    }
+}
+
+// A method with a default body must be thought of too: it could bring bytes past the limit.
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl DataBackend for Limited {
+    async fn put(
+        &self,
+        blob: &BlobRef,
+        body: ByteStream,
+        size_bytes: Option<u64>,
+    ) -> Result<Stored, DataError> {
+        self.backend.put(blob, body, size_bytes).await
+    }
+
+    async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError> {
+        let found = self.backend.get(blob, range).await?;
+        Ok(Blob {
+            size_bytes: found.size_bytes,
+            body: Arc::clone(&self.limiter).paced(found.body),
+        })
+    }
+
+    async fn stat(&self, blob: &BlobRef) -> Result<Option<BlobStat>, DataError> {
+        self.backend.stat(blob).await
+    }
+
+    async fn remove(&self, blob: &BlobRef) -> Result<(), DataError> {
+        self.backend.remove(blob).await
+    }
+
+    async fn available_bytes(&self) -> Result<Option<u64>, DataError> {
+        self.backend.available_bytes().await
+    }
+
+    fn is_absent(&self) -> bool {
+        self.backend.is_absent()
+    }
+
+    async fn close(&self) {
+        self.backend.close().await;
+    }
+}

@@ -1,0 +1,272 @@
+//! What was checked before the first write, as a list to read: what is well, what is not, and what
+//! to do about it.
+
+use super::Endpoint;
+use super::ends::{DatabaseEnd, Ends};
+use super::error::{Problem, Side};
+use crate::config::{DataConfig, MetadataConfig};
+use crate::data::{self, Feature, Standing, Tuning};
+use crate::metadata;
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckItem {
+    pub name: String,
+    pub verdict: Verdict,
+    pub detail: String,
+    /// What the administrator can do, in one sentence.
+    pub hint: Option<String>,
+}
+
+/// What a check came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Passed,
+    /// The run can start, but may surprise.
+    Doubtful,
+    /// It could not be found out.
+    Unknown,
+    /// The run cannot start.
+    Failed,
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Doubtful => "doubtful",
+            Self::Unknown => "unknown",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Connections that a run, its checks and its comparison take at the most.
+const CONNECTIONS: i64 = 10;
+
+/// Builds the list of one run.
+pub(super) struct Preflight {
+    items: Vec<CheckItem>,
+}
+
+impl Preflight {
+    /// Every problem is a failed check; what has none, and could be looked at, passed.
+    pub async fn of(
+        ends: &Ends,
+        problems: &[Problem],
+        foreign_versions: &[String],
+        blobs: Option<u64>,
+        to: Endpoint<'_>,
+        tuning: &Tuning,
+    ) -> Vec<CheckItem> {
+        let mut list = Self { items: Vec::new() };
+        list.databases(ends, problems);
+        list.versions(foreign_versions);
+        list.data(ends, problems);
+        list.between(problems);
+        let is_usable = |half: &str| !problems.iter().any(|problem| name(problem) == half);
+        if ends.to.metadata.is_some() && is_usable("target metadata") {
+            list.connections(to.metadata).await;
+        }
+        if ends.to.data.is_some() && is_usable("target data") {
+            list.file_numbers(to.data, blobs);
+            list.features(data::survey(to.data, tuning).await);
+        }
+        list.items
+    }
+
+    fn add(&mut self, name: &str, verdict: Verdict, detail: impl Into<String>) {
+        self.items.push(CheckItem {
+            name: name.to_owned(),
+            verdict,
+            detail: detail.into(),
+            hint: None,
+        });
+    }
+
+    /// The failed checks of that name, or else that it passed.
+    fn passed_unless(&mut self, problems: &[Problem], wanted: &str, detail: String) {
+        let before = self.items.len();
+        let failed = problems.iter().filter(|problem| name(problem) == wanted);
+        self.items.extend(failed.map(|problem| CheckItem {
+            name: wanted.to_owned(),
+            verdict: Verdict::Failed,
+            detail: problem.explain(),
+            hint: problem.hint(),
+        }));
+        if self.items.len() == before && !detail.is_empty() {
+            self.add(wanted, Verdict::Passed, detail);
+        }
+    }
+
+    fn databases(&mut self, ends: &Ends, problems: &[Problem]) {
+        let from = ends.from.metadata.as_ref();
+        let detail = from.map_or_else(String::new, |from| format!("{} can be read", shown(from)));
+        self.passed_unless(problems, "source metadata", detail);
+        let to = ends.to.metadata.as_ref();
+        let detail = to.map_or_else(String::new, |to| {
+            let state = match (&to.identity, to.schema_versions.is_empty()) {
+                (None, _) => "does not exist yet and can be created",
+                (Some(_), true) => "is empty, in use by nobody, and can be written",
+                (Some(_), false) => "is in use by nobody and can be written",
+            };
+            format!("{} {state}", shown(to))
+        });
+        self.passed_unless(problems, "target metadata", detail);
+    }
+
+    fn versions(&mut self, foreign: &[String]) {
+        if !foreign.is_empty() {
+            self.add(
+                "schema versions",
+                Verdict::Doubtful,
+                format!(
+                    "the source has some that this program does not know, which travel along: {}",
+                    foreign.join(", ")
+                ),
+            );
+        }
+    }
+
+    fn data(&mut self, ends: &Ends, problems: &[Problem]) {
+        let sides = [
+            ("source data", &ends.from.data, "can be read"),
+            ("target data", &ends.to.data, "can be written"),
+        ];
+        for (side, end, state) in sides {
+            let detail = end.as_ref().map(|end| format!("{} {state}", end.place));
+            self.passed_unless(problems, side, detail.unwrap_or_default());
+        }
+    }
+
+    fn between(&mut self, problems: &[Problem]) {
+        let was_not_opened =
+            |problem: &Problem| matches!(problem, Problem::Metadata { .. } | Problem::Data { .. });
+        // What could not be opened may still be the same.
+        let detail = match problems.iter().any(was_not_opened) {
+            true => String::new(),
+            false => "source and target are apart".to_owned(),
+        };
+        self.passed_unless(problems, "places", detail);
+        self.passed_unless(problems, "primary keys", String::new());
+        self.passed_unless(problems, "keys of blobs", String::new());
+        // Room is looked at when all else is well.
+        let detail = match problems.is_empty() {
+            true => "enough, as far as the target tells".to_owned(),
+            false => String::new(),
+        };
+        self.passed_unless(problems, "space", detail);
+    }
+
+    async fn connections(&mut self, to: &MetadataConfig) {
+        const NAME: &str = "connections";
+        match metadata::free_connections(to).await {
+            Ok(None) => {}
+            Ok(Some(free)) if free >= CONNECTIONS => {
+                self.add(
+                    NAME,
+                    Verdict::Passed,
+                    format!("PostgreSQL has {free} to give"),
+                );
+            }
+            Ok(Some(free)) => self.items.push(CheckItem {
+                name: NAME.to_owned(),
+                verdict: Verdict::Doubtful,
+                detail: format!("PostgreSQL has only {free} to give"),
+                hint: Some("raise its max_connections, or stop what holds so many".to_owned()),
+            }),
+            Err(error) => self.add(NAME, Verdict::Unknown, error.to_string()),
+        }
+    }
+
+    /// A directory needs a file for each blob.
+    fn file_numbers(&mut self, to: &DataConfig, blobs: Option<u64>) {
+        const NAME: &str = "number of files";
+        let (Some(free), Some(blobs)) = (data::free_files(to), blobs) else {
+            return;
+        };
+        match free > blobs {
+            true => self.add(
+                NAME,
+                Verdict::Passed,
+                format!("{free} can be added to the directory"),
+            ),
+            // Those of an earlier run are there already.
+            false => self.items.push(CheckItem {
+                name: NAME.to_owned(),
+                verdict: Verdict::Doubtful,
+                detail: format!("{free} can be added to the directory, for {blobs} blobs"),
+                hint: Some("choose a file system with more inodes".to_owned()),
+            }),
+        }
+    }
+
+    fn features(&mut self, features: Vec<Feature>) {
+        self.items
+            .extend(features.into_iter().map(|feature| CheckItem {
+                name: feature.name.to_owned(),
+                verdict: match feature.standing {
+                    Standing::Good => Verdict::Passed,
+                    Standing::Doubtful => Verdict::Doubtful,
+                    Standing::Unknown => Verdict::Unknown,
+                },
+                detail: feature.detail,
+                hint: feature.hint,
+            }));
+    }
+}
+
+/// The check that found the problem.
+fn name(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::Metadata {
+            side: Side::Source, ..
+        } => "source metadata",
+        Problem::Metadata {
+            side: Side::Target, ..
+        } => "target metadata",
+        Problem::Data {
+            side: Side::Source, ..
+        } => "source data",
+        Problem::Data {
+            side: Side::Target, ..
+        } => "target data",
+        Problem::SamePlace { .. } => "places",
+        Problem::NoPrimaryKey(_) => "primary keys",
+        Problem::NoPlaceForKeys => "keys of blobs",
+        Problem::NoSpace { .. } => "space",
+    }
+}
+
+fn shown(end: &DatabaseEnd) -> String {
+    match &end.engine_version {
+        Some(version) => format!("{} (version {version})", end.place),
+        None => end.place.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_listed_with_its_remedy_and_the_rest_passed() {
+        let problem = Problem::NoSpace {
+            place: "directory files".to_owned(),
+            free: 1,
+            needed: 2,
+        };
+        let mut list = Preflight { items: Vec::new() };
+        list.between(&[problem]);
+        let verdicts: Vec<_> = list
+            .items
+            .iter()
+            .map(|item| (item.name.as_str(), item.verdict, item.hint.is_some()))
+            .collect();
+        let expected = [
+            ("places", Verdict::Passed, false),
+            ("space", Verdict::Failed, true),
+        ];
+        assert_eq!(verdicts, expected);
+    }
+}
