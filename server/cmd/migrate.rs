@@ -26,7 +26,7 @@ use crate::metadata;
 use crate::migrate::{self, Endpoint, Halves, Limiter, MigrateError, Options, Progress, proof};
 
 pub use args::MigrateArgs;
-use args::{MigrateCommand, RunArgs, VerifyArgs};
+use args::{MigrateCommand, ReplayArgs, RunArgs, VerifyArgs};
 use audience::Audience;
 use dialect::{Dialect, Move};
 use summary::Summary;
@@ -35,6 +35,7 @@ use summary::Summary;
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => verify(args, source, env).await,
+        (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
         (None, args) => {
             let options = args.options();
             let audience = Arc::new(Audience::gather(&args, &options)?);
@@ -49,7 +50,7 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
 
 async fn migrate(
     args: &RunArgs,
-    options: Options,
+    options: Options<'_>,
     source: &Loaded,
     env: &Environment,
     audience: &Arc<Audience>,
@@ -70,7 +71,7 @@ async fn migrate(
 async fn change_dialect(
     name: &str,
     args: &RunArgs,
-    options: Options,
+    options: Options<'_>,
     source: &Loaded,
     audience: &Arc<Audience>,
 ) -> Outcome {
@@ -93,7 +94,7 @@ async fn change_dialect(
 /// Does what the arguments ask for between two ends, until it is done or a signal comes.
 async fn carry_out(
     args: &RunArgs,
-    options: Options,
+    options: Options<'_>,
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     audience: &Arc<Audience>,
@@ -135,6 +136,32 @@ async fn verify(args: VerifyArgs, source: &Loaded, env: &Environment) -> Outcome
         .await
         .map(|found| verdict::print(&found))
         .map_err(|error| failure::not_compared(error, &shutdown))
+}
+
+/// Tries rejected rows again.
+async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome {
+    let target = load_target(source, &args.to, env)?;
+    let to = end(&target);
+    tracing::info!("to {}", places(to, Halves::Both));
+    let progress = progress::watcher(false);
+    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let work = migrate::replay(
+        &args.file,
+        to,
+        args.rejects.as_deref(),
+        &progress,
+        &shutdown.ask,
+    );
+    tokio::select! {
+        biased;
+        () = shutdown.insist.cancelled() => Err(failure::failure(MigrateError::Interrupted, &shutdown)),
+        replayed = work => {
+            let report = replayed.map_err(|error| failure::failure(error, &shutdown))?;
+            let summary = Summary::Run(report);
+            summary.print();
+            Ok(summary.exit())
+        }
+    }
 }
 
 fn load_target(source: &Loaded, to: &Path, env: &Environment) -> Result<Loaded, Failure> {

@@ -2,6 +2,8 @@
 //!
 //! A backend's tests say how to make one, as a [`Subject`], and invoke `contract_tests!`.
 
+mod transfer;
+
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use md5::{Digest as _, Md5};
 use super::digest::{self, Expected, Mismatch};
 use super::{BlobRef, ByteStream, DataBackend, DataError, Stored};
 use crate::model::{BackendDetails, id};
+
+pub use transfer::*;
 
 /// The part size of backends that have one: S3's least.
 pub const PART_BYTES: usize = 5 << 20;
@@ -53,6 +57,15 @@ macro_rules! contract_tests {
             a_dropped_put_leaves_nothing
             readers_see_one_blob_or_the_other
             a_hundred_puts_at_once
+            a_whole_blob_is_stored_at_every_size
+            a_whole_blob_passes_from_its_reader
+            a_reader_gives_the_bytes_of_any_offset
+            a_missing_blob_has_no_reader
+            a_whole_blob_with_wrong_bytes_leaves_nothing
+            a_whole_blob_that_cannot_be_read_leaves_the_older_one
+            a_dropped_put_of_a_whole_blob_leaves_nothing
+            many_whole_blobs_share_little_memory
+            a_listing_names_every_blob_and_nothing_else
             putting_and_removing_at_once);
     };
     (@each $make:expr, $attributes:tt, $($name:ident)*) => {

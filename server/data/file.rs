@@ -1,8 +1,10 @@
 //! Blobs as files of a directory: `<directory>/<first 2 characters of the id>/<id>`.
 
 mod draft;
+mod list;
 mod reader;
 mod sweep;
+mod transfer;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +22,10 @@ use rustix::fs::Access as Right;
 
 use super::error::is_transient;
 use super::name::BlobName;
-use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored, Tuning};
+use super::{
+    Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
+    Stored, Transfer, Tuning,
+};
 use crate::config::FileConfig;
 use draft::DraftWriter;
 
@@ -94,6 +99,28 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(job)
         .await
         .map_err(io::Error::other)?
+}
+
+impl FileBackend {
+    /// Opens a blob with `open`, which answers `None` if there is none.
+    async fn read<T: Send + 'static>(
+        &self,
+        blob: &BlobRef,
+        open: impl FnOnce(&Store, &BlobName) -> io::Result<Option<T>> + Send + 'static,
+    ) -> Result<T, DataError> {
+        let name = BlobName::of(blob)?;
+        let action = format!("read blob {}", name.id());
+        let found = self
+            .run(&action, {
+                let name = name.clone();
+                move |store| open(store, &name)
+            })
+            .await?;
+        found.ok_or_else(|| DataError::NotFound {
+            id: name.id().to_owned(),
+            backend: self.to_string(),
+        })
+    }
 }
 
 impl Store {
@@ -332,25 +359,37 @@ impl DataBackend for FileBackend {
         })
     }
 
-    async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError> {
+    async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError> {
         let name = BlobName::of(blob)?;
-        let action = format!("read blob {}", name.id());
-        let found = self
-            .run(&action, {
-                let name = name.clone();
-                move |store| reader::open(store, &name, range)
-            })
-            .await?;
-        found.ok_or_else(|| DataError::NotFound {
-            id: name.id().to_owned(),
-            backend: self.to_string(),
+        let size_bytes = transfer::store(&self.store, &name, transfer).await?;
+        Ok(Stored {
+            size_bytes,
+            details: blob.details.clone(),
         })
+    }
+
+    async fn reader(
+        &self,
+        blob: &BlobRef,
+        _size_hint: u64,
+    ) -> Result<Arc<dyn BlobReader>, DataError> {
+        let reader = self.read(blob, reader::open_reader).await?;
+        Ok(Arc::new(reader))
+    }
+
+    async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError> {
+        self.read(blob, |store, name| reader::open(store, name, range))
+            .await
     }
 
     async fn stat(&self, blob: &BlobRef) -> Result<Option<BlobStat>, DataError> {
         let name = BlobName::of(blob)?;
         let action = format!("look up blob {}", name.id());
         self.run(&action, move |store| store.stat(&name)).await
+    }
+
+    fn list(&self) -> Listing {
+        list::list(&self.store)
     }
 
     async fn remove(&self, blob: &BlobRef) -> Result<(), DataError> {

@@ -1,5 +1,6 @@
 //! The data backend: where the bytes of uploaded files are.
 
+pub mod buffers;
 #[cfg(test)]
 mod contract;
 pub mod digest;
@@ -7,9 +8,11 @@ mod error;
 mod file;
 mod location;
 mod manners;
+mod md5_pair;
 mod name;
 mod s3;
 mod survey;
+mod transfer;
 
 use std::fmt::Display;
 use std::io;
@@ -28,6 +31,7 @@ pub use error::{BoxError, DataError};
 pub use location::Location;
 pub use manners::{Manners, Tuning};
 pub use survey::{Feature, Standing, survey};
+pub use transfer::{BlobReader, Transfer};
 
 /// What a backend is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +126,20 @@ pub struct BlobStat {
     pub md5: Option<[u8; 16]>,
 }
 
+/// A blob that a listing names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub file_id: String,
+    /// `None` where the name of what is stored does not tell.
+    pub upload_id: Option<String>,
+    /// As [`DataBackend::stat`] has it, but a digest of another kind may be told as `md5`: one that
+    /// is the right one proves what is stored, another proves nothing.
+    pub stat: BlobStat,
+}
+
+/// What a store holds, many blobs at a time.
+pub type Listing = Pin<Box<dyn Stream<Item = Result<Vec<Listed>, DataError>> + Send>>;
+
 /// A blob being read.
 pub struct Blob {
     /// Size of the whole blob, also when only a range of it is read.
@@ -145,11 +163,36 @@ pub trait DataBackend: Display + Send + Sync + 'static {
         size_bytes: Option<u64>,
     ) -> Result<Stored, DataError>;
 
+    /// Stores a whole blob of another backend, replacing any older blob of that file.
+    ///
+    /// As [`put`](Self::put), but several parts are on their way at the same time, each in a buffer
+    /// of the transfer. Bytes without the size or MD5 that the transfer tells never become visible:
+    /// they are a [`DataError::Body`] with the [`Mismatch`](digest::Mismatch) inside.
+    async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError>;
+
+    /// The blob, to be read at any offset. `size_hint` is what the file's row says: it decides what
+    /// is read ahead, and a wrong one costs time only.
+    ///
+    /// A blob that is replaced meanwhile is never read half and half: reading it fails, or goes on
+    /// with the bytes that were there.
+    async fn reader(
+        &self,
+        blob: &BlobRef,
+        size_hint: u64,
+    ) -> Result<Arc<dyn BlobReader>, DataError>;
+
     /// Reads the blob, or only `range` of it (bytes, end exclusive, within the blob).
     async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError>;
 
     /// What is stored under that name: `None` if nothing is.
     async fn stat(&self, blob: &BlobRef) -> Result<Option<BlobStat>, DataError>;
+
+    /// Names all blobs, in no order, also those that no row knows.
+    ///
+    /// A blob that is there all the time is named, twice if it is stored under two names; what comes
+    /// or goes meanwhile may be missed, and nothing else is. A listing that fails ends with an
+    /// error: only one that ends without was whole. Memory does not grow with the store.
+    fn list(&self) -> Listing;
 
     /// Removes the blob. Removing one that is not there succeeds, so a cleanup can be retried.
     async fn remove(&self, blob: &BlobRef) -> Result<(), DataError>;

@@ -51,8 +51,27 @@ impl BlobName {
     }
 }
 
+/// File and upload of an object that a server with this prefix may have written; the upload only
+/// where the key has it.
+pub(super) fn ids_of_key<'a>(key: &'a str, prefix: &str) -> Option<(&'a str, Option<&'a str>)> {
+    let name = match prefix {
+        "" => key,
+        prefix => key.strip_prefix(prefix)?.strip_prefix('/')?,
+    };
+    let (upload_id, file_id) = match name.split_once('.') {
+        Some((upload_id, file_id)) => (Some(upload_id), file_id),
+        None => (None, name),
+    };
+    (is_id(file_id) && upload_id.is_none_or(is_id)).then_some((file_id, upload_id))
+}
+
+/// Whether something can be stored under that id.
+pub(super) fn is_id(id: &str) -> bool {
+    id.len() >= MIN_ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 fn checked(id: &str) -> Result<String, DataError> {
-    if id.len() >= MIN_ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    if is_id(id) {
         return Ok(id.to_owned());
     }
     Err(DataError::InvalidId {
@@ -92,6 +111,25 @@ mod tests {
         assert_eq!(name.key(""), "UploadId.FileId");
         assert_eq!(name.key("a/b"), "a/b/UploadId.FileId");
         assert_eq!(name.old_key("a/b/"), "a/b//FileId");
+    }
+
+    #[test]
+    fn a_key_tells_its_ids() {
+        let both = Some(("FileId", Some("UploadId")));
+        assert_eq!(ids_of_key("UploadId.FileId", ""), both);
+        assert_eq!(ids_of_key("a/b/UploadId.FileId", "a/b"), both);
+        assert_eq!(ids_of_key("a//UploadId.FileId", "a/"), both);
+        assert_eq!(ids_of_key("FileId", ""), Some(("FileId", None)));
+        for (key, prefix) in [
+            ("UploadId.FileId", "a"),
+            ("a/UploadId.FileId", ""),
+            ("ab/UploadId.FileId", "a"),
+            ("UploadId.FileId.tmp", ""),
+            ("UploadId.", ""),
+            ("", ""),
+        ] {
+            assert_eq!(ids_of_key(key, prefix), None, "{key}");
+        }
     }
 
     #[test]

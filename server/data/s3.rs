@@ -5,6 +5,7 @@ mod client;
 mod download;
 mod encryption;
 mod error;
+mod list;
 mod pace;
 mod part;
 mod survey;
@@ -13,6 +14,7 @@ mod upload;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -20,8 +22,12 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use tokio_util::task::TaskTracker;
 
 use super::name::BlobName;
-use super::{Access, Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored, Tuning};
+use super::{
+    Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
+    Stored, Transfer, Tuning,
+};
 use crate::config::{S3Config, Sse};
+use crate::model::BackendDetails;
 use encryption::{CustomerKey, with_customer_key};
 use error::{Failure, Kind};
 pub(super) use survey::survey;
@@ -39,6 +45,8 @@ pub(super) struct S3Backend {
 struct Store {
     client: Client,
     config: S3Config,
+    /// What is sent need not be signed: see [`Store::send_proven`].
+    e_tags_prove: AtomicBool,
     /// Clean-ups of uploads that were dropped; `close` waits for them.
     cleanups: TaskTracker,
 }
@@ -52,10 +60,43 @@ impl S3Backend {
         let (client, absent) = bucket::open(config, access, &tuning).await?;
         let store = Arc::new(Store {
             client,
+            e_tags_prove: AtomicBool::new(part::e_tags_prove(config)),
             config: config.clone(),
             cleanups: TaskTracker::new(),
         });
         Ok(Self { store, absent })
+    }
+
+    /// The keys under which a blob may be read, and its own key.
+    fn places(&self, blob: &BlobRef, name: &BlobName) -> Vec<(String, Option<CustomerKey>)> {
+        if self.absent {
+            return Vec::new();
+        }
+        let customer_key = CustomerKey::of(&blob.details);
+        let keys = self.store.keys(name).into_iter();
+        keys.map(|key| (key, customer_key.clone())).collect()
+    }
+
+    /// How a blob is written, and what its row has to say then.
+    fn upload<'a>(
+        &'a self,
+        blob: &'a BlobRef,
+        name: &'a BlobName,
+    ) -> (upload::Upload<'a>, BackendDetails) {
+        let encrypt = self.store.config.sse == Sse::Customer;
+        let (customer_key, details) = encryption::key_for_writing(&blob.details, encrypt);
+        let upload = upload::Upload {
+            store: &self.store,
+            name,
+            content_type: &blob.content_type,
+            customer_key,
+        };
+        (upload, details)
+    }
+
+    fn unreadable(&self, name: &BlobName, failure: Failure) -> DataError {
+        self.store
+            .failed(format!("read blob {}", name.id()), failure)
     }
 
     fn not_found(&self, name: &BlobName) -> DataError {
@@ -73,6 +114,8 @@ struct Head {
     version_id: Option<String>,
     /// The ETag may be the MD5 of the bytes.
     e_tag_is_digest: bool,
+    /// It was written with the key that it was asked for with.
+    with_customer_key: bool,
 }
 
 impl Store {
@@ -119,6 +162,7 @@ impl Store {
         Ok(Some(Head {
             size_bytes: size_of(output.content_length())?,
             version_id: output.version_id,
+            with_customer_key: customer_key.is_some(),
             e_tag_is_digest: !encrypted_otherwise && customer_key.is_none(),
             e_tag: output.e_tag,
         }))
@@ -200,36 +244,44 @@ impl DataBackend for S3Backend {
         size_bytes: Option<u64>,
     ) -> Result<Stored, DataError> {
         let name = BlobName::of(blob)?;
-        let encrypt = self.store.config.sse == Sse::Customer;
-        let (customer_key, details) = encryption::key_for_writing(&blob.details, encrypt);
-        let size_bytes = upload::Upload {
-            store: &self.store,
-            name: &name,
-            content_type: &blob.content_type,
-            customer_key,
-        }
-        .put(body, size_bytes)
-        .await?;
+        let (upload, details) = self.upload(blob, &name);
+        let size_bytes = upload.put(body, size_bytes).await?;
         Ok(Stored {
             size_bytes,
             details,
         })
     }
 
+    async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError> {
+        let name = BlobName::of(blob)?;
+        let (upload, details) = self.upload(blob, &name);
+        let size_bytes = upload.put_all_of(transfer).await?;
+        Ok(Stored {
+            size_bytes,
+            details,
+        })
+    }
+
+    async fn reader(
+        &self,
+        blob: &BlobRef,
+        size_hint: u64,
+    ) -> Result<Arc<dyn BlobReader>, DataError> {
+        let name = BlobName::of(blob)?;
+        for (key, customer_key) in self.places(blob, &name) {
+            let opened = download::reader(&self.store, key, customer_key, size_hint).await;
+            if let Some(reader) = opened.map_err(|failure| self.unreadable(&name, failure))? {
+                return Ok(Arc::new(reader));
+            }
+        }
+        Err(self.not_found(&name))
+    }
+
     async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError> {
         let name = BlobName::of(blob)?;
-        if self.absent {
-            return Err(self.not_found(&name));
-        }
-        let customer_key = CustomerKey::of(&blob.details);
-        for key in self.store.keys(&name) {
-            let found = download::open(&self.store, key, customer_key.clone(), range.clone())
-                .await
-                .map_err(|failure| {
-                    self.store
-                        .failed(format!("read blob {}", name.id()), failure)
-                })?;
-            if let Some(blob) = found {
+        for (key, customer_key) in self.places(blob, &name) {
+            let opened = download::open(&self.store, key, customer_key, range.clone()).await;
+            if let Some(blob) = opened.map_err(|failure| self.unreadable(&name, failure))? {
                 return Ok(blob);
             }
         }
@@ -260,6 +312,13 @@ impl DataBackend for S3Backend {
             }
         }
         Ok(None)
+    }
+
+    fn list(&self) -> Listing {
+        if self.absent {
+            return Box::pin(futures::stream::empty());
+        }
+        list::list(&self.store)
     }
 
     async fn remove(&self, blob: &BlobRef) -> Result<(), DataError> {

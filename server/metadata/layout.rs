@@ -45,6 +45,20 @@ impl Layout {
             .collect()
     }
 
+    /// Whether rows are found by that column: it is part of a key, an index or a reference.
+    pub fn finds_rows_by(&self, column: usize) -> bool {
+        let name = self.columns[column].name.as_str();
+        let is_known = |table: &Table| {
+            let mut keys = table.foreign_keys.iter();
+            let mut indexes = table.indexes.iter();
+            keys.any(|key| key.column == name) || indexes.any(|index| index.columns.contains(&name))
+        };
+        let mut indexes = self.indexes.iter();
+        self.primary_key.contains(&column)
+            || indexes.any(|index| index.columns.iter().any(|column| column == name))
+            || self.known().is_some_and(is_known)
+    }
+
     /// The kinds of the columns of the primary key.
     pub fn key_kinds(&self) -> Vec<Kind> {
         self.primary_key

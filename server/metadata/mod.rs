@@ -11,6 +11,7 @@ mod dialect;
 mod digest;
 mod engine;
 mod error;
+mod fault;
 mod files;
 mod fresh;
 mod layout;
@@ -22,10 +23,12 @@ mod overwrite;
 mod place;
 pub mod postgres;
 mod probe;
+mod rules;
 pub mod schema;
 mod snapshot;
 pub mod sqlite;
 pub mod stats;
+mod stored;
 mod strangers;
 pub mod table;
 mod tuple;
@@ -47,8 +50,9 @@ pub use digest::{KeyRange, TableDigest};
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
+pub use fault::{Fault, Reason};
 pub use fresh::{Built, FreshError, FreshLoad};
-pub use layout::{Layout, migrated};
+pub use layout::{Column, Layout, migrated};
 pub use loader::{
     BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,
 };
@@ -58,10 +62,13 @@ pub use moved::MovedMarker;
 pub use overwrite::{drop_tables, replace_file};
 pub use place::{announcement, file_size, free_bytes, is_same_file, name_of, sqlite_path};
 pub use probe::{free_connections, probe};
+pub use rules::{Keys, Rules};
 use schema::State;
 pub use snapshot::{
-    Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, shown_key,
+    Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, StoredRow,
+    shown_key,
 };
+pub use stored::ReadRow;
 pub use tuple::{Batch, Encoding, Tuple, integer_of, order_of, text_of};
 pub use value::{Row, Value};
 

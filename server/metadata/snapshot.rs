@@ -7,13 +7,15 @@ use super::MetadataError;
 use super::dialect::Dialect;
 use super::digest::KeyRange;
 use super::error::During;
+use super::fault::{Fault, Reason};
 use super::layout::{Column, Layout, quote};
 use super::loader::HALF_DONE;
-use super::postgres::reader::Reader as PostgresReader;
+use super::postgres::reader::{Reader as PostgresReader, suspects};
+use super::rules::{Keys, Rules};
 use super::schema::{self, State};
 use super::sqlite::reader::Reader as SqliteReader;
 use super::table::Kind;
-use super::tuple::{Batch, Encoding, Tuple, display_fields};
+use super::tuple::{Batch, Encoding, Native, Tuple, display_fields, text_of};
 use crate::config::{Driver, MetadataConfig};
 
 /// Batches read ahead of the writer; with the batch limit this bounds the memory of a migration.
@@ -29,6 +31,13 @@ pub enum Snapshot {
 /// Tells one database from another, also when it is named in two ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity(pub(super) String);
+
+impl Identity {
+    /// What rows have that come from a file of rejected rows.
+    pub fn of_rejects(path: &str) -> Self {
+        Self(format!("rejects:{path}"))
+    }
+}
 
 impl std::fmt::Display for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -195,14 +204,56 @@ pub struct Reject {
     pub key: String,
     /// What is wrong, with the column where it is one column's fault; no value is shown.
     pub reason: String,
+    /// The same, one by one; never empty.
+    pub faults: Vec<Fault>,
+    /// The whole row: as it is stored if the source's reader rejected it, as it was encoded for
+    /// the target if that refused it.
+    pub row: StoredRow,
+}
+
+/// A row that was put aside, with the columns of its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRow {
+    pub encoding: Encoding,
+    pub tuple: Vec<u8>,
+}
+
+impl StoredRow {
+    /// The bytes by which other rows refer to this one. `None` for NULL.
+    pub fn key_bytes(&self, column: usize) -> Option<Vec<u8>> {
+        let field = Tuple::new(&self.tuple).field(column);
+        match self.encoding {
+            Encoding::Binary => field.map(<[u8]>::to_vec),
+            Encoding::Native => match Native::decode(field)? {
+                Native::Text(bytes) | Native::Blob(bytes) => Some(bytes.to_vec()),
+                _ => text_of(field, self.encoding).map(String::into_bytes),
+            },
+        }
+    }
 }
 
 impl Reject {
+    /// A row that the target refused.
     pub fn new(layout: &Layout, row: Tuple<'_>, encoding: Encoding, reason: String) -> Self {
+        let fault = Fault {
+            column: None,
+            reason: Reason::Refused(reason),
+        };
+        Self::of(layout, row, encoding, vec![fault])
+    }
+
+    /// A row with all that is wrong with it.
+    pub fn of(layout: &Layout, row: Tuple<'_>, encoding: Encoding, faults: Vec<Fault>) -> Self {
+        let reasons: Vec<String> = faults.iter().map(Fault::to_string).collect();
         Self {
             table: layout.name.clone(),
             key: shown_key(layout, row, encoding),
-            reason,
+            reason: reasons.join("; "),
+            faults,
+            row: StoredRow {
+                encoding,
+                tuple: row.as_bytes().to_vec(),
+            },
         }
     }
 }
@@ -408,16 +459,146 @@ impl Snapshot {
         }
     }
 
-    /// Reads one table.
+    /// Makes every later [`Snapshot::read`] follow these rules.
+    pub fn set_rules(&mut self, rules: Rules) {
+        match self {
+            Self::Sqlite(reader) => reader.set_rules(rules),
+            Self::Postgres(reader) => reader.set_rules(rules),
+        }
+    }
+
+    fn rules(&self) -> &Rules {
+        match self {
+            Self::Sqlite(reader) => reader.rules(),
+            Self::Postgres(reader) => reader.rules(),
+        }
+    }
+
+    /// Reads one table, as the rules say.
     ///
     /// One stream at a time: a second one waits until the first is dropped or read to its end.
     pub fn read(&self, request: Request) -> RowStream {
+        let checks = self.rules().checks(&request.layout);
         match self {
-            Self::Sqlite(reader) => reader.read(request),
-            Self::Postgres(reader) => reader.read(request),
+            Self::Sqlite(reader) => reader.read(request, checks),
+            Self::Postgres(reader) => reader.read(request, checks, None),
         }
     }
+
+    /// [`Snapshot::read`] with the rows that the rules reject: whoever mends them may yet want
+    /// what belongs to them.
+    pub fn read_rejected_too(&self, request: Request) -> RowStream {
+        let checks = self.rules().only_skipping().checks(&request.layout);
+        match self {
+            Self::Sqlite(reader) => reader.read(request, checks),
+            Self::Postgres(reader) => reader.read(request, checks, None),
+        }
+    }
+
+    /// [`Snapshot::read`] of every row that may be rejected or refused, and perhaps others.
+    pub fn read_suspects(&self, request: Request) -> RowStream {
+        let checks = self.rules().checks(&request.layout);
+        match self {
+            Self::Sqlite(reader) => reader.read(request, checks),
+            Self::Postgres(reader) => {
+                let suspects = checks.is_empty().then(|| suspects(&request));
+                reader.read(request, checks, suspects)
+            }
+        }
+    }
+
+    /// The keys that rows of `layout` refer to and that no row of the parent table has.
+    ///
+    /// # Errors
+    ///
+    /// Also if there are more than a million of them.
+    pub async fn missing_parents(&self, layout: &Layout) -> Result<Keys, MetadataError> {
+        let mut found = Keys::new();
+        let known = layout.known().map_or(&[][..], |table| table.foreign_keys);
+        for key in known {
+            if layout.position(key.column).is_none() {
+                continue;
+            }
+            let (parent, child) = (quote(key.parent_column), quote(key.column));
+            let is_parent = match self {
+                // Bytes become the text that they spell.
+                Self::Sqlite(_) => {
+                    format!("p.{parent} = d.key OR p.{parent} = CAST(d.key AS TEXT)")
+                }
+                Self::Postgres(_) => format!("p.{parent} = d.key"),
+            };
+            let sql = format!(
+                "SELECT d.key FROM (SELECT DISTINCT {child} AS key FROM {table} \
+                 WHERE {child} IS NOT NULL) AS d \
+                 WHERE NOT EXISTS (SELECT 1 FROM {parents} p WHERE {is_parent}) LIMIT {limit}",
+                table = quote(&layout.name),
+                parents = quote(key.parent),
+                limit = MOST_KEYS + 1,
+            );
+            found.extend(match self {
+                Self::Sqlite(reader) => reader.keys(sql).await?,
+                Self::Postgres(reader) => reader.keys(&sql).await?,
+            });
+        }
+        self.few_enough(found)
+    }
+
+    /// The keys, encoded for `to`, that more than one row of `layout` would have there: times that
+    /// are written in two ways and are one instant.
+    ///
+    /// # Errors
+    ///
+    /// Also if there are more than a million of them.
+    pub async fn same_keys(&self, layout: &Layout, to: Driver) -> Result<Keys, MetadataError> {
+        let mut found = Keys::new();
+        let encoding = self.encoding_for(to);
+        let may_have = match self {
+            Self::Sqlite(reader) if encoding == Encoding::Binary => {
+                reader.has_one_time_in_two_ways(layout).await?
+            }
+            _ => false,
+        };
+        if !may_have {
+            return Ok(found);
+        }
+        let mut stream = self.read(Request {
+            layout: layout.project(&layout.key_names()),
+            encoding,
+            to,
+            after: None,
+            rows: Rows::All,
+            order: Order::Key,
+        });
+        let mut last = Vec::new();
+        while let Some(batch) = stream.next().await? {
+            for key in batch.rows.iter() {
+                if key.as_bytes() == last {
+                    found.insert(key.as_bytes().into());
+                }
+                last = key.as_bytes().to_vec();
+            }
+        }
+        self.few_enough(found)
+    }
+
+    /// Sets of keys are held in memory.
+    pub fn few_enough(&self, keys: Keys) -> Result<Keys, MetadataError> {
+        if keys.len() <= MOST_KEYS {
+            return Ok(keys);
+        }
+        let during = During {
+            action: "be checked",
+            backend: self.label(),
+        };
+        Err(during.failed(format!(
+            "more than {MOST_KEYS} of its rows are in disorder, which is more than this program \
+             holds in memory; `plikd clean` deletes those without a parent"
+        )))
+    }
 }
+
+/// Keys that are held in memory at once, for one table.
+const MOST_KEYS: usize = 1_000_000;
 
 /// Floating point, because a sum may be beyond 64 bits where sizes are nonsense.
 pub(super) const BLOB_TOTALS: &str = "SELECT count(*), CAST(coalesce(sum(CAST(size AS double precision)), 0) AS double precision) \
@@ -426,11 +607,17 @@ pub(super) const BLOB_TOTALS: &str = "SELECT count(*), CAST(coalesce(sum(CAST(si
 /// Rows and bytes after which a batch is handed on.
 pub(super) const BATCH_ROWS: usize = 10_000;
 pub(super) const BATCH_BYTES: usize = 1 << 20;
+/// Rejected rows are held whole, each in memory of its own.
+const BATCH_REJECTS: usize = 1_000;
+const BIG_REJECT: usize = 64 << 10;
 
 /// Whether a batch is big enough to be handed on. One row may be larger than the limit.
 pub(super) fn is_full(batch: &SourceBatch) -> bool {
+    let last = batch.rejects.last();
     batch.rows.len() + batch.rejects.len() >= BATCH_ROWS
         || batch.rows.as_bytes().len() >= BATCH_BYTES
+        || batch.rejects.len() >= BATCH_REJECTS
+        || last.is_some_and(|reject| reject.row.tuple.len() >= BIG_REJECT)
 }
 
 /// What an undeclared type in SQL most likely holds.

@@ -92,6 +92,11 @@ impl Batch {
         self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
+    /// The fields so far of a row that was begun and not ended.
+    pub fn open_row(&self) -> Tuple<'_> {
+        Tuple::new(&self.bytes[self.ends.last().copied().unwrap_or(0)..])
+    }
+
     /// Appends a whole tuple, as a database sent it.
     pub fn push_tuple(&mut self, tuple: &[u8]) {
         self.bytes.extend_from_slice(tuple);

@@ -87,6 +87,22 @@ pub(super) fn parse_md5(text: &str) -> Option<[u8; 16]> {
 }
 
 #[cfg(test)]
+impl BlobRow {
+    /// The row of an uploaded file.
+    pub fn of_test(file_id: &str, upload_id: &str, size_bytes: u64, md5: Option<[u8; 16]>) -> Self {
+        Self {
+            file_id: file_id.into(),
+            upload_id: upload_id.into(),
+            status: FileStatus::Uploaded,
+            mime_type: String::new(),
+            details: BackendDetails::default(),
+            size_bytes,
+            md5,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -112,15 +128,7 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_empty_whatever_was_announced() {
-        let row = |md5| BlobRow {
-            file_id: "id".into(),
-            upload_id: "id".into(),
-            status: FileStatus::Uploaded,
-            mime_type: String::new(),
-            details: BackendDetails::default(),
-            size_bytes: 42,
-            md5,
-        };
+        let row = |md5| BlobRow::of_test("id", "id", 42, md5);
         assert_eq!(row(Some(MD5_OF_NOTHING)).size_bytes(), 0);
         assert_eq!(row(None).size_bytes(), 42);
     }

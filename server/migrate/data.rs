@@ -1,11 +1,13 @@
 //! The blobs: those of every file that has, or may still have, bytes.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt};
+use async_trait::async_trait;
+use futures::StreamExt;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -13,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::blob::{BlobRow, parse_md5};
 use super::error::MigrateError;
 use super::gate::Gate;
+use super::known::{Known, Standing};
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
 use super::retry::{RetryPolicy, Trying};
 use crate::config::MetadataConfig;
-use crate::data::digest::{Expected, hashed, verified};
-use crate::data::{BlobRef, ByteStream, DataBackend, DataError};
+use crate::data::buffers::{Buffer, Buffers};
+use crate::data::digest::hashed;
+use crate::data::{BlobReader, BlobRef, ByteStream, DataBackend, DataError, Transfer};
 use crate::metadata::{
     BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Metadata, MetadataError, OpenMode,
     Order, Request, RowStream, Rows, Snapshot,
@@ -36,11 +40,13 @@ pub(super) struct BlobCopy {
     pub from: Arc<dyn DataBackend>,
     pub to: Arc<dyn DataBackend>,
     pub source: LivingRows,
-    /// The target was just created, so nothing in it need be asked about.
-    pub to_is_absent: bool,
+    /// What the target holds; of blobs that it does not tell about the target is asked.
+    pub known: Arc<Known>,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
     pub workers: NonZeroUsize,
+    /// What the bytes on their way may take of the memory.
+    pub buffers: Buffers,
     pub ignore_errors: bool,
     pub retry: RetryPolicy,
     /// Shared by all workers.
@@ -200,13 +206,19 @@ impl BlobCopy {
 
     /// Whether the target has the blob with the size and digest that the row says.
     async fn is_present(&self, row: &BlobRow, state: &BlobState) -> Result<bool, DataError> {
-        if self.to_is_absent || (row.md5.is_none() && !state.recorded) {
+        if row.md5.is_none() && !state.recorded {
             return Ok(false);
         }
         let details = BackendDetails::new(state.details.clone().unwrap_or_default());
         if self.to_keeps_keys && details.sse_key().is_none() {
             // Without its key a blob cannot be asked about, and nobody can read it either.
             return Ok(false);
+        }
+        match self.known.standing(row) {
+            Standing::Absent | Standing::Different => return Ok(false),
+            // What an earlier run wrote down was compared then.
+            Standing::Found { same_md5 } if same_md5 || state.recorded => return Ok(true),
+            Standing::Found { .. } | Standing::Unknown => {}
         }
         let blob = BlobRef {
             details,
@@ -232,8 +244,8 @@ impl BlobCopy {
 
     async fn put(&self, row: &BlobRow, passed: &Arc<AtomicU64>) -> Result<Outcome, DataError> {
         let source = row.blob();
-        let found = match self.from.get(&source, None).await {
-            Ok(found) => found,
+        let from = match self.from.reader(&source, row.size_bytes()).await {
+            Ok(from) => from,
             // The source as a whole could be read when the run began: it is this blob that may
             // not be, and the others need not wait for it.
             Err(error @ DataError::Denied { .. }) => {
@@ -241,12 +253,16 @@ impl BlobCopy {
             }
             Err(error) => return Err(error),
         };
-        let expected = Expected {
-            size_bytes: Some(row.size_bytes()),
+        let transfer = Transfer {
+            from: Arc::new(Counted {
+                from,
+                passed: Arc::clone(passed),
+                progress: Arc::clone(&self.progress),
+            }),
+            size_bytes: row.size_bytes(),
             md5: row.md5,
+            buffers: self.buffers.clone(),
         };
-        let (body, _) = verified(found.body, expected);
-        let body = self.counted(body, Arc::clone(passed));
         // A key of the source's backend means nothing to a backend that keeps none.
         let details = match self.to_keeps_keys {
             true => source.details.clone(),
@@ -256,25 +272,37 @@ impl BlobCopy {
             details,
             ..source.clone()
         };
-        let stored = self.to.put(&target, body, Some(found.size_bytes)).await?;
+        let stored = self.to.put_all_of(&target, transfer).await?;
         let changed = stored.details.sse_key() != source.details.sse_key();
         Ok(Outcome::Copied {
             bytes: stored.size_bytes,
             details: changed.then_some(stored.details),
         })
     }
+}
 
-    fn counted(&self, body: ByteStream, passed: Arc<AtomicU64>) -> ByteStream {
-        let progress = Arc::clone(&self.progress);
-        let mut offset = 0;
-        Box::pin(body.inspect_ok(move |bytes| {
-            offset += bytes.len() as u64;
-            // What passed in an earlier try was told then.
-            let before = passed.fetch_max(offset, Ordering::Relaxed);
-            if offset > before {
-                progress.on(Event::BlobBytes(offset - before));
-            }
-        }))
+/// A blob whose bytes are counted when they were read.
+struct Counted {
+    from: Arc<dyn BlobReader>,
+    passed: Arc<AtomicU64>,
+    progress: Arc<dyn Progress>,
+}
+
+#[async_trait]
+impl BlobReader for Counted {
+    fn size_bytes(&self) -> u64 {
+        self.from.size_bytes()
+    }
+
+    async fn read(&self, offset: u64, buffer: Buffer) -> io::Result<Buffer> {
+        let buffer = self.from.read(offset, buffer).await?;
+        let end = offset + buffer.length() as u64;
+        // What passed in an earlier try was told then.
+        let before = self.passed.fetch_max(end, Ordering::Relaxed);
+        if end > before {
+            self.progress.on(Event::BlobBytes(end - before));
+        }
+        Ok(buffer)
     }
 }
 
@@ -491,7 +519,8 @@ impl BlobRows {
         let layout = files.project(BlobRow::COLUMNS);
         // The values are read here and stay here, so they come exactly as they are stored.
         let encoding = from.encoding_for(from.driver());
-        let stream = from.read(Request {
+        // A file whose row is rejected may be mended, and then wants its bytes.
+        let stream = from.read_rejected_too(Request {
             layout: layout.clone(),
             encoding,
             to: from.driver(),

@@ -1,8 +1,12 @@
 //! Why a migration did not start, or stopped.
 
+use std::io;
+use std::path::PathBuf;
+
 use crate::data::DataError;
 use crate::metadata::{MetadataError, Reject};
 
+use super::lint::{Effect, LintReport};
 use super::progress::BlobProblem;
 
 /// Something that keeps a migration from starting.
@@ -88,6 +92,14 @@ impl Problem {
     }
 }
 
+/// A line of a file of rejected rows that is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// From 1.
+    pub line: usize,
+    pub cause: String,
+}
+
 /// Why a migration ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
@@ -99,8 +111,24 @@ pub enum MigrateError {
     #[error("the data could not be copied")]
     Data(#[from] DataError),
     /// Rows that the target cannot hold; the first hundred at most.
-    #[error("{} of table {} cannot go to the target: {}", rows(.0.len()), .0[0].table, .0[0].reason)]
+    #[error("{} of table {} cannot go to the target: {}", rows(.0.len() as u64), .0[0].table, .0[0].reason)]
     Rejected(Vec<Reject>),
+    /// The source has rows that the target cannot hold. Nothing was written.
+    #[error("{} of the source cannot go to the target{}", rows(.0.rows(Effect::Rejected)), such_as(.0.first.first().map(ToString::to_string).as_deref()))]
+    Unfit(Box<LintReport>),
+    #[error("{} cannot be written", .path.display())]
+    Rejects { path: PathBuf, source: io::Error },
+    /// Nothing was written. The first hundred lines that are no rows of the target, of `total`.
+    #[error("{} of {} cannot be read: line {}: {}", lines_of(*.total), .path.display(), .lines[0].line, .lines[0].cause)]
+    BadLines {
+        path: PathBuf,
+        lines: Vec<BadLine>,
+        total: usize,
+    },
+    #[error("{} cannot be read", .path.display())]
+    ReplayFile { path: PathBuf, source: io::Error },
+    #[error("{} has something else than rejected rows of this source", .0.display())]
+    RejectsTaken(PathBuf),
     #[error("blob {} of upload {}: {}", .0.file_id, .0.upload_id, .0.reason)]
     Blob(BlobProblem),
     /// Stopped on request, after the item in hand; what was done stays done.
@@ -157,7 +185,14 @@ fn first(problems: &[Problem]) -> String {
     problems.first().map(Problem::explain).unwrap_or_default()
 }
 
-fn rows(count: usize) -> String {
+fn lines_of(count: usize) -> String {
+    match count {
+        1 => "a line".to_owned(),
+        count => format!("{count} lines"),
+    }
+}
+
+fn rows(count: u64) -> String {
     match count {
         1 => "a row".to_owned(),
         count => format!("{count} rows"),
@@ -182,6 +217,11 @@ impl MigrateError {
             }
             Self::Data(_)
             | Self::Rejected(_)
+            | Self::Unfit(_)
+            | Self::Rejects { .. }
+            | Self::RejectsTaken(_)
+            | Self::BadLines { .. }
+            | Self::ReplayFile { .. }
             | Self::Blob(_)
             | Self::Interrupted
             | Self::Differs { .. }
@@ -198,6 +238,21 @@ impl MigrateError {
             Self::Rejected(_) => Some(
                 "mend them in the source (`plikd clean` drops rows without a parent), or carry on without them with --ignore-errors".to_owned(),
             ),
+            Self::Unfit(_) => Some(
+                "nothing was written. Mend the rows in the source, or give --ignore-errors to go on \
+                 without them (--rejects FILE keeps them whole, for `plikd migrate replay`); \
+                 --fix-orphans leaves out rows without their parent, --strip-nul removes NUL bytes"
+                    .to_owned(),
+            ),
+            Self::Rejects { path, .. } => Some(format!(
+                "check that {} is in a directory that exists, with free space, and that this user may write it",
+                path.display()
+            )),
+            Self::BadLines { .. } => Some(
+                "nothing was written; mend the lines, or take them out of the file".to_owned(),
+            ),
+            Self::ReplayFile { .. } => Some("check the name of the file".to_owned()),
+            Self::RejectsTaken(_) => Some("give --rejects another file".to_owned()),
             Self::Blob(_) => Some(
                 "remove the file in the source, or carry on without it with --ignore-errors".to_owned(),
             ),

@@ -49,6 +49,7 @@ impl RowCopy<'_> {
             self.table_ends(table);
             self.fresh.insert(table.from.name.clone(), tally);
         }
+        self.keep_rejects(&rejects)?;
         let progress = self.progress;
         let tell = |built: Built| progress.on(Event::Keys(built));
         tokio::select! {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::MigrateError;
 use super::limits::Limiter;
 use super::progress::{Event, Progress};
+use super::rejects::RejectsFile;
 use super::report::TableReport;
 use crate::metadata::{
     Batch, BlobRecord, Checkpoint, Encoding, Layout, Loaded, Loader, OnReject, Order, Reject,
@@ -39,6 +40,8 @@ pub(super) struct RowCopy<'a> {
     pub from: &'a Snapshot,
     pub to: &'a mut Loader,
     pub on_reject: OnReject,
+    /// Where rejected rows go.
+    pub rejects: Option<&'a mut RejectsFile>,
     /// The blobs were copied too, so `files.backend_details` is the target's own business.
     pub with_blobs: bool,
     pub limiter: &'a Limiter,
@@ -126,6 +129,8 @@ impl RowCopy<'_> {
             checkpoint.tally.failed += batch.rejects.len() as u64;
             let written = self.write(&table.to, encoding, &batch, &checkpoint).await?;
             checkpoint.tally = checkpoint.tally + written.tally();
+            self.keep_rejects(&batch.rejects)?;
+            self.keep_rejects(&written.rejects)?;
             self.tell(layout, &batch, &written);
             self.rest_after(begun.elapsed()).await?;
             begun = Instant::now();
@@ -256,6 +261,15 @@ impl RowCopy<'_> {
             }
         }
         Ok(SourceBatch { rows, rejects })
+    }
+
+    /// Keeps the rows that were rejected and that nobody could know of before.
+    pub(super) fn keep_rejects(&mut self, rejected: &[Reject]) -> Result<(), MigrateError> {
+        let Some(rejects) = &mut self.rejects else {
+            return Ok(());
+        };
+        rejected.iter().try_for_each(|reject| rejects.add(reject))?;
+        rejects.sync()
     }
 
     pub(super) fn tell_rejects(&self, rejects: &[Reject]) {

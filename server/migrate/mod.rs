@@ -12,19 +12,24 @@ mod ends;
 mod error;
 mod fresh;
 mod gate;
+mod known;
 mod limits;
+mod lint;
 mod metadata;
 mod plan;
 mod preflight;
 mod preview;
 mod progress;
 pub mod proof;
+mod rejects;
+mod replay;
 mod report;
 mod retry;
 mod verify;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,16 +37,19 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
+use crate::data::buffers::Buffers;
 use crate::data::{DataBackend, Manners, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
-pub use error::{MigrateError, Problem, Side};
+pub use error::{BadLine, MigrateError, Problem, Side};
 pub use limits::{Limiter, Limits, Nice, Schedule, lower_priority};
+pub use lint::{Effect, Finding, LintReport, TableLint};
 pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
+pub use replay::replay;
 pub use report::{
     BlobReport, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
 };
@@ -50,10 +58,18 @@ pub use retry::RetryPolicy;
 use attempts::Attempts;
 use data::{BlobCopy, Earlier, LivingRows};
 use gate::Gate;
+use known::Known;
 use limits::Limited;
+use lint::Lint;
 use metadata::{RowCopy, Table};
 use plan::{Plan, Target};
+use rejects::RejectsFile;
 use verify::EndCheck;
+
+/// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
+/// are: room for a few parts of each of the workers by default. One part larger than that goes
+/// alone.
+const BLOB_MEMORY_BYTES: usize = 128 << 20;
 
 /// One end of a migration.
 #[derive(Clone, Copy, Debug)]
@@ -81,12 +97,18 @@ impl Halves {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     pub halves: Halves,
     /// Blobs copied at the same time.
     pub workers: NonZeroUsize,
     /// Carry on past rows and blobs that cannot be copied.
     pub ignore_errors: bool,
+    /// Where rejected rows go whole, if anywhere; of use with `ignore_errors` only.
+    pub rejects: Option<&'a Path>,
+    /// Leave out rows without their parent.
+    pub fix_orphans: bool,
+    /// Remove NUL bytes from text that the target cannot hold with them.
+    pub strip_nul: bool,
     /// Compare source and target after the last row. Without it, rows that only the target has
     /// are not found, nor those that a resumed run of a living source has passed over.
     pub verify: bool,
@@ -110,7 +132,7 @@ pub struct Options {
 pub async fn run(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
-    options: Options,
+    options: Options<'_>,
     limiter: &Arc<Limiter>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
@@ -145,7 +167,7 @@ pub async fn run(
 struct Run<'a> {
     from: Endpoint<'a>,
     to: Endpoint<'a>,
-    options: Options,
+    options: Options<'a>,
     limiter: &'a Arc<Limiter>,
     progress: &'a Arc<dyn Progress>,
     cancel: &'a CancellationToken,
@@ -161,7 +183,7 @@ impl Run<'_> {
             tries_once: true,
             manners: Some(Arc::clone(self.limiter) as Arc<dyn Manners>),
         };
-        let plan = tokio::select! {
+        let mut plan = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
             plan = Plan::make(self.from, self.to, self.options, &tuning, self.progress.as_ref()) => plan?,
@@ -169,18 +191,28 @@ impl Run<'_> {
         if !again {
             plan.tell_checks(self.progress.as_ref());
         }
+        let mut rejects = self
+            .options
+            .rejects
+            .map(|path| RejectsFile::open(path, &plan.source, &plan.layouts))
+            .transpose()?;
+        let lint = self.lint(&mut plan, rejects.as_mut()).await?;
         let mut target = Target::open(&plan, self.to, &tuning).await?;
         if let Some(loader) = &target.loader {
             loader.begin(plan.source.identity()).await?;
         }
-        let mut report = Report::default();
+        let mut report = Report {
+            lint,
+            ..Report::default()
+        };
         if self.options.halves.has_data() {
             report.blobs = Some(self.copy_blobs(&plan, &mut target).await?);
         }
         if self.options.halves.has_metadata()
             && let Some(loader) = &mut target.loader
         {
-            report.tables = self.copy_rows(&plan, loader, again).await?;
+            let rejects = rejects.as_mut();
+            report.tables = self.copy_rows(&plan, loader, rejects, again).await?;
         }
         report.elapsed = started.elapsed();
         if let Some(loader) = target.loader {
@@ -189,6 +221,29 @@ impl Run<'_> {
             loader.close().await;
         }
         Ok(report)
+    }
+
+    /// Looks at the rows, if there are any to copy.
+    async fn lint(
+        &self,
+        plan: &mut Plan,
+        rejects: Option<&mut RejectsFile>,
+    ) -> Result<LintReport, MigrateError> {
+        if !self.options.halves.has_metadata() {
+            return Ok(LintReport::default());
+        }
+        let lint = Lint {
+            to: self.to.metadata.driver,
+            options: self.options,
+            rejects,
+            progress: self.progress.as_ref(),
+            cancel: self.cancel,
+        };
+        let found = lint.run(plan).await?;
+        match found.rows(Effect::Rejected) > 0 && !self.options.ignore_errors {
+            true => Err(MigrateError::Unfit(Box::new(found))),
+            false => Ok(found),
+        }
     }
 
     async fn copy_blobs(
@@ -205,13 +260,22 @@ impl Run<'_> {
         let limited = |backend: &Arc<dyn DataBackend>| -> Arc<dyn DataBackend> {
             Arc::new(Limited::new(Arc::clone(backend), self.limiter))
         };
+        let known = match plan.to_is_absent {
+            true => Known::empty(),
+            false => tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+                known = Known::of(to.as_ref(), blobs) => known?,
+            },
+        };
         let copy = BlobCopy {
             from: limited(from),
             to: limited(to),
             source: LivingRows::new(self.from.metadata),
-            to_is_absent: plan.to_is_absent,
+            known: Arc::new(known),
             to_keeps_keys: plan.to_keeps_keys,
             workers: self.options.workers,
+            buffers: Buffers::new(BLOB_MEMORY_BYTES),
             ignore_errors: self.options.ignore_errors,
             retry: self.options.retry,
             gate: Arc::clone(&self.gate),
@@ -228,6 +292,7 @@ impl Run<'_> {
         &self,
         plan: &Plan,
         loader: &mut Loader,
+        rejects: Option<&mut RejectsFile>,
         again: bool,
     ) -> Result<Vec<TableReport>, MigrateError> {
         let on_reject = if self.options.ignore_errors {
@@ -245,6 +310,7 @@ impl Run<'_> {
             from: &plan.source,
             to: loader,
             on_reject,
+            rejects,
             with_blobs,
             has_blob_notes,
             fresh: HashMap::new(),

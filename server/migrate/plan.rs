@@ -45,7 +45,7 @@ impl Plan {
     pub async fn make(
         from: Endpoint<'_>,
         to: Endpoint<'_>,
-        options: Options,
+        options: Options<'_>,
         tuning: &Tuning,
         progress: &dyn Progress,
     ) -> Result<Self, MigrateError> {
@@ -131,7 +131,7 @@ impl Target {
 struct Check<'a> {
     from: Endpoint<'a>,
     to: Endpoint<'a>,
-    options: Options,
+    options: Options<'a>,
     tuning: &'a Tuning,
     problems: Vec<Problem>,
     ends: Ends,

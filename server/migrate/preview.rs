@@ -10,6 +10,7 @@ use super::blob::BlobRow;
 use super::compare::{Comparison, Standing};
 use super::data::{BlobRows, explain};
 use super::error::MigrateError;
+use super::lint::Lint;
 use super::metadata::not_compared;
 use super::plan::Plan;
 use super::progress::{Action, Event, Progress};
@@ -28,25 +29,36 @@ use crate::model::FileStatus;
 pub async fn preview(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
-    options: Options,
+    options: Options<'_>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Preview, MigrateError> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(MigrateError::Interrupted),
-        preview = look(from, to, options, progress) => preview,
+        preview = look(from, to, options, progress, cancel) => preview,
     }
 }
 
 async fn look(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
-    options: Options,
+    options: Options<'_>,
     progress: &Arc<dyn Progress>,
+    cancel: &CancellationToken,
 ) -> Result<Preview, MigrateError> {
-    let plan = Plan::make(from, to, options, &Tuning::default(), progress.as_ref()).await?;
+    let mut plan = Plan::make(from, to, options, &Tuning::default(), progress.as_ref()).await?;
     let mut preview = Preview::default();
+    if options.halves.has_metadata() {
+        let lint = Lint {
+            to: to.metadata.driver,
+            options,
+            rejects: None,
+            progress: progress.as_ref(),
+            cancel,
+        };
+        preview.lint = lint.run(&mut plan).await?;
+    }
     if options.halves.has_data()
         && let (Some(from), Some(files)) = (&plan.from_data, plan.files())
     {
@@ -82,7 +94,7 @@ async fn compare(
     target: Option<&Snapshot>,
     driver: Driver,
     layout: &Layout,
-    options: Options,
+    options: Options<'_>,
     progress: &Arc<dyn Progress>,
 ) -> Result<TableReport, MigrateError> {
     let rows = plan.source.count(&layout.name).await?;
@@ -166,7 +178,7 @@ impl BlobLook<'_> {
         &self,
         files: &Snapshot,
         layout: &Layout,
-        options: Options,
+        options: Options<'_>,
     ) -> Result<(BlobReport, Vec<StatusReport>), MigrateError> {
         let mut report = BlobReport::default();
         let mut statuses: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ends::Ends;
 use super::limits::Limits;
+use super::lint::Finding;
 use super::preflight::CheckItem;
 use crate::metadata::{Built, Reject};
 
@@ -50,6 +51,10 @@ pub enum Event<'a> {
     TableEnd {
         table: &'a str,
     },
+    /// The rows of the source are being looked at, before anything is written.
+    LintBegin,
+    /// What is wrong with one row of the source.
+    Finding(&'a Finding),
     /// A row that cannot go to the target.
     Rejected(&'a Reject),
     /// A row whose key is in the target with other values.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lint::LintReport;
 use crate::metadata::{TableDigest, Tally};
 
 /// One table after the run.
@@ -65,6 +66,8 @@ pub struct Report {
     pub tables: Vec<TableReport>,
     /// `None` if only metadata was copied.
     pub blobs: Option<BlobReport>,
+    /// What was wrong with the rows of the source; nothing if only data was copied.
+    pub lint: LintReport,
     pub elapsed: Duration,
 }
 
@@ -96,6 +99,16 @@ pub struct Preview {
     pub tables: Vec<TableReport>,
     pub statuses: Vec<StatusReport>,
     pub blobs: Option<BlobReport>,
+    /// What is wrong with the rows of the source.
+    pub lint: LintReport,
+}
+
+impl Preview {
+    /// Rows and blobs that the run would leave behind.
+    pub fn left_behind(&self) -> u64 {
+        let rows: u64 = self.tables.iter().map(|table| table.rows.failed).sum();
+        rows + self.blobs.map_or(0, |blobs| blobs.failed)
+    }
 }
 
 /// The files of one status.
@@ -131,6 +144,7 @@ mod tests {
                 skipped: 9,
                 ..BlobReport::default()
             }),
+            lint: LintReport::default(),
             elapsed: Duration::ZERO,
         };
         assert_eq!(report.left_behind(), 6);

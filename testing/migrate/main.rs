@@ -26,6 +26,7 @@ mod network;
 mod outage;
 mod own_s3;
 mod privileged;
+mod rejects;
 mod reports;
 mod resume;
 mod retries;

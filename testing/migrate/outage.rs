@@ -1,12 +1,13 @@
 //! Backends that go away in the middle, and readers of the output that do.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::own_s3::OwnS3;
 use crate::places::{Database, Store};
-use crate::scene::{SMALL, SOME, Scene, finish, wait_until};
+use crate::scene::{Run, SMALL, SOME, Scene, finish, wait_until};
 
 #[test]
 #[ignore = "needs S3: set PLIKD_TEST_S3"]
@@ -93,7 +94,40 @@ fn memory_does_not_grow_with_the_server() -> Result<()> {
     from.store.put("largeFile", &bytes)?;
     drop(bytes);
     let to = scene.local("to")?;
-    let mut run = scene.migration(&from.config, &to.config, &[]).spawn()?;
+    let run = run_within(LIMIT_KIB, scene.migration(&from.config, &to.config, &[]))?;
+    assert_eq!(run.summary("files")?.copied, rows + 1);
+    assert_eq!(run.summary("blobs")?.copied, 1);
+    Ok(())
+}
+
+/// Many large blobs at once, in the parts of an S3 server, share the same memory.
+#[test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+fn memory_does_not_grow_with_workers_and_parts() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.local("from")?;
+    scene.serve(&from)?;
+    from.database.add_upload("theUpload")?;
+    for number in 0..6_u8 {
+        let (id, bytes) = (format!("largeFile{number}"), vec![number; 40 << 20]);
+        from.database
+            .add_file(&id, "theUpload", "uploaded", &bytes)?;
+        from.store.put(&id, &bytes)?;
+    }
+    let to = scene.server(
+        "to",
+        Database::Sqlite(scene.path("to.db")),
+        Store::bucket()?,
+    )?;
+    let command = scene.migration(&from.config, &to.config, &["--workers=16"]);
+    let run = run_within(200 << 10, command)?;
+    assert_eq!(run.summary("blobs")?.copied, 6);
+    Ok(())
+}
+
+/// Runs a command that succeeds, and never takes `limit_kib` of memory.
+fn run_within(limit_kib: u64, mut command: Command) -> Result<Run> {
+    let mut run = command.spawn()?;
     let status = format!("/proc/{}/status", run.id());
     let mut peak_kib = 0;
     while run.try_wait()?.is_none() {
@@ -102,12 +136,9 @@ fn memory_does_not_grow_with_the_server() -> Result<()> {
         if let Some(kib) = line.and_then(|line| line.split_whitespace().next()) {
             peak_kib = kib.parse()?;
         }
-        ensure!(peak_kib < LIMIT_KIB, "{peak_kib} KiB of memory");
+        ensure!(peak_kib < limit_kib, "{peak_kib} KiB of memory");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let run = finish(run)?.expect(0)?;
-    assert_eq!(run.summary("files")?.copied, rows + 1);
-    assert_eq!(run.summary("blobs")?.copied, 1);
     ensure!(peak_kib > 0, "the memory was not watched");
-    Ok(())
+    finish(run)?.expect(0)
 }

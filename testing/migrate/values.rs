@@ -6,7 +6,7 @@ use crate::places::{Database, Store};
 use crate::scene::{NO_FILES, Scene, Server};
 
 /// Statements that spoil rows of a source, each with what is said about the row.
-const FAULTS: &[(&str, &str)] = &[
+pub const FAULTS: &[(&str, &str)] = &[
     (
         "UPDATE users SET name = 'a' || char(0) || 'b' WHERE id = 'bad1'",
         "users bad1: name: the text has a NUL byte",
@@ -57,15 +57,15 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "INSERT INTO tokens (token, user_id) VALUES ('orphan', 'nobody')",
-        "tokens orphan: ",
+        "tokens orphan: user_id: it refers to a row of users that does not exist",
     ),
     (
         "INSERT INTO files (id, upload_id, status) VALUES ('orphan', 'nothing', 'missing')",
-        "files orphan: ",
+        "files orphan: upload_id: it refers to a row of uploads that does not exist",
     ),
     (
         "INSERT INTO users (id, name) VALUES (NULL, 'keyless')",
-        "users NULL: ",
+        "users NULL: id: a key must not be NULL",
     ),
     (
         "UPDATE uploads SET user = hex(randomblob(8000)) WHERE id = 'badupload'",
@@ -74,7 +74,7 @@ const FAULTS: &[(&str, &str)] = &[
 ];
 
 /// A source with one row for each fault, and rows around them that have none.
-fn spoilt(scene: &Scene) -> Result<Server> {
+pub fn spoilt(scene: &Scene) -> Result<Server> {
     let from = scene.made_up("from", NO_FILES)?;
     add_victims(&from)?;
     for (sql, _) in FAULTS {
@@ -95,7 +95,7 @@ fn add_victims(from: &Server) -> Result<()> {
     from.database.add_upload("badupload")
 }
 
-fn postgres(scene: &Scene, name: &str) -> Result<Server> {
+pub fn postgres(scene: &Scene, name: &str) -> Result<Server> {
     scene.server(
         name,
         Database::postgres()?,
@@ -137,17 +137,17 @@ fn rows_that_postgres_cannot_hold_are_named_and_left_out_when_told_so() -> Resul
 fn a_dry_run_names_the_rows_that_postgres_cannot_hold() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
-    let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(0)?;
+    let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
+    let said: Vec<&str> = FAULTS.iter().map(|(_, said)| *said).collect();
+    let run = run.says(&said)?;
     // What only PostgreSQL itself can tell is not known before.
-    let values = FAULTS.iter().map(|(_, said)| *said);
-    let values: Vec<&str> = values.filter(|said| !said.ends_with(": ")).collect();
-    run.says(&values)?;
+    run.says(&["doubtful: uploads badupload: user: the text may be refused"])?;
     Ok(())
 }
 
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
-fn each_fault_alone_ends_the_run_before_its_batch_is_written() -> Result<()> {
+fn each_fault_alone_ends_the_run_before_anything_is_written() -> Result<()> {
     for (sql, said) in FAULTS {
         let scene = Scene::new()?;
         let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene, "to")?);
@@ -156,10 +156,14 @@ fn each_fault_alone_ends_the_run_before_its_batch_is_written() -> Result<()> {
         let table = said.split(' ').next().unwrap_or_default();
         let run = scene.migrate(&from, &to, &[])?.expect(1)?;
         run.says(&[&format!("rejected: {said}"), "--ignore-errors"])?;
-        ensure!(
-            to.database.count(table)? == 0,
-            "{table} has rows in spite of: {said}"
-        );
+        if table != "uploads" {
+            let tables = "SELECT count(*) FROM information_schema.tables \
+                 WHERE table_schema = 'public'";
+            assert_eq!(to.database.value(tables)?, "0", "in spite of: {said}");
+            continue;
+        }
+        // Whether a text fits into an index is PostgreSQL's own to say.
+        assert_eq!(to.database.count(table)?, 0, "in spite of: {said}");
         // The server does not start on what is half a migration.
         let mut server = scene.plikd();
         server
@@ -346,7 +350,7 @@ fn times_that_sqlite_cannot_write_are_named() -> Result<()> {
             "INSERT INTO users (id, name, created_at) VALUES ('t{number}', 'x', '{time}')"
         ))?;
     }
-    let dry = scene.migrate(&from, &to, &["--dry-run"])?.expect(0)?;
+    let dry = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
     scene
         .migrate(&from, &to, &[])?
         .expect(1)?

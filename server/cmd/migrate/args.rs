@@ -30,6 +30,7 @@ pub struct MigrateArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum MigrateCommand {
     Verify(VerifyArgs),
+    Replay(ReplayArgs),
 }
 
 /// A migration, or a dry run of one.
@@ -61,6 +62,25 @@ pub struct RunArgs {
     /// Carry on past rows and blobs that cannot be copied; each is named, the exit code is 20
     #[arg(long)]
     ignore_errors: bool,
+
+    /// With --ignore-errors, keep rejected rows whole in this file, for `plikd migrate replay`; it
+    /// holds secrets, so only its owner can read it
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "ignore_errors",
+        conflicts_with = "dry_run"
+    )]
+    rejects: Option<PathBuf>,
+
+    /// Leave out files without their upload and tokens without their user, as cleaning would
+    #[arg(long)]
+    fix_orphans: bool,
+
+    /// Remove NUL bytes from text that PostgreSQL cannot hold with them; not from keys, nor from
+    /// what refers to them
+    #[arg(long)]
+    strip_nul: bool,
 
     /// Do not compare source and target after the last row
     #[arg(long)]
@@ -164,6 +184,25 @@ impl VerifyArgs {
     }
 }
 
+/// Try rejected rows again, from a file of --rejects in which they were mended
+///
+/// Parents go first, whatever the order of the lines. Rows that are in the target already stay as
+/// they are; those that are rejected again are named, and the exit code is 20. A line that is no
+/// row of the target ends the run before anything is written.
+#[derive(Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// The file with the rows, one JSON object per line
+    pub file: PathBuf,
+
+    /// Configuration of the target, laid over the one of this server
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+
+    /// Write rows that are rejected again to this new file
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+}
+
 fn halves(metadata_only: bool, data_only: bool) -> Halves {
     match (metadata_only, data_only) {
         (true, _) => Halves::MetadataOnly,
@@ -173,7 +212,7 @@ fn halves(metadata_only: bool, data_only: bool) -> Halves {
 }
 
 impl RunArgs {
-    pub fn options(&self) -> Options {
+    pub fn options(&self) -> Options<'_> {
         Options {
             halves: match self.dialect.dialect {
                 Some(_) => Halves::MetadataOnly,
@@ -181,6 +220,9 @@ impl RunArgs {
             },
             workers: self.workers,
             ignore_errors: self.ignore_errors,
+            rejects: self.rejects.as_deref(),
+            fix_orphans: self.fix_orphans,
+            strip_nul: self.strip_nul,
             verify: !self.no_verify,
             retry: self.retry.policy(),
         }
@@ -216,6 +258,8 @@ mod tests {
             other.dialect.terms(false).lock_timeout,
             Duration::from_secs(120)
         );
+        let replay = parse("migrate replay r --to t.cfg").unwrap();
+        assert!(matches!(replay.command, Some(MigrateCommand::Replay(_))));
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
         assert!(
             matches!(verify.command, Some(MigrateCommand::Verify(args)) if args.options().deep)
@@ -237,6 +281,10 @@ mod tests {
             "migrate --to t.cfg --overwrite",
             "migrate --dialect sqlite --yes",
             "migrate --dialect sqlite --lock-timeout soon",
+            "migrate --to t.cfg --rejects r",
+            "migrate --to t.cfg --rejects r --ignore-errors --dry-run",
+            "migrate replay --to t.cfg",
+            "migrate replay r",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -23,7 +23,7 @@ impl Audience {
     /// # Errors
     ///
     /// If the report cannot be written where it should go.
-    pub fn gather(args: &RunArgs, options: &Options) -> Result<Self, Failure> {
+    pub fn gather(args: &RunArgs, options: &Options<'_>) -> Result<Self, Failure> {
         let command = if args.dry_run { "dry-run" } else { "migrate" };
         let program = args
             .json

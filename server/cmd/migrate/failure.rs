@@ -3,7 +3,7 @@
 use super::say;
 use crate::cmd::exit::{Exit, Failure};
 use crate::lifecycle::Shutdown;
-use crate::migrate::{MigrateError, Problem};
+use crate::migrate::{BadLine, Effect, LintReport, MigrateError, Problem};
 
 /// A dry run that comes to its end has two answers: the real run could start, or not.
 pub fn not_startable(error: MigrateError, shutdown: &Shutdown) -> Failure {
@@ -57,13 +57,23 @@ pub fn not_compared(error: MigrateError, shutdown: &Shutdown) -> Failure {
 /// What does not fit on the one line of a failure. What kept a run from starting has been told as
 /// a list of checks.
 fn print_rejects(error: &MigrateError) {
-    if let MigrateError::Rejected(rejects) = error {
-        for reject in rejects {
-            say(&format!(
-                "rejected: {} {}: {}",
-                reject.table, reject.key, reject.reason
-            ));
+    match error {
+        MigrateError::Rejected(rejects) => {
+            for reject in rejects {
+                say(&format!(
+                    "rejected: {} {}: {}",
+                    reject.table, reject.key, reject.reason
+                ));
+            }
         }
+        MigrateError::Unfit(lint) => print_findings(lint),
+        // One alone is named by the failure itself.
+        MigrateError::BadLines { path, lines, .. } => {
+            for BadLine { line, cause } in lines.iter().filter(|_| lines.len() > 1) {
+                say(&format!("{}: line {line}: {cause}", path.display()));
+            }
+        }
+        _ => {}
     }
 }
 
@@ -80,14 +90,43 @@ fn print_problems(error: &MigrateError) {
     }
 }
 
+/// The rows that keep a run from starting, each with what mends it.
+fn print_findings(lint: &LintReport) {
+    for finding in &lint.first {
+        match finding.reason.fix() {
+            Some(fix) => say(&format!("rejected: {finding} ({fix})")),
+            None => say(&format!("rejected: {finding}")),
+        }
+    }
+    let rows = lint.rows(Effect::Rejected);
+    say(&format!(
+        "rejected: {} in all, the first reasons are above",
+        counted(rows)
+    ));
+}
+
+fn counted(rows: u64) -> String {
+    match rows {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    }
+}
+
 fn exit_of(error: &MigrateError) -> Exit {
     match error {
         MigrateError::Preflight(problems) => problems.first().map_or(Exit::Failed, exit_of_problem),
         MigrateError::Metadata(error) => error.into(),
         MigrateError::Data(error) => error.into(),
         MigrateError::Interrupted => Exit::Interrupted,
+        MigrateError::RejectsTaken(_) => Exit::Usage,
         MigrateError::Differs { .. } => Exit::Different,
-        MigrateError::Rejected(_) | MigrateError::Blob(_) | MigrateError::Task(_) => Exit::Failed,
+        MigrateError::Rejected(_)
+        | MigrateError::Unfit(_)
+        | MigrateError::Rejects { .. }
+        | MigrateError::BadLines { .. }
+        | MigrateError::ReplayFile { .. }
+        | MigrateError::Blob(_)
+        | MigrateError::Task(_) => Exit::Failed,
     }
 }
 

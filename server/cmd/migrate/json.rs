@@ -28,7 +28,7 @@ pub struct JsonLines {
 
 impl JsonLines {
     /// Tells that the run begins.
-    pub fn start(command: &str, options: &Options, verbose: bool) -> Self {
+    pub fn start(command: &str, options: &Options<'_>, verbose: bool) -> Self {
         let lines = Self {
             verbose,
             meter: Meter::new(),
@@ -135,6 +135,8 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         ),
         Event::TableBegin { table, rows } => ("table_begin", json!({"table": table, "rows": rows})),
         Event::TableEnd { table } => ("table_end", json!({"table": table})),
+        Event::LintBegin => ("lint_begin", json!({})),
+        Event::Finding(finding) => ("finding", values::finding(finding)),
         Event::Rejected(reject) => (
             "rejected",
             json!({"table": reject.table, "key": reject.key, "reason": reject.reason}),
@@ -180,6 +182,22 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
 mod tests {
     use super::*;
     use crate::migrate::Action;
+
+    #[test]
+    fn outages_and_changed_limits_are_told() {
+        let retry = Event::Retry {
+            blob: None,
+            reason: "gone",
+            failures: 2,
+            wait: Duration::from_millis(1500),
+        };
+        let expected = json!({"file": null, "reason": "gone", "failures": 2, "wait_seconds": 1.5});
+        assert_eq!(fields(&retry, false), Some(("retry", expected)));
+        let limits = crate::migrate::Limits::default();
+        let expected = json!({"limits": "bandwidth off, requests off, nice off"});
+        let told = fields(&Event::Limits(&limits), false);
+        assert_eq!(told, Some(("limits", expected)));
+    }
 
     #[test]
     fn a_line_says_what_and_when_first() {

@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::meter::millis;
 use crate::metadata::Built;
-use crate::migrate::{BlobProblem, CheckItem, Event, Progress, Verdict};
+use crate::migrate::{BlobProblem, CheckItem, Effect, Event, Progress, Verdict};
 
 /// Between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -90,6 +90,7 @@ impl Progress for Bars {
             }
             Event::Rows { rows, .. } => with(&self.table, |bar| bar.inc(rows)),
             Event::TableEnd { .. } => with(&self.table, ProgressBar::finish),
+            Event::LintBegin => self.say("looking at the rows of the source"),
             Event::Keys(Built { done: 0, all }) => {
                 put(&self.table, self.bar(all as u64, ROWS_TEMPLATE, "keys"));
             }
@@ -202,6 +203,7 @@ impl Progress for Lines {
             Event::TableEnd { table } => {
                 tracing::info!("{table}: {} rows read", self.rows.load(Ordering::Relaxed));
             }
+            Event::LintBegin => tracing::info!("Looking at the rows of the source"),
             Event::Keys(Built { done: 0, all }) => {
                 tracing::info!("Building {all} keys and indexes");
             }
@@ -225,6 +227,9 @@ impl Progress for Lines {
 fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
     match event {
         Event::BlobProblem { problem } => Some(blob_line(problem)),
+        // A row that is rejected is named when it is, or when that ends the run.
+        Event::Finding(finding) => (finding.effect != Effect::Rejected)
+            .then(|| format!("{}: {finding}", finding.effect.as_str())),
         Event::Checked(item) => Some(check_lines(item)),
         Event::Rejected(reject) => Some(format!(
             "rejected: {} {}: {}",

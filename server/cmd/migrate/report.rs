@@ -14,7 +14,7 @@ use super::values;
 use super::whole_file::WholeFile;
 use crate::cmd::exit::{Exit, Failure, Outcome};
 use crate::metadata::Reject;
-use crate::migrate::{Action, Ends, Event, MigrateError, Options, Progress};
+use crate::migrate::{Action, Effect, Ends, Event, Finding, MigrateError, Options, Progress};
 use crate::model::Timestamp;
 
 /// Of the report; raised when a field changes its meaning or goes, not when one is added.
@@ -44,7 +44,7 @@ impl ReportFile {
     /// # Errors
     ///
     /// [`Exit::Usage`] if no file can be written there.
-    pub fn create(path: &Path, command: &str, options: &Options) -> Result<Self, Failure> {
+    pub fn create(path: &Path, command: &str, options: &Options<'_>) -> Result<Self, Failure> {
         let started = Timestamp::now();
         let begin = || {
             let mut file = WholeFile::create(path)?;
@@ -95,12 +95,16 @@ impl ReportFile {
     ///
     /// A run whose report could not be written has failed, unless it had already.
     pub fn end(&self, outcome: Outcome) -> Outcome {
-        if let Err(failure) = &outcome
-            && let Some(MigrateError::Rejected(rejects)) = failure.error.downcast_ref()
-        {
-            rejects
+        let error = outcome.as_ref().err();
+        match error.and_then(|failure| failure.error.downcast_ref()) {
+            Some(MigrateError::Rejected(rejects)) => rejects
                 .iter()
-                .for_each(|reject| self.found(of_reject(reject)));
+                .for_each(|reject| self.found(of_reject(reject))),
+            Some(MigrateError::Unfit(lint)) => lint
+                .first
+                .iter()
+                .for_each(|finding| self.found(of_finding("reject", finding))),
+            _ => {}
         }
         let tail = self.tail(&outcome);
         match (self.with(|state| state.finish(&tail)), outcome) {
@@ -170,6 +174,7 @@ impl ReportFile {
                 "bytes_total": passed.bytes_total,
             },
             "files": files,
+            "lint": summary.as_ref().map_or(&Value::Null, |summary| &summary["lint"]),
         });
         let mut fields = Map::new();
         for part in [tail, values::ending(outcome)] {
@@ -237,6 +242,15 @@ fn of_reject(reject: &Reject) -> Value {
     row("reject", &reject.table, &reject.key, Some(&reject.reason))
 }
 
+fn of_finding(kind: &str, finding: &Finding) -> Value {
+    let Finding { column, reason, .. } = finding;
+    let reason = match column {
+        Some(column) => format!("{column}: {reason}"),
+        None => reason.to_string(),
+    };
+    row(kind, &finding.table, &finding.key, Some(&reason))
+}
+
 fn row(kind: &str, table: &str, key: &str, reason: Option<&str>) -> Value {
     json!({"kind": kind, "table": table, "key": key, "reason": reason})
 }
@@ -248,6 +262,12 @@ fn blob(kind: &str, file: &str, upload: Option<&str>, reason: &str) -> Value {
 /// The row or blob that is not in the target as it is in the source, if the event is about one.
 fn finding(event: &Event<'_>) -> Option<Value> {
     Some(match event {
+        // A row that is rejected is named when it is, or at the end if nothing was written.
+        Event::Finding(finding) => match finding.effect {
+            Effect::LeftOut => of_finding("left_out", finding),
+            Effect::Stripped => of_finding("mended", finding),
+            Effect::Rejected | Effect::Doubtful | Effect::Kept => return None,
+        },
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
         Event::Extra { table, key } => row("extra", table, key, None),

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use crate::cmd::exit::Exit;
-use crate::migrate::{BlobReport, Preview, Report, StatusReport, TableReport};
+use crate::migrate::{
+    BlobReport, LintReport, Preview, Report, StatusReport, TableLint, TableReport,
+};
 
 /// What a run that came to its end has to show.
 pub enum Summary {
@@ -24,11 +26,21 @@ impl Summary {
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 
-    /// Whether all was done that was to be done.
+    /// Whether all was done that was to be done, or in a dry run whether it would be: conflicts
+    /// and what only the target has are no reason not to try.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Run(report) if !report.is_complete() => Exit::Incomplete,
+            Self::Preview(preview) if preview.left_behind() > 0 => Exit::Incomplete,
             Self::Run(_) | Self::Preview(_) => Exit::Done,
+        }
+    }
+
+    /// What was wrong with the rows of the source.
+    pub fn lint(&self) -> &LintReport {
+        match self {
+            Self::Run(report) => &report.lint,
+            Self::Preview(preview) => &preview.lint,
         }
     }
 
@@ -47,6 +59,7 @@ fn report_text(report: &Report) -> String {
     if let Some(blobs) = &report.blobs {
         text += &blobs_text(blobs, "copied");
     }
+    text += &lint_text(&report.lint);
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
     text += &match (report.left_behind(), report.extra()) {
         (0, 0) => match &report.tables[..] {
@@ -80,7 +93,26 @@ fn preview_text(preview: &Preview) -> String {
     if let Some(blobs) = &preview.blobs {
         text += &blobs_text(blobs, "to copy");
     }
+    text += &lint_text(&preview.lint);
     text
+}
+
+/// One line per table in which the lint has found something.
+fn lint_text(lint: &LintReport) -> String {
+    let line = |table: &TableLint| {
+        let rows = table.rows.iter();
+        let rows: Vec<String> = rows
+            .map(|(effect, rows)| format!("{} {}", HumanCount(*rows), effect.as_str()))
+            .collect();
+        let kinds: Vec<String> = table
+            .kinds
+            .iter()
+            .map(|(kind, count)| format!("{kind} {}", HumanCount(*count)))
+            .collect();
+        let (table, rows, kinds) = (&table.table, rows.join(", "), kinds.join(", "));
+        format!("found in {table}: {rows} (reasons: {kinds})\n")
+    };
+    lint.tables.iter().map(line).collect()
 }
 
 /// One line per table, in columns: the words are the field's, the numbers end in one place.
@@ -122,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::metadata::Tally;
+    use crate::migrate::Effect;
 
     fn report() -> Report {
         let rows = |copied, conflicts| Tally {
@@ -148,6 +181,7 @@ mod tests {
                 failed: 0,
                 bytes: 3 << 30,
             }),
+            lint: LintReport::default(),
             elapsed: Duration::from_secs(90),
         }
     }
@@ -178,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_lint_found_is_counted_by_table() {
+        let mut report = Report::default();
+        report.lint.tables.push(TableLint {
+            table: "tokens".to_owned(),
+            rows: [(Effect::Rejected, 1_200), (Effect::LeftOut, 2)].into(),
+            kinds: [("orphan", 2), ("utf8", 1_201)].into(),
+        });
+        assert!(report_text(&report).contains(
+            "found in tokens: 1,200 rejected, 2 left out (reasons: orphan 2, utf8 1,201)\n"
+        ));
+    }
+
+    #[test]
     fn a_dry_run_also_counts_files_by_status() {
         let preview = Preview {
             tables: report().tables[..1].to_vec(),
@@ -187,6 +234,7 @@ mod tests {
                 bytes: 2048,
             }],
             blobs: report().blobs,
+            lint: LintReport::default(),
         };
         assert_eq!(
             preview_text(&preview),

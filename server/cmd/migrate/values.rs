@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::summary::Summary;
 use crate::cmd::exit::Outcome;
 use crate::migrate::{
-    BlobReport, End, Halves, MigrateError, Options, StatusReport, TableContent, TableProof,
-    TableReport,
+    BlobReport, End, Finding, Halves, LintReport, MigrateError, Options, StatusReport,
+    TableContent, TableLint, TableProof, TableReport,
 };
 
 /// The options that decide what a run does.
-pub fn options(options: &Options) -> Value {
+pub fn options(options: &Options<'_>) -> Value {
     let halves = match options.halves {
         Halves::Both => "both",
         Halves::MetadataOnly => "metadata",
@@ -20,8 +20,40 @@ pub fn options(options: &Options) -> Value {
         "halves": halves,
         "workers": options.workers.get(),
         "ignore_errors": options.ignore_errors,
+        "rejects": options.rejects.map(|path| path.display().to_string()),
+        "fix_orphans": options.fix_orphans,
+        "strip_nul": options.strip_nul,
         "verify": options.verify,
     })
+}
+
+/// What the lint says about a row.
+pub fn finding(finding: &Finding) -> Value {
+    json!({
+        "table": finding.table,
+        "key": finding.key,
+        "column": finding.column,
+        "kind": finding.reason.kind(),
+        "reason": finding.reason.to_string(),
+        "fix": finding.reason.fix(),
+        "effect": finding.effect.as_str(),
+    })
+}
+
+/// What the lint found, by table.
+fn lint(lint: &LintReport) -> Value {
+    let table = |table: &TableLint| {
+        let rows = table.rows.iter();
+        let rows: Value = rows
+            .map(|(effect, rows)| json!({"effect": effect.as_str(), "rows": rows}))
+            .collect();
+        let kinds = table.kinds.iter();
+        let kinds: Value = kinds
+            .map(|(kind, count)| json!({"kind": kind, "count": count}))
+            .collect();
+        json!({"table": table.table, "rows": rows, "kinds": kinds})
+    };
+    lint.tables.iter().map(table).collect()
 }
 
 pub fn end(end: &End) -> Value {
@@ -84,6 +116,7 @@ pub fn summary(summary: &Summary) -> Value {
         "tables": tables.iter().map(table).collect::<Value>(),
         "blobs": reported.map(blobs),
         "files": states.iter().map(file_state).collect::<Value>(),
+        "lint": lint(summary.lint()),
     })
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::Store;
@@ -151,6 +152,34 @@ impl DraftWriter {
         Ok(())
     }
 
+    /// Writes `part` as it is, after what was written before. Not to be mixed with
+    /// [`write`](Self::write).
+    pub async fn append(&mut self, part: Bytes) -> io::Result<()> {
+        self.wait().await?;
+        let draft = self.draft.take();
+        let (store, path) = (Arc::clone(&self.store), self.path.clone());
+        self.job = Some(tokio::task::spawn_blocking(move || {
+            let mut draft = created(draft, &store, &path)?;
+            draft.file.write_all(&part)?;
+            Ok((draft, Vec::new()))
+        }));
+        Ok(())
+    }
+
+    /// Writes the last part as [`append`](Self::append) does, and publishes at once: of a small blob
+    /// all is one job.
+    pub async fn publish_after(mut self, last: Bytes) -> io::Result<()> {
+        self.wait().await?;
+        let draft = self.draft.take();
+        let (store, path) = (Arc::clone(&self.store), self.path.clone());
+        super::blocking(move || {
+            let mut draft = created(draft, &store, &path)?;
+            draft.file.write_all(&last)?;
+            draft.publish(&path)
+        })
+        .await
+    }
+
     /// Waits for the job in flight, and gives back its empty buffer.
     async fn wait(&mut self) -> io::Result<Vec<u8>> {
         let Some(job) = &mut self.job else {
@@ -165,16 +194,8 @@ impl DraftWriter {
 
     /// Writes the rest, makes it durable and visible.
     pub async fn publish(mut self) -> io::Result<()> {
-        self.wait().await?;
-        let draft = self.draft.take();
-        let batch = std::mem::take(&mut self.batch);
-        let (store, path) = (Arc::clone(&self.store), self.path.clone());
-        super::blocking(move || {
-            let mut draft = created(draft, &store, &path)?;
-            draft.file.write_all(&batch)?;
-            draft.publish(&path)
-        })
-        .await
+        let rest = std::mem::take(&mut self.batch);
+        self.publish_after(rest.into()).await
     }
 }
 

@@ -4,17 +4,20 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use rustix::fs::{Advice, fadvise};
 use tokio::task::JoinHandle;
 
-use super::super::Blob;
+use super::super::buffers::Buffer;
 use super::super::name::BlobName;
-use super::{Store, is_absent, regular};
+use super::super::{Blob, BlobReader};
+use super::{Store, blocking, is_absent, regular};
 
 /// What is read at once. One is on its way to the reader while the next is read.
 const CHUNK_BYTES: u64 = 128 << 10;
@@ -28,9 +31,61 @@ pub(super) fn open(
     range: Option<Range<u64>>,
 ) -> io::Result<Option<Blob>> {
     let spare_cache = store.tuning.spares_page_cache();
+    match open_either(&store.directory, name)? {
+        Some((file, size_bytes)) => blob(file, size_bytes, range, spare_cache).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// As [`open`], to be read at any offset.
+pub(super) fn open_reader(store: &Store, name: &BlobName) -> io::Result<Option<FileReader>> {
+    let opened = open_either(&store.directory, name)?;
+    Ok(opened.map(|(file, size_bytes)| FileReader {
+        file: Arc::new(file),
+        size_bytes,
+        spare_cache: store.tuning.spares_page_cache(),
+    }))
+}
+
+/// An open file: it stays the same one when another takes its name.
+pub(super) struct FileReader {
+    file: Arc<File>,
+    size_bytes: u64,
+    /// As in [`Source`].
+    spare_cache: bool,
+}
+
+#[async_trait]
+impl BlobReader for FileReader {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    async fn read(&self, offset: u64, mut buffer: Buffer) -> io::Result<Buffer> {
+        let (file, spare_cache) = (Arc::clone(&self.file), self.spare_cache);
+        blocking(move || {
+            file.read_exact_at(buffer.bytes_mut(), offset)?;
+            if spare_cache {
+                forget_pages(&file, offset, buffer.length() as u64);
+            }
+            Ok(buffer)
+        })
+        .await
+    }
+}
+
+/// Lets go of what was read. Advice only: a file system that takes none keeps its pages.
+fn forget_pages(file: &File, offset: u64, length: u64) {
+    if let Some(length) = NonZeroU64::new(length) {
+        let _ = fadvise(file, offset, Some(length), Advice::DontNeed);
+    }
+}
+
+/// The blob's file and its size, by the newer or the older name.
+fn open_either(directory: &Path, name: &BlobName) -> io::Result<Option<(File, u64)>> {
     for path in [name.path(), name.old_path()] {
-        match open_file(&store.directory.join(path)) {
-            Ok((file, size_bytes)) => return blob(file, size_bytes, range, spare_cache).map(Some),
+        match open_file(&directory.join(path)) {
+            Ok(opened) => return Ok(Some(opened)),
             Err(error) if is_absent(&error) => {}
             Err(error) => return Err(error),
         }
@@ -104,9 +159,8 @@ impl Chunk {
                 format!("the file ends {} bytes before its length", source.left),
             ));
         }
-        if let (true, Some(length)) = (source.spare_cache, NonZeroU64::new(wanted)) {
-            // Advice only: a file system that takes none keeps its pages.
-            let _ = fadvise(&source.file, source.offset, Some(length), Advice::DontNeed);
+        if source.spare_cache {
+            forget_pages(&source.file, source.offset, wanted);
         }
         source.offset += wanted;
         source.left -= wanted;

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::Bytes;
@@ -14,11 +15,14 @@ use rand::RngExt;
 use super::encryption::{CustomerKey, with_customer_key};
 use super::error::{Failure, Kind};
 use super::{Store, size_of};
-use crate::data::Blob;
+use crate::data::buffers::Buffer;
+use crate::data::{Blob, BlobReader};
 
 /// How often one download is begun again, each time after twice the wait.
 const MAX_RESUMES: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Objects up to that size are asked for with one request; of larger ones the size is asked first.
+const AT_ONCE_BYTES: u64 = 8 << 20;
 
 /// Opens an object; `None` if there is none. The stream ends with an error unless all bytes came.
 pub(super) async fn open(
@@ -50,9 +54,95 @@ pub(super) async fn open(
             body: Some(answer.body),
             offset: range.start,
             end: range.end,
-            resumes: 0,
+            breaks: 0,
         })),
     }))
+}
+
+/// As [`open`], to be read at any offset. `size_hint` decides whether all of it is asked for at
+/// once.
+pub(super) async fn reader(
+    store: &Arc<Store>,
+    key: String,
+    customer_key: Option<CustomerKey>,
+    size_hint: u64,
+) -> Result<Option<S3Reader>, Failure> {
+    let mut source = Source {
+        store: Arc::clone(store),
+        key,
+        customer_key,
+        e_tag: None,
+    };
+    if size_hint > AT_ONCE_BYTES {
+        let head = store.head(&source.key, source.customer_key.as_ref());
+        let Some(head) = head.await? else {
+            return Ok(None);
+        };
+        source.e_tag = head.e_tag;
+        source.customer_key = source.customer_key.filter(|_| head.with_customer_key);
+        return Ok(Some(S3Reader {
+            source,
+            size_bytes: head.size_bytes,
+            begun: Mutex::default(),
+        }));
+    }
+    let Some(answer) = source.ask_first(None).await? else {
+        return Ok(None);
+    };
+    let size_bytes = check(&answer, None)?;
+    source.e_tag = answer.e_tag;
+    let begun = Download {
+        source: source.clone(),
+        body: Some(answer.body),
+        offset: 0,
+        end: size_bytes,
+        breaks: 0,
+    };
+    Ok(Some(S3Reader {
+        source,
+        size_bytes,
+        begun: Mutex::new(Some(begun)),
+    }))
+}
+
+/// One version of an object, read by ranges.
+pub(super) struct S3Reader {
+    source: Source,
+    size_bytes: u64,
+    /// All of a small object, which came with the answer that told its size.
+    begun: Mutex<Option<Download>>,
+}
+
+impl S3Reader {
+    fn begun(&self, range: &Range<u64>) -> Option<Download> {
+        let whole = *range == (0..self.size_bytes);
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.take_if(|_| whole)
+    }
+}
+
+#[async_trait]
+impl BlobReader for S3Reader {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    async fn read(&self, offset: u64, mut buffer: Buffer) -> io::Result<Buffer> {
+        let range = offset..offset + buffer.length() as u64;
+        let mut download = self.begun(&range).unwrap_or_else(|| Download {
+            source: self.source.clone(),
+            body: None,
+            offset: range.start,
+            end: range.end,
+            breaks: 0,
+        });
+        let mut filled = 0;
+        while let Some(bytes) = download.next().await? {
+            buffer.bytes_mut()[filled..filled + bytes.len()].copy_from_slice(&bytes);
+            filled += bytes.len();
+        }
+        Ok(buffer)
+    }
 }
 
 async fn open_empty(
@@ -105,6 +195,7 @@ fn parse_content_range(text: &str) -> Option<(u64, u64)> {
 }
 
 /// An object, and the version of it that is being read.
+#[derive(Clone)]
 struct Source {
     store: Arc<Store>,
     key: String,
@@ -148,11 +239,12 @@ impl Source {
 
 struct Download {
     source: Source,
-    /// `None` after it broke.
+    /// `None` before it began, and after it broke.
     body: Option<Body>,
     offset: u64,
     end: u64,
-    resumes: u32,
+    /// How often it broke.
+    breaks: u32,
 }
 
 impl Download {
@@ -160,7 +252,7 @@ impl Download {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         while self.offset < self.end {
             let Some(body) = &mut self.body else {
-                self.resume().await?;
+                self.ask().await?;
                 continue;
             };
             let broken = match body.try_next().await {
@@ -181,7 +273,7 @@ impl Download {
 
     fn break_off(&mut self, reason: &str) -> io::Result<()> {
         self.body = None;
-        if self.resumes == MAX_RESUMES {
+        if self.breaks == MAX_RESUMES {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 format!(
@@ -190,6 +282,7 @@ impl Download {
                 ),
             ));
         }
+        self.breaks += 1;
         tracing::debug!(
             "{} broke at byte {}: {reason}",
             self.source.key,
@@ -198,11 +291,13 @@ impl Download {
         Ok(())
     }
 
-    async fn resume(&mut self) -> io::Result<()> {
-        let wait = FIRST_WAIT * 2_u32.pow(self.resumes);
-        let chance = rand::rng().random_range(0.5..1.0);
-        tokio::time::sleep(wait.mul_f64(chance)).await;
-        self.resumes += 1;
+    /// Asks for what is still to come; after a break not at once.
+    async fn ask(&mut self) -> io::Result<()> {
+        if self.breaks > 0 {
+            let wait = FIRST_WAIT * 2_u32.pow(self.breaks - 1);
+            let chance = rand::rng().random_range(0.5..1.0);
+            tokio::time::sleep(wait.mul_f64(chance)).await;
+        }
         let range = self.offset..self.end;
         let answer = self.source.ask(Some(&range)).await;
         let answer = answer?;

@@ -85,6 +85,11 @@ impl Failure {
         }
     }
 
+    /// Whether the server may have refused how it was asked, rather than what it was asked for.
+    pub fn may_be_of_the_request(&self) -> bool {
+        matches!(self.kind, Kind::BadRequest | Kind::Denied | Kind::Other)
+    }
+
     /// The same, after what was tried.
     pub fn after(mut self, attempt: &str) -> Self {
         self.text = format!("{attempt} : {}", self.text);

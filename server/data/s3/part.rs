@@ -1,5 +1,8 @@
 //! What is sent at once: cut from the body, with what lets the server check it.
 
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -14,6 +17,8 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use super::error::Failure;
+use super::{Store, md5_of_e_tag};
+use crate::config::{S3Config, Sse};
 use crate::data::{ByteStream, DataError};
 
 /// S3 takes no more: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
@@ -22,11 +27,17 @@ pub(super) const MAX_PARTS: u64 = 10_000;
 const INLINE_BYTES: usize = 64 << 10;
 const MIB: u64 = 1 << 20;
 
+/// What one part must not be larger than.
+const MAX_PART_BYTES: u64 = 5 << 30;
+/// Digests of parts are computed in blocks of that many bytes.
+const BLOCK_BYTES: u64 = 64;
+
 /// The size of the parts of a body: as configured, or as much more as it takes to have at most
-/// [`MAX_PARTS`] of them.
+/// [`MAX_PARTS`] of them. A multiple of 64.
 pub(super) fn part_bytes(configured: u64, size_bytes: Option<u64>) -> u64 {
     let least = size_bytes.unwrap_or(0).div_ceil(MAX_PARTS);
-    configured.max(least.next_multiple_of(MIB))
+    let wanted = configured.max(least.next_multiple_of(MIB));
+    wanted.next_multiple_of(BLOCK_BYTES).min(MAX_PART_BYTES)
 }
 
 /// Cuts a body into parts, and checks its length.
@@ -136,7 +147,7 @@ impl<'a> Parts<'a> {
 pub(super) struct Prepared {
     pub bytes: Bytes,
     pub content_md5: Option<String>,
-    sha256_hex: String,
+    signature: PayloadSigningOverride,
 }
 
 impl Prepared {
@@ -153,7 +164,16 @@ impl Prepared {
     fn compute(bytes: Bytes, with_md5: bool) -> Self {
         Self {
             content_md5: with_md5.then(|| STANDARD.encode(Md5::digest(&bytes))),
-            sha256_hex: hex(&Sha256::digest(&bytes)),
+            signature: PayloadSigningOverride::Precomputed(hex(&Sha256::digest(&bytes))),
+            bytes,
+        }
+    }
+
+    /// Not signed over the bytes: what the server received is known by the ETag of its answer.
+    pub fn unsigned(bytes: Bytes, content_md5: Option<[u8; 16]>) -> Self {
+        Self {
+            content_md5: content_md5.map(|md5| STANDARD.encode(md5)),
+            signature: PayloadSigningOverride::UnsignedPayload,
             bytes,
         }
     }
@@ -162,16 +182,58 @@ impl Prepared {
         Body::new(SdkBody::from(self.bytes.clone()))
     }
 
-    /// Has the request signed over these bytes: the server compares them with the signature.
+    /// Has the request signed over these bytes, where that is wanted: the server compares them
+    /// with the signature.
     pub fn signature(&self) -> SignedOver {
-        SignedOver(self.sha256_hex.clone())
+        SignedOver(self.signature.clone())
     }
+}
+
+impl Store {
+    /// Sends `bytes` by `send`, which answers with their ETag, and has them checked.
+    ///
+    /// Where their `md5` is known, an ETag that is this MD5 proves what the server received, and the
+    /// signature need not cover them: that would cost both sides a digest of all bytes. Where the
+    /// ETag proves nothing, or such requests are refused, they are sent again and signed, as all
+    /// are from then on. `content_md5` goes along with the unsigned ones.
+    pub async fn send_proven<S>(
+        &self,
+        bytes: Bytes,
+        md5: Option<[u8; 16]>,
+        content_md5: Option<[u8; 16]>,
+        send: impl Fn(Prepared) -> S,
+    ) -> Result<Option<String>, Failure>
+    where
+        S: Future<Output = Result<Option<String>, Failure>> + Send,
+    {
+        if md5.is_some() && self.e_tags_prove.load(Ordering::Relaxed) {
+            match send(Prepared::unsigned(bytes.clone(), content_md5)).await {
+                Ok(e_tag) if e_tag.as_deref().and_then(md5_of_e_tag) == md5 => return Ok(e_tag),
+                Ok(_) => {}
+                Err(failure) if failure.may_be_of_the_request() => {}
+                Err(failure) => return Err(failure),
+            }
+            self.e_tags_prove.store(false, Ordering::Relaxed);
+        }
+        let part = Prepared::new(bytes, self.config.send_content_md5).await?;
+        send(part).await
+    }
+}
+
+/// Whether the ETag of an answer can be believed: it is the MD5 of the bytes, and nobody on the way
+/// to the server can change both.
+pub(super) fn e_tags_prove(config: &S3Config) -> bool {
+    let host = config.endpoint.rsplit_once(':');
+    let host = host.map_or(config.endpoint.as_str(), |(host, _)| host);
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    config.sse != Sse::Customer && (config.use_ssl || here)
 }
 
 /// Gives the SDK the digest of a body to sign. By itself it would compute it on a thread that
 /// serves other requests, and again for each attempt.
 #[derive(Debug)]
-pub(super) struct SignedOver(String);
+pub(super) struct SignedOver(PayloadSigningOverride);
 
 #[dyn_dispatch_hint]
 impl Intercept for SignedOver {
@@ -185,9 +247,7 @@ impl Intercept for SignedOver {
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        config
-            .interceptor_state()
-            .store_put(PayloadSigningOverride::Precomputed(self.0.clone()));
+        config.interceptor_state().store_put(self.0.clone());
         Ok(())
     }
 }

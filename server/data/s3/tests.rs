@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use http::request::Parts;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,8 +17,9 @@ use super::*;
 use crate::config::{BucketLookup, DataConfig, Secret};
 use crate::data::contract::{
     PART_BYTES, Subject, assert_missing, assert_stored, body, bytes, collect, contract_tests, get,
-    new_blob, put,
+    new_blob, put, transfer_of,
 };
+use crate::data::{Listed, s3::part::e_tags_prove};
 use crate::model::{BackendDetails, id};
 
 struct Bucket {
@@ -461,6 +462,8 @@ async fn an_upload_whose_server_goes_away_fails_and_keeps_the_older_blob() {
 struct Fake {
     endpoint: String,
     asked: Arc<Mutex<Vec<String>>>,
+    /// What the signature of each `PUT` covers of its body.
+    signed: Arc<Mutex<Vec<String>>>,
 }
 
 type Answer = fn(&Parts) -> Response;
@@ -470,11 +473,18 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let signed = Arc::new(Mutex::new(Vec::new()));
+        let logs = (Arc::clone(&asked), Arc::clone(&signed));
         let app = axum::Router::new().fallback(move |request: Request| {
-            let log = Arc::clone(&log);
+            let (log, signed) = logs.clone();
             async move {
                 let (parts, body) = request.into_parts();
+                if parts.method == "PUT"
+                    && let Some(digest) = parts.headers.get("x-amz-content-sha256")
+                {
+                    let digest = digest.to_str().unwrap().to_owned();
+                    signed.lock().unwrap().push(digest);
+                }
                 axum::body::to_bytes(body, 100 << 20).await.unwrap();
                 log.lock()
                     .unwrap()
@@ -483,7 +493,11 @@ impl Fake {
             }
         });
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { endpoint, asked }
+        Self {
+            endpoint,
+            asked,
+            signed,
+        }
     }
 
     fn config(&self) -> S3Config {
@@ -763,4 +777,153 @@ async fn every_body_is_signed_and_has_its_md5_if_wanted() {
         let hello = Bytes::from_static(b"hello");
         backend.put(&new_blob(), body(&hello), None).await.unwrap();
     }
+}
+
+/// Stores blobs of 5 bytes as a migration does, and answers with the digests that were signed.
+async fn signed_digests(fake: &Fake, blobs: usize) -> Vec<String> {
+    let backend = fake.open().await;
+    for _ in 0..blobs {
+        let transfer = transfer_of(&Bytes::from_static(b"hello"));
+        let stored = backend.put_all_of(&new_blob(), transfer).await.unwrap();
+        assert_eq!(stored.size_bytes, 5);
+    }
+    let signed = fake.signed.lock().unwrap();
+    signed.clone()
+}
+
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+const HELLO_SHA256: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+#[tokio::test]
+async fn bytes_that_their_e_tag_proves_need_no_signature() {
+    let fake = Fake::start(|request| {
+        if request.method == "PUT" {
+            assert_eq!(request.headers["content-md5"], "XUFAKrxLKna5cZ2REBfFkg==");
+        }
+        answer(200, &[("etag", PART_E_TAG)], "")
+    })
+    .await;
+    assert_eq!(signed_digests(&fake, 2).await, [UNSIGNED, UNSIGNED]);
+}
+
+#[tokio::test]
+async fn bytes_that_no_e_tag_proves_are_signed() {
+    let fake = Fake::start(|_| answer(200, &[("etag", "\"0123\"")], "")).await;
+    let digests = signed_digests(&fake, 2).await;
+    assert_eq!(digests, [UNSIGNED, HELLO_SHA256, HELLO_SHA256]);
+}
+
+#[tokio::test]
+async fn bytes_are_signed_where_unsigned_ones_are_refused() {
+    for status in [400, 403, 501] {
+        static STATUS: AtomicUsize = AtomicUsize::new(0);
+        STATUS.store(status, Ordering::Relaxed);
+        let fake = Fake::start(|request| {
+            let signed = request.headers["x-amz-content-sha256"] != UNSIGNED;
+            match signed {
+                true => answer(200, &[("etag", PART_E_TAG)], ""),
+                false => answer(STATUS.load(Ordering::Relaxed) as u16, &[], ""),
+            }
+        })
+        .await;
+        let digests = signed_digests(&fake, 2).await;
+        let unsigned = digests.iter().filter(|digest| *digest == UNSIGNED).count();
+        assert_eq!(digests.len() - unsigned, 2, "{digests:?}");
+        assert_eq!(digests[digests.len() - 1], HELLO_SHA256);
+    }
+}
+
+#[test]
+fn an_e_tag_is_believed_only_where_nobody_can_change_it() {
+    let config = |endpoint: &str, use_ssl, sse| S3Config {
+        endpoint: endpoint.into(),
+        use_ssl,
+        sse,
+        ..offline_config()
+    };
+    for (endpoint, use_ssl, sse, believed) in [
+        ("s3.example.com", true, Sse::None, true),
+        ("s3.example.com", false, Sse::None, false),
+        ("s3.example.com", true, Sse::Customer, false),
+        ("127.0.0.1:9000", false, Sse::S3, true),
+        ("localhost:9000", false, Sse::None, true),
+        ("[::1]:9000", false, Sse::None, true),
+        ("10.0.0.1:9000", false, Sse::None, false),
+        ("127.0.0.1.example.com", false, Sse::None, false),
+    ] {
+        let config = config(endpoint, use_ssl, sse);
+        assert_eq!(e_tags_prove(&config), believed, "{endpoint} {use_ssl}");
+    }
+}
+
+async fn listed(fake: &Fake) -> Result<Vec<String>, DataError> {
+    let batches: Vec<Vec<Listed>> = fake.open().await.list().try_collect().await?;
+    let ids = batches.into_iter().flatten().map(|listed| listed.file_id);
+    Ok(ids.collect())
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_to_its_last_page() {
+    let fake = Fake::start(|request| match request.uri.query() {
+        Some(query) if query.contains("continuation-token=two") => answer(
+            200,
+            &[],
+            "<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>\
+             <Contents><Key>upload.file2</Key><Size>5</Size></Contents>\
+             <Contents><Key>other%01thing</Key><Size>5</Size></Contents></ListBucketResult>",
+        ),
+        Some(query) if query.contains("list-type=2") => answer(
+            200,
+            &[],
+            "<ListBucketResult><IsTruncated>true</IsTruncated>\
+             <NextContinuationToken>two</NextContinuationToken>\
+             <Contents><Key>upload.file1</Key><Size>5</Size></Contents></ListBucketResult>",
+        ),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    assert_eq!(listed(&fake).await.unwrap(), ["file1", "file2"]);
+}
+
+#[tokio::test]
+async fn a_server_that_knows_the_older_listing_only_is_listed() {
+    let fake = Fake::start(|request| match request.uri.query() {
+        Some(query) if query.contains("list-type=2") => {
+            answer(501, &[], "<Error><Code>NotImplemented</Code></Error>")
+        }
+        Some(query) if query.contains("marker=upload.file1") => answer(
+            200,
+            &[],
+            "<ListBucketResult><IsTruncated>false</IsTruncated>\
+             <Contents><Key>upload.file2</Key><Size>5</Size></Contents></ListBucketResult>",
+        ),
+        _ => answer(
+            200,
+            &[],
+            "<ListBucketResult><IsTruncated>true</IsTruncated>\
+             <Contents><Key>upload.file1</Key><Size>5</Size></Contents></ListBucketResult>",
+        ),
+    })
+    .await;
+    assert_eq!(listed(&fake).await.unwrap(), ["file1", "file2"]);
+}
+
+#[tokio::test]
+async fn a_listing_that_fails_is_no_empty_store() {
+    let refused = Fake::start(|request| match request.method.as_str() {
+        "HEAD" => answer(200, &[], ""),
+        _ => answer(403, &[], "<Error><Code>AccessDenied</Code></Error>"),
+    })
+    .await;
+    let error = listed(&refused).await.unwrap_err();
+    assert!(matches!(error, DataError::Denied { .. }), "{error:?}");
+    let cut_off = Fake::start(|_| {
+        answer(
+            200,
+            &[],
+            "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+        )
+    })
+    .await;
+    assert!(listed(&cut_off).await.is_err());
 }

@@ -15,7 +15,8 @@ use super::part::{self, MAX_PARTS, Parts, Prepared};
 use super::{Store, client, md5_of_e_tag};
 use crate::config::Sse;
 use crate::data::name::BlobName;
-use crate::data::{ByteStream, DataError};
+use crate::data::transfer::{Part, PartReader};
+use crate::data::{ByteStream, DataError, Transfer};
 
 /// For what browsers and clients announce that cannot be sent in a header.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
@@ -51,7 +52,7 @@ impl Upload<'_> {
         let first = parts.next().await?.unwrap_or_default();
         let target = self.target();
         if parts.is_last() {
-            target.put(first).await.map_err(|f| self.failed(f))?;
+            target.put(first, None).await.map_err(|f| self.failed(f))?;
             return Ok(parts.received());
         }
         let mut multipart = Multipart::begin(target).await.map_err(|f| self.failed(f))?;
@@ -65,6 +66,49 @@ impl Upload<'_> {
         }
     }
 
+    /// Stores all that `transfer` reads, and returns its size in bytes. Each part is in a buffer of
+    /// the transfer.
+    pub async fn put_all_of(self, transfer: Transfer) -> Result<u64, DataError> {
+        let size_bytes = transfer.size_bytes;
+        let part_bytes = part::part_bytes(self.store.config.part_size, Some(size_bytes));
+        let mut parts = PartReader::new(self.name.id(), transfer, part_bytes)?;
+        let target = self.target();
+        let first = parts.next().await?;
+        if first.last {
+            let put = target.put(first.bytes, Some(first.md5)).await;
+            return put.map(|()| size_bytes).map_err(|f| self.failed(f));
+        }
+        let mut multipart = Multipart::begin(target).await.map_err(|f| self.failed(f))?;
+        match self.send_all_of(&mut multipart, first, &mut parts).await {
+            Ok(()) => Ok(size_bytes),
+            Err(error) => {
+                multipart.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn send_all_of(
+        &self,
+        multipart: &mut Multipart,
+        first: Part,
+        parts: &mut PartReader<'_>,
+    ) -> Result<(), DataError> {
+        let mut part = first;
+        loop {
+            let sent = multipart.send(part.bytes, Some(part.md5)).await;
+            sent.map_err(|f| self.failed(f))?;
+            if part.last {
+                break;
+            }
+            part = parts.next().await?;
+        }
+        multipart
+            .complete(parts.size_bytes())
+            .await
+            .map_err(|f| self.failed(f))
+    }
+
     async fn send_parts(
         &self,
         multipart: &mut Multipart,
@@ -73,7 +117,8 @@ impl Upload<'_> {
     ) -> Result<(), DataError> {
         let mut next = Some(first);
         while let Some(bytes) = next {
-            multipart.send(bytes).await.map_err(|f| self.failed(f))?;
+            let sent = multipart.send(bytes, None).await;
+            sent.map_err(|f| self.failed(f))?;
             if parts.is_last() {
                 break;
             }
@@ -110,26 +155,32 @@ impl Upload<'_> {
 }
 
 impl Target {
-    async fn put(&self, bytes: Bytes) -> Result<(), Failure> {
-        let config = &self.store.config;
-        let part = Prepared::new(bytes, config.send_content_md5).await?;
+    /// Stores an object. With its MD5 the server has to compare it.
+    async fn put(&self, bytes: Bytes, md5: Option<[u8; 16]>) -> Result<(), Failure> {
+        self.store
+            .send_proven(bytes, md5, md5, |part| self.put_once(part))
+            .await?;
+        Ok(())
+    }
+
+    async fn put_once(&self, part: Prepared) -> Result<Option<String>, Failure> {
         let request = self
             .store
             .client
             .put_object()
-            .bucket(&config.bucket)
+            .bucket(&self.store.config.bucket)
             .key(&self.key)
             .content_type(&self.content_type)
             .set_server_side_encryption(self.server_side_encryption())
             .set_content_md5(part.content_md5.clone())
             .body(part.body());
-        with_customer_key!(request, self.customer_key.as_ref())
+        let answer = with_customer_key!(request, self.customer_key.as_ref())
             .customize()
             .config_override(client::patient(part.bytes.len()))
             .interceptor(part.signature())
             .send()
             .await?;
-        Ok(())
+        Ok(answer.e_tag)
     }
 
     fn server_side_encryption(&self) -> Option<ServerSideEncryption> {
@@ -157,14 +208,31 @@ impl Target {
         upload_id: String,
         number: i32,
         bytes: Bytes,
+        md5: Option<[u8; 16]>,
     ) -> Result<CompletedPart, Failure> {
-        let config = &self.store.config;
-        let part = Prepared::new(bytes, config.send_content_md5).await?;
+        let e_tag = self
+            .store
+            .send_proven(bytes, md5, None, |part| {
+                self.upload_part_once(&upload_id, number, part)
+            })
+            .await?;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(e_tag)
+            .build())
+    }
+
+    async fn upload_part_once(
+        &self,
+        upload_id: &str,
+        number: i32,
+        part: Prepared,
+    ) -> Result<Option<String>, Failure> {
         let request = self
             .store
             .client
             .upload_part()
-            .bucket(&config.bucket)
+            .bucket(&self.store.config.bucket)
             .key(&self.key)
             .upload_id(upload_id)
             .part_number(number)
@@ -176,10 +244,7 @@ impl Target {
             .interceptor(part.signature())
             .send()
             .await?;
-        Ok(CompletedPart::builder()
-            .part_number(number)
-            .set_e_tag(answer.e_tag)
-            .build())
+        Ok(answer.e_tag)
     }
 
     async fn abort_multipart(&self, upload_id: &str) {
@@ -236,7 +301,7 @@ impl Multipart {
     }
 
     /// Sends a part, as soon as one of the others makes room.
-    async fn send(&mut self, bytes: Bytes) -> Result<(), Failure> {
+    async fn send(&mut self, bytes: Bytes, md5: Option<[u8; 16]>) -> Result<(), Failure> {
         let concurrency = self.target.store.config.part_upload_concurrency.max(1);
         while self.sending.len() >= concurrency {
             self.wait_for_one().await?;
@@ -251,7 +316,7 @@ impl Multipart {
         let part = self
             .target
             .clone()
-            .upload_part(self.upload_id.clone(), number, bytes);
+            .upload_part(self.upload_id.clone(), number, bytes, md5);
         self.sending.spawn(part);
         Ok(())
     }

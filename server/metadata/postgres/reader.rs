@@ -1,5 +1,6 @@
 //! Reads whole tables of a PostgreSQL database for a migration.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use crate::config::{Driver, MetadataConfig};
 use crate::metadata::MetadataError;
 use crate::metadata::dialect::Dialect;
 use crate::metadata::error::During;
+use crate::metadata::fault::{Fault, Reason};
 use crate::metadata::layout::{self, Column, Index, Layout, quote};
+use crate::metadata::rules::{Checks, Keys, Rules, Standing};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
     BLOB_TOTALS, Cursor, Identity, Message, Reject, Request, RowStream, Sender, SourceBatch,
@@ -25,6 +28,9 @@ use crate::model::Timestamp;
 
 /// What every binary COPY starts with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+/// Bytes of a text that fits into any index, with others beside it.
+const SURELY_INDEXED: usize = 256;
 
 /// What it ends with, in place of a number of fields.
 const END: &[u8] = &(-1_i16).to_be_bytes();
@@ -38,6 +44,7 @@ pub struct Reader {
     client: Arc<Client>,
     identity: Identity,
     label: String,
+    rules: Rules,
 }
 
 impl Reader {
@@ -58,6 +65,7 @@ impl Reader {
             client: Arc::new(client),
             identity,
             label,
+            rules: Rules::default(),
         })
     }
 
@@ -109,11 +117,38 @@ impl Reader {
             .map_err(|error| failure(during(&self.label, "count"), &error))
     }
 
-    pub fn read(&self, request: Request) -> RowStream {
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The first column, a text, of what `sql` selects.
+    pub async fn keys(&self, sql: &str) -> Result<Keys, MetadataError> {
+        let rows = self.client.query(sql, &[]).await;
+        let keys = rows.and_then(|rows| {
+            let keys = rows.iter().map(|row| row.try_get::<_, String>(0));
+            keys.map(|key| key.map(|key| key.into_bytes().into()))
+                .collect()
+        });
+        keys.map_err(|error| failure(during(&self.label, "look for lost rows"), &error))
+    }
+
+    /// Reads what `request` asks for, or of that only what fulfils `condition`.
+    pub fn read(&self, request: Request, checks: Checks, condition: Option<String>) -> RowStream {
         let (client, label) = (Arc::clone(&self.client), self.label.clone());
         RowStream::new(&self.label, |batches| {
             tokio::spawn(async move {
-                let message = match read_rows(&client, &request, &batches, &label).await {
+                let limits = unbounded(&request);
+                let wanted = Wanted {
+                    request: &request,
+                    checks: &checks,
+                    condition: condition.as_deref(),
+                    limits: &limits,
+                };
+                let message = match read_rows(&client, wanted, &batches, &label).await {
                     Ok(()) => Message::End,
                     Err(error) => Message::Failed(error),
                 };
@@ -229,16 +264,30 @@ pub(super) fn type_of(kind: Kind) -> &'static str {
     Dialect::Postgres.type_of(kind)
 }
 
+/// Which rows of a table to read, and what to make of them.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    request: &'a Request,
+    checks: &'a Checks,
+    condition: Option<&'a str>,
+    /// Texts that may be longer than the target's columns, and how long those are.
+    limits: &'a [(usize, usize)],
+}
+
 async fn read_rows(
     client: &Client,
-    request: &Request,
+    wanted: Wanted<'_>,
     batches: &Sender,
     label: &str,
 ) -> Result<(), MetadataError> {
+    let request = wanted.request;
     let action = format!("read table {}", request.layout.name);
     let during = during(label, &action);
-    let sql =
+    let mut sql =
         select(request).ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
+    if let Some(condition) = wanted.condition {
+        sql = format!("SELECT * FROM ({sql}) AS s WHERE {condition}");
+    }
     let copy = client
         .copy_out(&format!("COPY ({sql}) TO STDOUT (FORMAT binary)"))
         .await
@@ -249,11 +298,11 @@ async fn read_rows(
     while let Some(bytes) = copy.next().await {
         let bytes = bytes.map_err(|error| failure(during, &error))?;
         if tuples.is_next(&bytes) {
-            take(Tuple::new(&bytes), request, &mut batch);
+            take(Tuple::new(&bytes), wanted, &mut batch);
         } else {
             tuples.buffer.extend_from_slice(&bytes);
             while let Some(length) = tuples.next_length() {
-                take(Tuple::new(&tuples.buffer[..length]), request, &mut batch);
+                take(Tuple::new(&tuples.buffer[..length]), wanted, &mut batch);
                 tuples.buffer.advance(length);
             }
         }
@@ -273,28 +322,107 @@ async fn read_rows(
     Ok(())
 }
 
-/// Appends the row to the batch, or to its rejects with the reason.
-fn take(tuple: Tuple<'_>, request: &Request, batch: &mut SourceBatch) {
-    match unwritable_time(request, tuple) {
-        None => batch.rows.push_tuple(tuple.as_bytes()),
-        Some(column) => {
-            let reason = format!("{column}: SQLite has no text for a time so far away");
-            let reject = Reject::new(&request.layout, tuple, Encoding::Binary, reason);
+/// Appends the row to the batch, or to its rejects with the reasons, if it is one to be read.
+fn take(tuple: Tuple<'_>, wanted: Wanted<'_>, batch: &mut SourceBatch) {
+    match judge(wanted, tuple) {
+        Standing::Fit => batch.rows.push_tuple(tuple.as_bytes()),
+        Standing::Skipped => {}
+        Standing::Unfit(faults) => {
+            let layout = &wanted.request.layout;
+            let reject = Reject::of(layout, tuple, Encoding::Binary, faults);
             batch.rejects.push(reject);
         }
     }
 }
 
-/// The first column with a time that cannot be written as Plik (Go) reads it: infinite, before
-/// Christ, or with more than four digits of year.
-fn unwritable_time<'a>(request: &'a Request, tuple: Tuple<'_>) -> Option<&'a str> {
+fn judge(wanted: Wanted<'_>, tuple: Tuple<'_>) -> Standing {
+    let Wanted {
+        request,
+        checks,
+        limits,
+        ..
+    } = wanted;
+    let mut faults = unwritable_times(request, tuple);
+    let too_long = limits.iter().filter(|(column, limit)| {
+        let text = tuple.field(*column).unwrap_or_default();
+        text.len() > *limit && String::from_utf8_lossy(text).chars().count() > *limit
+    });
+    faults.extend(too_long.map(|(column, _)| Fault {
+        column: Some(request.layout.columns[*column].name.clone()),
+        reason: Reason::TooLong,
+    }));
+    if checks.has_references() {
+        match checks.standing(|column| tuple.field(column).map(Cow::Borrowed)) {
+            Standing::Fit => {}
+            Standing::Skipped => return Standing::Skipped,
+            Standing::Unfit(more) => faults.extend(more),
+        }
+    }
+    faults.extend(checks.key_fault(|| tuple.project(&request.layout.primary_key)));
+    match faults.is_empty() {
+        true => Standing::Fit,
+        false => Standing::Unfit(faults),
+    }
+}
+
+/// The columns whose texts are bounded in the target, with the bound, and not as much in the source.
+fn unbounded(request: &Request) -> Vec<(usize, usize)> {
+    if request.to != Driver::Postgres {
+        return Vec::new();
+    }
+    let layout = &request.layout;
+    let columns = layout.columns.iter().enumerate();
+    columns
+        .filter_map(|(position, column)| {
+            let limit = layout::max_length(&layout.name, &column.name)?;
+            let bounded = column.declared == format!("character varying({limit})");
+            (!bounded).then_some((position, limit))
+        })
+        .collect()
+}
+
+/// The columns with a time that cannot be written as Plik (Go) reads it: infinite, before Christ,
+/// or with more than four digits of year.
+fn unwritable_times(request: &Request, tuple: Tuple<'_>) -> Vec<Fault> {
     if request.to != Driver::Sqlite {
-        return None;
+        return Vec::new();
     }
     let columns = request.layout.columns.iter().zip(tuple.fields());
-    let mut times = columns.filter(|(column, _)| column.kind == Kind::Time);
-    let column = times.find(|(_, field)| field.is_some_and(|field| !is_writable(field)))?;
-    Some(&column.0.name)
+    let times = columns.filter(|(column, _)| column.kind == Kind::Time);
+    let faulty = times.filter(|(_, field)| field.is_some_and(|field| !is_writable(field)));
+    faulty
+        .map(|(column, _)| Fault {
+            column: Some(column.name.clone()),
+            reason: Reason::TooFar,
+        })
+        .collect()
+}
+
+/// The condition for rows whose values the target may not hold: all of them fulfil it, and few
+/// others, in the names and types of what `request` selects.
+pub(in crate::metadata) fn suspects(request: &Request) -> String {
+    let layout = &request.layout;
+    let mut conditions = Vec::new();
+    for (position, column) in layout.columns.iter().enumerate() {
+        let name = quote(&column.name);
+        match (request.to, column.kind) {
+            (Driver::Sqlite, Kind::Time) => conditions.push(format!(
+                "NOT ({name} >= '0002-01-01' AND {name} < '9999-01-01')"
+            )),
+            (Driver::Postgres, Kind::Text) if layout.finds_rows_by(position) => {
+                conditions.push(format!("octet_length({name}) > {SURELY_INDEXED}"));
+            }
+            _ => {}
+        }
+    }
+    for (column, limit) in unbounded(request) {
+        let name = quote(&layout.columns[column].name);
+        conditions.push(format!("length({name}) > {limit}"));
+    }
+    match conditions.is_empty() {
+        true => "false".to_owned(),
+        false => conditions.join(" OR "),
+    }
 }
 
 fn is_writable(time: &[u8]) -> bool {

@@ -1,5 +1,6 @@
 //! Reads whole tables of a SQLite database for a migration.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -9,7 +10,9 @@ use super::{Access, Location, connect, failure, read_state};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
+use crate::metadata::fault::{Fault, Reason};
 use crate::metadata::layout::{self, Column, Index, Layout, quote};
+use crate::metadata::rules::{Checks, Keys, Rules, Standing};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
     BLOB_TOTALS, Cursor, Identity, Message, Reject, Request, RowStream, Sender, SourceBatch,
@@ -27,6 +30,7 @@ pub struct Reader {
     connection: Arc<Mutex<Connection>>,
     identity: Identity,
     label: String,
+    rules: Rules,
 }
 
 impl Reader {
@@ -48,6 +52,7 @@ impl Reader {
                 connection: Arc::new(Mutex::new(connection)),
                 identity,
                 label,
+                rules: Rules::default(),
             })
         })
         .await
@@ -98,11 +103,58 @@ impl Reader {
         .await
     }
 
-    pub fn read(&self, request: Request) -> RowStream {
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The first column of what `sql` selects, as it is stored.
+    pub async fn keys(&self, sql: String) -> Result<Keys, MetadataError> {
+        self.with(move |connection| {
+            let mut statement = connection.prepare(&sql)?;
+            let mut rows = statement.query(())?;
+            let mut keys = Keys::new();
+            while let Some(row) = rows.next()? {
+                keys.extend(stored(row.get_ref(0)?).map(|key| key.into()));
+            }
+            Ok(keys)
+        })
+        .await
+    }
+
+    /// Whether a time that is part of the key of `layout` may stand there in two ways. Times are
+    /// few, so this is quick where looking at every key is not.
+    pub async fn has_one_time_in_two_ways(&self, layout: &Layout) -> Result<bool, MetadataError> {
+        let key = layout.primary_key.iter().map(|key| &layout.columns[*key]);
+        let times = key.filter(|column| column.kind == Kind::Time);
+        let sql: Vec<String> = times
+            .map(|column| {
+                let (name, table) = (quote(&column.name), quote(&layout.name));
+                format!(
+                    "SELECT count(*) > count(DISTINCT instant(time)) \
+                     FROM (SELECT DISTINCT {name} AS time FROM {table})"
+                )
+            })
+            .collect();
+        self.with(move |connection| {
+            for sql in &sql {
+                if connection.query_row(sql, (), |row| row.get(0))? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
+    pub fn read(&self, request: Request, checks: Checks) -> RowStream {
         let (connection, label) = (Arc::clone(&self.connection), self.label.clone());
         RowStream::new(&self.label, |batches| {
             tokio::task::spawn_blocking(move || {
-                let outcome = read_rows(&lock(&connection), &request, &batches, &label);
+                let outcome = read_rows(&lock(&connection), &request, &checks, &batches, &label);
                 // A receiver that is gone has stopped listening on purpose.
                 let _ = batches.blocking_send(match outcome {
                     Ok(()) => Message::End,
@@ -226,6 +278,7 @@ fn indexes(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Index>>
 fn read_rows(
     connection: &Connection,
     request: &Request,
+    checks: &Checks,
     batches: &Sender,
     label: &str,
 ) -> Result<(), MetadataError> {
@@ -239,10 +292,14 @@ fn read_rows(
     let after = after_key(request)
         .ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
     let mut rows = query(&mut statement, &after).map_err(failed)?;
-    let rules = Rule::all_of(&request.layout);
+    let judge = Judge {
+        request,
+        checks,
+        rules: Rule::all_of(&request.layout, checks),
+    };
     let mut batch = SourceBatch::roomy();
     while let Some(row) = rows.next().map_err(failed)? {
-        encode(row, request, &rules, &mut batch).map_err(failed)?;
+        encode(row, &judge, &mut batch).map_err(failed)?;
         if is_full(&batch) {
             let full = std::mem::replace(&mut batch, SourceBatch::roomy());
             if batches.blocking_send(Message::Batch(full)).is_err() {
@@ -335,15 +392,18 @@ struct Rule {
     is_key: bool,
     /// Characters that the target takes.
     max_length: Option<usize>,
+    /// NUL bytes are removed from its text.
+    strips_nul: bool,
 }
 
 impl Rule {
-    fn all_of(layout: &Layout) -> Vec<Self> {
+    fn all_of(layout: &Layout, checks: &Checks) -> Vec<Self> {
         let columns = layout.columns.iter().enumerate();
         let rules = columns.map(|(position, column)| Self {
             kind: column.kind,
             is_key: layout.primary_key.contains(&position),
             max_length: layout::max_length(&layout.name, &column.name),
+            strips_nul: checks.strips(position),
         });
         rules.collect()
     }
@@ -354,59 +414,128 @@ impl Rule {
         value: ValueRef<'_>,
         encoding: Encoding,
         out: &mut Batch,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Reason> {
         match (encoding, value) {
             // Such a row would be taken for a new one by every run.
-            (_, ValueRef::Null) if self.is_key => Err("a key must not be NULL"),
+            (_, ValueRef::Null) if self.is_key => Err(Reason::NullInKey),
             (Encoding::Native, value) => {
                 out.native(native(value));
                 Ok(())
             }
             // SQLite sorts bytes behind all text, where they would be looked for in vain.
-            (Encoding::Binary, ValueRef::Blob(_)) if self.is_key => {
-                Err("a key must be text, not bytes")
-            }
-            (Encoding::Binary, value) => binary(value, self.kind, self.max_length, out),
+            (Encoding::Binary, ValueRef::Blob(_)) if self.is_key => Err(Reason::BytesInKey),
+            (Encoding::Binary, value) => match binary(value, self.kind, self.max_length, out) {
+                Err(Reason::Nul) if self.strips_nul => {
+                    let text = without_nul(value);
+                    binary(ValueRef::Text(&text), self.kind, self.max_length, out)
+                }
+                encoded => encoded,
+            },
         }
     }
 }
 
-/// Appends the row to the batch, or to its rejects with the reason.
-fn encode(
-    row: &Row<'_>,
-    request: &Request,
-    rules: &[Rule],
-    batch: &mut SourceBatch,
-) -> rusqlite::Result<()> {
+/// How the rows of one table are judged.
+struct Judge<'a> {
+    request: &'a Request,
+    checks: &'a Checks,
+    rules: Vec<Rule>,
+}
+
+/// Appends the row to the batch, or to its rejects with the reasons.
+fn encode(row: &Row<'_>, judge: &Judge<'_>, batch: &mut SourceBatch) -> rusqlite::Result<()> {
+    let Judge {
+        request,
+        checks,
+        rules,
+    } = judge;
+    if checks.has_references() {
+        match standing(row, rules.len(), checks)? {
+            Standing::Fit => {}
+            Standing::Skipped => return Ok(()),
+            Standing::Unfit(faults) => return reject(row, judge, faults, batch),
+        }
+    }
     batch.rows.begin_row(rules.len());
     for (position, rule) in rules.iter().enumerate() {
         let value = row.get_ref(position)?;
-        if let Err(reason) = rule.encode(value, request.encoding, &mut batch.rows) {
+        if rule
+            .encode(value, request.encoding, &mut batch.rows)
+            .is_err()
+        {
             batch.rows.abandon_row();
-            let layout = &request.layout;
-            let reason = format!("{}: {reason}", layout.columns[position].name);
-            batch.rejects.push(rejected(row, layout, reason)?);
-            return Ok(());
+            return reject(row, judge, Vec::new(), batch);
         }
+    }
+    let key = || batch.rows.open_row().project(&request.layout.primary_key);
+    if let Some(fault) = checks.key_fault(key) {
+        batch.rows.abandon_row();
+        return reject(row, judge, vec![fault], batch);
     }
     batch.rows.end_row();
     Ok(())
 }
 
-/// Names the row by its key as it is stored, which even a row that cannot be encoded has.
-fn rejected(row: &Row<'_>, layout: &Layout, reason: String) -> rusqlite::Result<Reject> {
+/// The bytes of a text, or of bytes where a text belongs, without those that are zero.
+fn without_nul(value: ValueRef<'_>) -> Vec<u8> {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            bytes.iter().copied().filter(|byte| *byte != 0).collect()
+        }
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Vec::new(),
+    }
+}
+
+fn standing(row: &Row<'_>, columns: usize, checks: &Checks) -> rusqlite::Result<Standing> {
+    let values: Vec<ValueRef<'_>> = (0..columns)
+        .map(|position| row.get_ref(position))
+        .collect::<Result<_, _>>()?;
+    Ok(checks.standing(|position| stored(values[position])))
+}
+
+/// The bytes by which rows refer to each other. `None` for NULL.
+fn stored(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
+    match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string().into_bytes().into()),
+        ValueRef::Real(number) => Some(number.to_string().into_bytes().into()),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(bytes.into()),
+    }
+}
+
+/// Puts the row aside as it is stored, with all that its values have and the `others`.
+fn reject(
+    row: &Row<'_>,
+    judge: &Judge<'_>,
+    others: Vec<Fault>,
+    batch: &mut SourceBatch,
+) -> rusqlite::Result<()> {
+    let layout = &judge.request.layout;
+    let mut faults = Vec::new();
     let mut whole = Batch::default();
     whole.begin_row(layout.columns.len());
-    for position in 0..layout.columns.len() {
-        whole.native(native(row.get_ref(position)?));
+    for (position, (column, rule)) in layout.columns.iter().zip(&judge.rules).enumerate() {
+        let value = row.get_ref(position)?;
+        whole.native(native(value));
+        let fault = |value| {
+            let encoded = rule.encode(value, judge.request.encoding, &mut Batch::default());
+            encoded.err().map(|reason| Fault {
+                column: Some(column.name.clone()),
+                reason,
+            })
+        };
+        let found = fault(value);
+        if found.as_ref().map(|found| &found.reason) == Some(&Reason::Nul) {
+            // It may not be all that is wrong with the text.
+            faults.extend(fault(ValueRef::Text(&without_nul(value))));
+        }
+        faults.extend(found);
     }
     whole.end_row();
-    Ok(Reject::new(
-        layout,
-        whole.tuple(0),
-        Encoding::Native,
-        reason,
-    ))
+    faults.extend(others);
+    let reject = Reject::of(layout, whole.tuple(0), Encoding::Native, faults);
+    batch.rejects.push(reject);
+    Ok(())
 }
 
 fn native(value: ValueRef<'_>) -> Native<'_> {
@@ -423,51 +552,51 @@ fn native(value: ValueRef<'_>) -> Native<'_> {
 ///
 /// What counts is the storage class of the value, not the type of the column: SQLite lets any
 /// value into any column.
-fn binary(
+pub(in crate::metadata) fn binary(
     value: ValueRef<'_>,
     kind: Kind,
     max_length: Option<usize>,
     out: &mut Batch,
-) -> Result<(), &'static str> {
+) -> Result<(), Reason> {
     match (kind, value) {
         (_, ValueRef::Null) => out.null(),
         (Kind::Text, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
             out.field(checked_text(bytes, max_length)?);
         }
         (Kind::Text, ValueRef::Integer(number)) => out.field(number.to_string().as_bytes()),
-        (Kind::Text, ValueRef::Real(_)) => return Err("a number with a fraction is no text"),
+        (Kind::Text, ValueRef::Real(_)) => return Err(Reason::FractionInText),
         (Kind::Bytes, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => out.field(bytes),
-        (Kind::Bytes, _) => return Err("a number is no bytes"),
+        (Kind::Bytes, _) => return Err(Reason::NumberInBytes),
         (Kind::Integer, ValueRef::Integer(number)) => out.integer(number),
         (Kind::Integer, ValueRef::Real(number)) => {
-            out.integer(whole(number).ok_or("the number has a fraction or is out of range")?);
+            out.integer(whole(number).ok_or(Reason::NotWhole)?);
         }
-        (Kind::Integer, _) => return Err("the value is no number"),
+        (Kind::Integer, _) => return Err(Reason::NoNumber),
         (Kind::Boolean, value) => {
-            out.boolean(truth(value).ok_or("the value is neither true nor false")?);
+            out.boolean(truth(value).ok_or(Reason::NoBoolean)?);
         }
         (Kind::Time, value) => {
-            let micros = micros(value).ok_or("the value is no time that Plik reads")?;
+            let micros = micros(value).ok_or(Reason::NoTime)?;
             if micros < EARLIEST_MICROS {
-                return Err("the time is before 4713 BC");
+                return Err(Reason::TooEarly);
             }
             out.time(micros);
         }
         (Kind::Real, ValueRef::Real(number)) => out.real(number),
         (Kind::Real, ValueRef::Integer(number)) => out.real(number as f64),
-        (Kind::Real, _) => return Err("the value is no number"),
+        (Kind::Real, _) => return Err(Reason::NoNumber),
     }
     Ok(())
 }
 
-fn checked_text(bytes: &[u8], max_length: Option<usize>) -> Result<&[u8], &'static str> {
+fn checked_text(bytes: &[u8], max_length: Option<usize>) -> Result<&[u8], Reason> {
     if memchr::memchr(0, bytes).is_some() {
-        return Err("the text has a NUL byte");
+        return Err(Reason::Nul);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| "the text is not UTF-8")?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?;
     // No text has more characters than bytes.
     if max_length.is_some_and(|limit| bytes.len() > limit && text.chars().count() > limit) {
-        return Err("the text is longer than the column allows");
+        return Err(Reason::TooLong);
     }
     Ok(bytes)
 }
@@ -507,7 +636,7 @@ fn micros(value: ValueRef<'_>) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn encoded(value: ValueRef<'_>, kind: Kind) -> Result<Vec<u8>, &'static str> {
+    fn encoded(value: ValueRef<'_>, kind: Kind) -> Result<Vec<u8>, Reason> {
         let mut batch = Batch::default();
         batch.begin_row(1);
         binary(value, kind, Some(4), &mut batch)?;

@@ -1,13 +1,18 @@
 //! A backend whose bytes come no faster than allowed.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::Limiter;
-use crate::data::{Blob, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Stored};
+use crate::data::buffers::Buffer;
+use crate::data::{
+    Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing, Stored,
+    Transfer,
+};
 
 /// Passes everything on, and slows down what is read. What is stored was read before, so it is
 /// slow already.
@@ -42,6 +47,21 @@ impl DataBackend for Limited {
         self.backend.put(blob, body, size_bytes).await
     }
 
+    async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError> {
+        self.backend.put_all_of(blob, transfer).await
+    }
+
+    async fn reader(
+        &self,
+        blob: &BlobRef,
+        size_hint: u64,
+    ) -> Result<Arc<dyn BlobReader>, DataError> {
+        Ok(Arc::new(LimitedReader {
+            reader: self.backend.reader(blob, size_hint).await?,
+            limiter: Arc::clone(&self.limiter),
+        }))
+    }
+
     async fn get(&self, blob: &BlobRef, range: Option<Range<u64>>) -> Result<Blob, DataError> {
         let found = self.backend.get(blob, range).await?;
         Ok(Blob {
@@ -52,6 +72,10 @@ impl DataBackend for Limited {
 
     async fn stat(&self, blob: &BlobRef) -> Result<Option<BlobStat>, DataError> {
         self.backend.stat(blob).await
+    }
+
+    fn list(&self) -> Listing {
+        self.backend.list()
     }
 
     async fn remove(&self, blob: &BlobRef) -> Result<(), DataError> {
@@ -68,5 +92,24 @@ impl DataBackend for Limited {
 
     async fn close(&self) {
         self.backend.close().await;
+    }
+}
+
+/// A blob that is read no faster than allowed.
+struct LimitedReader {
+    reader: Arc<dyn BlobReader>,
+    limiter: Arc<Limiter>,
+}
+
+#[async_trait]
+impl BlobReader for LimitedReader {
+    fn size_bytes(&self) -> u64 {
+        self.reader.size_bytes()
+    }
+
+    async fn read(&self, offset: u64, buffer: Buffer) -> io::Result<Buffer> {
+        let buffer = self.reader.read(offset, buffer).await?;
+        self.limiter.bytes(buffer.length() as u64).await;
+        Ok(buffer)
     }
 }

@@ -71,7 +71,7 @@ impl Limiter {
     }
 
     /// Waits until so many bytes may pass.
-    async fn bytes(&self, count: u64) {
+    pub(super) async fn bytes(&self, count: u64) {
         let mut left = count;
         while left > 0 {
             let Some((start, piece)) = self.reserve_bytes(left) else {

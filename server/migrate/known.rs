@@ -1,0 +1,178 @@
+//! What the target holds already, learned from one listing instead of a question per blob.
+
+use std::hash::{BuildHasher, RandomState};
+
+use futures::StreamExt;
+
+use super::blob::BlobRow;
+use crate::data::{DataBackend, DataError, Listed};
+
+/// Blobs remembered at most, in 24 bytes each. Those after them are asked about.
+const MAX_BLOBS: usize = 1 << 20;
+/// A target with many blobs that the source has not is not read to its end to find a few.
+const SPARE_BLOBS: u64 = 10_000;
+
+/// How the target stands to a blob of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing of that name was there.
+    Absent,
+    /// One of that name was there, with other bytes.
+    Different,
+    /// One of that name and size was there. `same_md5`: and it has the MD5 of the row.
+    Found { same_md5: bool },
+    /// The listing does not tell.
+    Unknown,
+}
+
+/// Names and sizes of the target's blobs when the run began.
+///
+/// Of a name only a hash is kept: two names of one hash make a blob be asked about, or copied,
+/// without need. Of an MD5 half is, in another hash: that two hashes are alike by chance does not
+/// happen.
+#[derive(Default)]
+pub(super) struct Known {
+    hasher: RandomState,
+    blobs: Vec<Entry>,
+    complete: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    name: u64,
+    size_bytes: u64,
+    md5: u64,
+}
+
+impl Known {
+    /// Of a target that was just created.
+    pub fn empty() -> Self {
+        Self {
+            complete: true,
+            ..Self::default()
+        }
+    }
+
+    /// Lists `target`, as far as that is worth it for `blobs` blobs.
+    ///
+    /// # Errors
+    ///
+    /// As the listing: one that fails is no empty target.
+    pub async fn of(target: &dyn DataBackend, blobs: u64) -> Result<Self, DataError> {
+        let worth = blobs.saturating_mul(2).saturating_add(SPARE_BLOBS);
+        let limit = usize::try_from(worth).unwrap_or(MAX_BLOBS).min(MAX_BLOBS);
+        let mut known = Self::default();
+        let mut listing = target.list();
+        while let Some(batch) = listing.next().await {
+            let batch = batch?;
+            if known.blobs.len() + batch.len() > limit {
+                known.blobs.sort_unstable();
+                return Ok(known);
+            }
+            let entries = batch.iter().map(|listed| entry(&known.hasher, listed));
+            known.blobs.extend(entries);
+        }
+        known.blobs.sort_unstable();
+        known.complete = true;
+        Ok(known)
+    }
+
+    pub fn standing(&self, row: &BlobRow) -> Standing {
+        let md5 = row.md5.map(|md5| self.hasher.hash_one(md5));
+        let mut standing = match self.complete {
+            true => Standing::Absent,
+            false => Standing::Unknown,
+        };
+        // The newer name is read first.
+        for upload_id in [Some(row.upload_id.as_str()), None] {
+            let name = self.hasher.hash_one((row.file_id.as_str(), upload_id));
+            let first = self.blobs.partition_point(|entry| entry.name < name);
+            let mut found = self.blobs[first..].iter();
+            let Some(entry) = found.next().filter(|entry| entry.name == name) else {
+                continue;
+            };
+            standing = match entry.size_bytes == row.size_bytes() {
+                true => Standing::Found {
+                    same_md5: md5 == Some(entry.md5),
+                },
+                false => Standing::Different,
+            };
+            break;
+        }
+        standing
+    }
+}
+
+fn entry(hasher: &RandomState, listed: &Listed) -> Entry {
+    Entry {
+        name: hasher.hash_one((listed.file_id.as_str(), listed.upload_id.as_deref())),
+        size_bytes: listed.stat.size_bytes,
+        md5: listed.stat.md5.map_or(0, |md5| hasher.hash_one(md5)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::BlobStat;
+
+    fn known(complete: bool) -> Known {
+        let hasher = RandomState::new();
+        let listed = |file_id: &str, upload_id: Option<&str>, md5| Listed {
+            file_id: file_id.into(),
+            upload_id: upload_id.map(str::to_owned),
+            stat: BlobStat { size_bytes: 5, md5 },
+        };
+        let mut blobs: Vec<Entry> = [
+            listed("same", Some("upload"), Some([1; 16])),
+            listed("parts", Some("upload"), None),
+            listed("older", None, Some([1; 16])),
+            listed("stranger", Some("another"), Some([1; 16])),
+            listed("rotten", Some("upload"), Some([2; 16])),
+        ]
+        .iter()
+        .map(|listed| entry(&hasher, listed))
+        .collect();
+        blobs.sort_unstable();
+        Known {
+            hasher,
+            blobs,
+            complete,
+        }
+    }
+
+    fn row(file_id: &str) -> BlobRow {
+        BlobRow::of_test(file_id, "upload", 5, Some([1; 16]))
+    }
+
+    #[test]
+    fn a_blob_is_found_by_either_name_and_only_the_right_md5_proves_it() {
+        let known = known(true);
+        let proven = Standing::Found { same_md5: true };
+        let unproven = Standing::Found { same_md5: false };
+        for (id, standing) in [
+            ("same", proven),
+            ("older", proven),
+            ("parts", unproven),
+            ("rotten", unproven),
+            ("stranger", Standing::Absent),
+            ("missing", Standing::Absent),
+        ] {
+            assert_eq!(known.standing(&row(id)), standing, "{id}");
+        }
+        let longer = BlobRow::of_test("same", "upload", 6, Some([1; 16]));
+        assert_eq!(known.standing(&longer), Standing::Different);
+        let without_md5 = BlobRow::of_test("parts", "upload", 5, None);
+        assert_eq!(known.standing(&without_md5), unproven);
+    }
+
+    #[test]
+    fn a_listing_that_was_not_read_to_its_end_proves_no_absence() {
+        let known = known(false);
+        assert_eq!(known.standing(&row("missing")), Standing::Unknown);
+        assert_eq!(
+            known.standing(&row("same")),
+            Standing::Found { same_md5: true }
+        );
+    }
+}

@@ -1,0 +1,301 @@
+//! Rows that cannot go to the target: kept whole, mended, tried again, or changed on request.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::scene::{NO_FILES, Run, Scene, Server, run};
+use crate::values::{FAULTS, postgres, spoilt};
+
+fn replay(scene: &Scene, file: &Path, to: &Server, options: &[&str]) -> Result<Run> {
+    let mut command = scene.plikd();
+    command
+        .arg("--config")
+        .arg(&to.config)
+        .args(["migrate", "replay"]);
+    command.arg(file).arg("--to").arg(&to.config).args(options);
+    run(command)
+}
+
+fn lines(file: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(file)?;
+    let lines = text.lines().map(|line| Ok(serde_json::from_str(line)?));
+    lines.collect()
+}
+
+fn write(file: &Path, lines: &[Value]) -> Result<()> {
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    Ok(fs::write(file, lines.join("\n"))?)
+}
+
+/// Runs with `--ignore-errors` and gives the file with the rows that were left out.
+fn rejected(scene: &Scene, from: &Server, to: &Server) -> Result<(Run, PathBuf)> {
+    let file = scene.path("rejects.jsonl");
+    let path = file.display().to_string();
+    let options = ["--ignore-errors", "--rejects", &path];
+    Ok((scene.migrate(from, to, &options)?.expect(20)?, file))
+}
+
+/// What an administrator could write into the line, and the same as a change of the source.
+fn mend(line: &mut Value) -> Result<String> {
+    let table = line["table"].as_str().context("table")?.to_owned();
+    let key = line["key"].as_str().context("key")?.to_owned();
+    let (column, value, sql) = match (table.as_str(), key.as_str()) {
+        ("users", "NULL") => {
+            line["row"]["id"] = json!({ "text": "keyless" });
+            return Ok("UPDATE users SET id = 'keyless' WHERE id IS NULL".to_owned());
+        }
+        ("tokens", _) => ("user_id", json!({ "text": "bad1.good" }), "'bad1.good'"),
+        ("files", _) => ("upload_id", json!({ "text": "badupload" }), "'badupload'"),
+        ("uploads", _) => ("user", json!({ "text": "short" }), "'short'"),
+        _ => {
+            let column = line["reasons"][0]["column"].as_str().context("column")?;
+            match column {
+                "name" => ("name", json!({ "text": "better" }), "'better'"),
+                "is_admin" => ("is_admin", json!({ "integer": 1 }), "1"),
+                "created_at" => ("created_at", json!(null), "NULL"),
+                "max_ttl" => ("max_ttl", json!({ "real": "2" }), "2"),
+                "max_file_size" => ("max_file_size", json!({ "integer": 7 }), "7"),
+                _ => ("max_user_size", json!({ "integer": 7 }), "7"),
+            }
+        }
+    };
+    line["row"][column] = value;
+    let id = if table == "tokens" { "token" } else { "id" };
+    // The row names itself whole, where its key is shown in part.
+    let whole = line["row"][id]["text"].as_str().context("id")?;
+    Ok(format!(
+        "UPDATE {table} SET \"{column}\" = {sql} WHERE {id} = '{whole}'"
+    ))
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn every_fault_is_named_at_once_and_nothing_is_written() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let named: Vec<String> = FAULTS
+        .iter()
+        .filter(|(_, said)| !said.starts_with("uploads"))
+        .map(|(_, said)| format!("rejected: {said}"))
+        .collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    scene
+        .migrate(&from, &to, &[])?
+        .expect(1)?
+        .says(&named)?
+        .says(&[
+            "rejected: 15 rows in all",
+            "--rejects",
+            "--fix-orphans",
+            "--strip-nul",
+        ])?;
+    let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'";
+    assert_eq!(to.database.value(tables)?, "0");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn rejected_rows_are_kept_whole_mended_and_replayed() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (_, file) = rejected(&scene, &from, &to)?;
+    assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    let mut kept = lines(&file)?;
+    assert_eq!(kept.len(), FAULTS.len());
+    let row = |key: &str| {
+        let line = kept.iter().find(|line| line["key"] == key);
+        line.map(|line| line["row"].clone()).context(key.to_owned())
+    };
+    assert_eq!(row("bad1")?["name"], json!({ "text_base64": "YQBi" }));
+    assert_eq!(row("bad2")?["name"], json!({ "text_base64": "Yf9i" }));
+    assert_eq!(row("bad4")?["max_ttl"], json!({ "real": "1.5" }));
+    assert_eq!(row("bad6")?["is_admin"], json!({ "integer": 2 }));
+    assert_eq!(row("NULL")?["id"], Value::Null);
+
+    let changes: Vec<String> = kept.iter_mut().map(mend).collect::<Result<_>>()?;
+    write(&file, &kept)?;
+    let run = replay(&scene, &file, &to, &[])?.expect(0)?;
+    assert_eq!(run.summary("users")?.copied, 12);
+    for change in changes {
+        from.database.query(&change)?;
+    }
+    // The source, mended in the same way, has nothing that the target lacks.
+    let again = scene.migrate(&from, &to, &[])?.expect(0)?;
+    for table in ["users", "tokens", "uploads", "files"] {
+        assert_eq!(again.summary(table)?.copied, 0, "{table}");
+    }
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+    let present = replay(&scene, &file, &to, &[])?.expect(0)?;
+    assert_eq!(present.summary("users")?.present, 12);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn what_is_not_mended_is_rejected_again() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (_, file) = rejected(&scene, &from, &to)?;
+    let again = scene.path("again.jsonl");
+    let options = ["--rejects", &again.display().to_string()];
+    let run = replay(&scene, &file, &to, &options)?.expect(20)?;
+    assert_eq!(run.summary("users")?.failed, 12);
+    run.says(&["rejected: users bad1: name: the text has a NUL byte"])?;
+    let rows = |file| -> Result<Vec<Value>> {
+        let mut rows: Vec<Value> = lines(file)?
+            .iter()
+            .map(|line| line["row"].clone())
+            .collect();
+        rows.sort_by_key(Value::to_string);
+        Ok(rows)
+    };
+    assert_eq!(rows(&file)?, rows(&again)?);
+    // What is there already is not overwritten.
+    replay(&scene, &file, &to, &options)?.expect(1)?;
+    assert_eq!(rows(&file)?, rows(&again)?);
+    Ok(())
+}
+
+#[test]
+fn a_file_of_rejects_is_continued_and_never_overwritten() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    from.database
+        .query("INSERT INTO users (id, name) VALUES (NULL, 'one'), (NULL, 'two')")?;
+    let (_, file) = rejected(&scene, &from, &to)?;
+    let first = fs::read(&file)?;
+    assert_eq!(lines(&file)?.len(), 2);
+    from.database
+        .query("INSERT INTO users (id, name) VALUES (NULL, 'three')")?;
+    // A run that was killed while it wrote leaves half a line.
+    fs::write(&file, [&first[..], b"{\"format\":1,\"sou"].concat())?;
+    rejected(&scene, &from, &to)?;
+    assert_eq!(lines(&file)?.len(), 3);
+    ensure!(fs::read(&file)?.starts_with(&first));
+
+    let mut mended = lines(&file)?;
+    for (number, line) in mended.iter_mut().enumerate() {
+        line["row"]["id"] = json!({ "text": format!("mended{number}") });
+    }
+    write(&file, &mended)?;
+    replay(&scene, &file, &to, &[])?.expect(0)?;
+    let names = "SELECT group_concat(name, ' ') FROM (SELECT name FROM users WHERE id LIKE 'mended%' ORDER BY id)";
+    assert_eq!(to.database.value(names)?, "one two three");
+
+    fs::write(&file, "notes of my own\n")?;
+    let path = file.display().to_string();
+    scene
+        .migrate(&from, &to, &["--ignore-errors", "--rejects", &path])?
+        .expect(2)?
+        .says(&["something else than rejected rows of this source"])?;
+    assert_eq!(fs::read_to_string(&file)?, "notes of my own\n");
+    replay(&scene, &file, &to, &[])?
+        .expect(1)?
+        .says(&["line 1: it is no JSON"])?;
+    Ok(())
+}
+
+#[test]
+fn orphans_are_left_out_on_request_with_their_blobs() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    from.database
+        .add_file("orphanFile", "noUpload", "uploaded", b"bytes")?;
+    from.database
+        .query("INSERT INTO tokens (token, user_id) VALUES ('orphan', 'nobody')")?;
+    let run = scene.migrate(&from, &to, &["--fix-orphans"])?.expect(0)?;
+    let run = run.says(&[
+        "left out: tokens orphan: user_id: it refers to a row of users that does not exist",
+        "left out: files orphanFile: upload_id: ",
+        "found in files: 1 left out",
+    ])?;
+    assert_eq!(run.summary("blobs")?.copied, 0);
+    assert_eq!(to.database.count("files")?, 0);
+    assert_eq!(
+        to.database.count("tokens")?,
+        from.database.count("tokens")? - 1
+    );
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn orphans_of_a_database_without_foreign_keys_are_found() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made-up", NO_FILES)?;
+    let (from, to) = (postgres(&scene, "from")?, postgres(&scene, "to")?);
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    from.database
+        .query("ALTER TABLE tokens DROP CONSTRAINT fk_users_tokens")?;
+    from.database
+        .query("INSERT INTO tokens (token, user_id) VALUES ('orphan', 'nobody')")?;
+    from.database
+        .query("INSERT INTO users (id, created_at) VALUES ('endless', 'infinity')")?;
+    from.database
+        .query("INSERT INTO tokens (token, user_id) VALUES ('child', 'endless')")?;
+    scene.migrate(&from, &to, &[])?.expect(1)?.says(&[
+        "rejected: tokens orphan: user_id: it refers to a row of users that does not exist",
+    ])?;
+    scene.migrate(&from, &to, &["--fix-orphans"])?.expect(0)?;
+    assert_eq!(
+        to.database.count("tokens")?,
+        from.database.count("tokens")? - 1
+    );
+    // SQLite holds orphans, but no infinite time, nor what depends on it.
+    let local = scene.local("local")?;
+    scene.migrate(&from, &local, &[])?.expect(1)?.says(&[
+        "rejected: users endless: created_at: SQLite has no text",
+        "rejected: tokens child: user_id: it refers to a row of users that is rejected too",
+        "kept: tokens orphan: ",
+    ])?;
+    let (run, file) = rejected(&scene, &from, &local)?;
+    assert_eq!(
+        (run.summary("users")?.failed, run.summary("tokens")?.failed),
+        (1, 1)
+    );
+    let mut kept = lines(&file)?;
+    assert_eq!(kept[0]["row"]["created_at"], json!({ "time": "infinity" }));
+    kept[0]["row"]["created_at"] = json!({ "time": "2024-05-06T07:08:09Z" });
+    // Children first: they are written behind their parents all the same.
+    kept.reverse();
+    write(&file, &kept)?;
+    replay(&scene, &file, &local, &[])?.expect(0)?;
+    assert_eq!(
+        local.database.count("tokens")?,
+        from.database.count("tokens")?
+    );
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn nul_bytes_are_removed_on_request_except_from_keys() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene, "to")?);
+    from.database
+        .query("INSERT INTO users (id, name) VALUES ('nul', 'a' || char(0) || 'b' || char(0))")?;
+    let run = scene.migrate(&from, &to, &["--strip-nul"])?.expect(0)?;
+    run.says(&[
+        "mended: users nul: name: the text has a NUL byte",
+        "found in users: 1 mended",
+    ])?;
+    let name = "SELECT name FROM users WHERE id = 'nul'";
+    assert_eq!(to.database.value(name)?, "ab");
+    from.database
+        .query("INSERT INTO users (id, name) VALUES ('n' || char(0) || 'ul', 'another')")?;
+    let run = scene.migrate(&from, &to, &["--strip-nul"])?.expect(1)?;
+    run.says(&["id: the text has a NUL byte", "rejected: 1 row in all"])?;
+    let run = scene
+        .migrate(&from, &to, &["--strip-nul", "--ignore-errors"])?
+        .expect(20)?;
+    assert_eq!(
+        run.summary("users")?.present,
+        from.database.count("users")? - 1
+    );
+    Ok(())
+}
