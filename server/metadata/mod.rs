@@ -19,6 +19,7 @@ mod loader;
 mod lock;
 mod maintenance;
 mod moved;
+mod overwrite;
 mod place;
 pub mod postgres;
 mod probe;
@@ -59,7 +60,8 @@ pub use loader::{
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use moved::MovedMarker;
-pub use place::{announcement, file_size, free_bytes, is_same_file, name_of};
+pub use overwrite::{drop_tables, replace_file};
+pub use place::{announcement, file_size, free_bytes, is_same_file, name_of, sqlite_path};
 pub use probe::{free_connections, probe};
 pub use rules::{Keys, Rules};
 use schema::State;

@@ -11,6 +11,7 @@ mod rows;
 mod places;
 mod scene;
 
+mod dialect;
 mod differences;
 mod directions;
 mod dry_run;

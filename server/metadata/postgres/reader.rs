@@ -172,7 +172,10 @@ pub(super) async fn identity(client: &Client, label: &str) -> Result<Identity, M
 }
 
 /// Every table of the current schema, with columns in the order of the table.
-pub(super) async fn layouts(client: &Client, label: &str) -> Result<Vec<Layout>, MetadataError> {
+pub(in crate::metadata) async fn layouts(
+    client: &Client,
+    label: &str,
+) -> Result<Vec<Layout>, MetadataError> {
     let failed = |error| failure(during(label, "read its schema"), &error);
     const COLUMNS: &str = "SELECT c.relname, a.attname, t.typname, \
          format_type(a.atttypid, a.atttypmod), \
