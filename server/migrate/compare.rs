@@ -160,10 +160,7 @@ impl Comparison<'_> {
     ///
     /// Columns that only one side has are not compared: a target that is yet to be upgraded lacks
     /// some.
-    pub async fn run(
-        &self,
-        mut found: impl FnMut(Result<Compared<'_>, Reject>),
-    ) -> Result<(), MigrateError> {
+    pub async fn run(&self, mut found: impl FnMut(Seen<'_>)) -> Result<(), MigrateError> {
         let mut merge = self.merge();
         while let Some(row) = merge.next().await? {
             found(row);
@@ -216,6 +213,9 @@ impl Comparison<'_> {
     }
 }
 
+/// A row, or why the target cannot hold it.
+pub(super) type Seen<'a> = Result<Compared<'a>, Box<Reject>>;
+
 /// Both sides on their way through a table.
 pub(super) struct Merge {
     from: Side,
@@ -240,7 +240,7 @@ impl Merge {
 
     /// The next row of either side, or the reason why the target cannot hold it; `None` behind the
     /// last one.
-    pub async fn next(&mut self) -> Result<Option<Result<Compared<'_>, Reject>>, MigrateError> {
+    pub async fn next(&mut self) -> Result<Option<Seen<'_>>, MigrateError> {
         let standing = loop {
             self.advance();
             self.from.fill(&mut self.rejects).await?;
@@ -249,7 +249,7 @@ impl Merge {
                 to.fill(&mut VecDeque::new()).await?;
             }
             if let Some(reject) = self.rejects.pop_front() {
-                return Ok(Some(Err(reject)));
+                return Ok(Some(Err(Box::new(reject))));
             }
             let Some((order, standing)) = self.compare() else {
                 return Ok(None);

@@ -104,7 +104,7 @@ impl RowCopy<'_> {
             };
             match row {
                 None => break,
-                Some(Err(reject)) => missing.rejects.push(reject),
+                Some(Err(reject)) => missing.rejects.push(*reject),
                 Some(Ok(row)) => match row.standing {
                     Standing::Missing => missing.rows.push_tuple(row.row().as_bytes()),
                     Standing::Different => changed.rows.push_tuple(row.row().as_bytes()),
