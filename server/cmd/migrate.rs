@@ -2,6 +2,7 @@
 
 mod args;
 mod audience;
+mod dialect;
 mod failure;
 mod json;
 mod limits;
@@ -27,7 +28,7 @@ use crate::migrate::{self, Endpoint, Halves, Limiter, MigrateError, Options, Pro
 pub use args::MigrateArgs;
 use args::{MigrateCommand, ReplayArgs, RunArgs, VerifyArgs};
 use audience::Audience;
-use limits::LimitArgs;
+use dialect::{Dialect, Move};
 use summary::Summary;
 
 /// Runs what `args` ask for from the server that `source` describes.
@@ -35,46 +36,85 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => verify(args, source, env).await,
         (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
-        (None, Some(run)) => {
-            let options = run.options(&args.retry);
-            let audience = Arc::new(Audience::gather(&run, &options)?);
-            let outcome = migrate(&run, &args.limits, options, source, env, &audience).await;
+        (None, args) => {
+            let options = args.options();
+            let audience = Arc::new(Audience::gather(&args, &options)?);
+            let outcome = match &args.dialect.dialect {
+                Some(name) => change_dialect(name, &args, options, source, &audience).await,
+                None => migrate(&args, options, source, env, &audience).await,
+            };
             audience.end(outcome)
         }
-        // The parser asks for --to where there is no subcommand.
-        (None, None) => Err(anyhow::anyhow!("--to is missing").into()),
     }
 }
 
 async fn migrate(
     args: &RunArgs,
-    limits: &LimitArgs,
     options: Options<'_>,
     source: &Loaded,
     env: &Environment,
     audience: &Arc<Audience>,
 ) -> Outcome {
-    let target = load_target(source, &args.to, env)?;
+    // The parser asks for it where there is no --dialect.
+    let Some(path) = &args.to else {
+        return Err(anyhow::anyhow!("--to is missing").into());
+    };
+    let target = load_target(source, path, env)?;
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
+    let summary = carry_out(args, options, from, to, audience).await?;
+    audience.summary(&summary);
+    Ok(summary.exit())
+}
+
+/// Moves the rows to the server's other database, and makes that the one it starts on.
+async fn change_dialect(
+    name: &str,
+    args: &RunArgs,
+    options: Options<'_>,
+    source: &Loaded,
+    audience: &Arc<Audience>,
+) -> Outcome {
+    let dialect = Dialect::parse(name)?;
+    let change = Move::prepare(dialect, args.dialect.terms(args.dry_run), source).await?;
+    let data = &source.config.data;
+    let end = |metadata| Endpoint { metadata, data };
+    let (from, to) = (end(&change.from), end(&change.to));
+    let summary = carry_out(args, options, from, to, audience).await?;
+    audience.summary(&summary);
+    if let Summary::Run(report) = &summary {
+        if !report.is_complete() && !options.ignore_errors {
+            return Err(change.stale());
+        }
+        change.conclude(report).await?;
+    }
+    Ok(summary.exit())
+}
+
+/// Does what the arguments ask for between two ends, until it is done or a signal comes.
+async fn carry_out(
+    args: &RunArgs,
+    options: Options<'_>,
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
+    audience: &Arc<Audience>,
+) -> Result<Summary, Failure> {
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
-    let limiter = Arc::new(Limiter::new(limits.limits()?));
-    let _limits = limits.follow(&limiter, &progress)?;
+    let limiter = Arc::new(Limiter::new(args.limits.limits()?));
+    let _limits = args.limits.follow(&limiter, &progress)?;
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
     let cancel = shutdown.ask.clone();
     let work = async {
-        let summary = match args.dry_run {
+        match args.dry_run {
             true => migrate::preview(from, to, options, &progress, &cancel)
                 .await
                 .map(Summary::Preview)
-                .map_err(|error| failure::not_startable(error, &shutdown))?,
+                .map_err(|error| failure::not_startable(error, &shutdown)),
             false => migrate::run(from, to, options, &limiter, &progress, &cancel)
                 .await
                 .map(Summary::Run)
-                .map_err(|error| failure::failure(error, &shutdown))?,
-        };
-        audience.summary(&summary);
-        Ok(summary.exit())
+                .map_err(|error| failure::failure(error, &shutdown)),
+        }
     };
     tokio::select! {
         biased;

@@ -46,6 +46,7 @@ enum Command {
     Server(server::ServerArgs),
     /// Remove what has expired and erase what was removed, once
     Clean,
+    #[command(alias = "migration")]
     Migrate(migrate::MigrateArgs),
     Fakedb(fakedb::FakedbArgs),
 }

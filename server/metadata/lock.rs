@@ -51,6 +51,19 @@ impl Lock {
         }
     }
 
+    /// Keeps servers and migrations away from a database that is only read, as far as that can be
+    /// done without writing: `None` for a SQLite database that no plikd has ever served.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::InUse`] if somebody uses it.
+    pub async fn hold(config: &MetadataConfig) -> Result<Option<Self>, MetadataError> {
+        match config.driver {
+            Driver::Sqlite => hold_sqlite(config),
+            Driver::Postgres => postgres(config, true).await.map(Some),
+        }
+    }
+
     /// Finds out whether [`Lock::take`] would get the database alone. Creates nothing; of a SQLite
     /// database the lock is held for a moment.
     ///
@@ -59,7 +72,7 @@ impl Lock {
     /// [`MetadataError::InUse`] if somebody uses it.
     pub async fn probe(config: &MetadataConfig) -> Result<(), MetadataError> {
         match config.driver {
-            Driver::Sqlite => probe_sqlite(config),
+            Driver::Sqlite => hold_sqlite(config).map(drop),
             Driver::Postgres => probe_postgres(config).await,
         }
     }
@@ -74,13 +87,17 @@ pub fn lock_alone(location: Location) -> Result<Lock, MetadataError> {
     lock_file(location, true)
 }
 
-fn probe_sqlite(config: &MetadataConfig) -> Result<(), MetadataError> {
+fn hold_sqlite(config: &MetadataConfig) -> Result<Option<Lock>, MetadataError> {
     let location = Location::parse(config.connection_string.expose())?;
     let label = location.to_string();
-    match File::open(lock_path(location)).map(|file| file.try_lock()) {
-        Ok(Err(TryLockError::WouldBlock)) => Err(in_use(label, true)),
-        // Nobody has locked it yet, or whether it can be locked shows when it is.
-        _ => Ok(()),
+    // Nobody has locked it yet, or whether it can be locked shows when it is.
+    let Ok(file) = File::open(lock_path(location)) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(in_use(label, true)),
+        Err(TryLockError::Error(_)) => Ok(None),
+        Ok(()) => Ok(Some(Lock::Sqlite { _file: file })),
     }
 }
 

@@ -19,6 +19,7 @@ mod loader;
 mod lock;
 mod maintenance;
 mod moved;
+mod overwrite;
 mod place;
 pub mod postgres;
 mod probe;
@@ -53,12 +54,14 @@ pub use fault::{Fault, Reason};
 pub use fresh::{Built, FreshError, FreshLoad};
 pub use layout::{Column, Layout, migrated};
 pub use loader::{
-    BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,
+    BlobRecord, BlobState, Checkpoint, Delete, Existing, Loaded, Loader, OnReject, RunRecord,
+    Tally, Write,
 };
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use moved::MovedMarker;
-pub use place::{announcement, file_size, free_bytes, is_same_file, name_of};
+pub use overwrite::{drop_tables, replace_file};
+pub use place::{announcement, file_size, free_bytes, is_same_file, name_of, sqlite_path};
 pub use probe::{free_connections, probe};
 pub use rules::{Keys, Rules};
 use schema::State;

@@ -63,7 +63,8 @@ pub fn is_same_file(one: &MetadataConfig, other: &MetadataConfig) -> bool {
     inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
 }
 
-pub(super) fn sqlite_path(config: &MetadataConfig) -> Option<PathBuf> {
+/// The file of a SQLite database; `None` for PostgreSQL.
+pub fn sqlite_path(config: &MetadataConfig) -> Option<PathBuf> {
     match config.driver {
         Driver::Sqlite => {
             let location = Location::parse(config.connection_string.expose()).ok()?;

@@ -2,10 +2,14 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use super::dialect::Terms;
+use crate::config::duration::parse_clock;
 
 use super::limits::{LimitArgs, RetryArgs};
 use crate::migrate::proof::VerifyOptions;
-use crate::migrate::{Halves, Options};
+use crate::migrate::{Halves, Mode, Options};
 
 /// Move this server's metadata and data to other backends
 ///
@@ -20,14 +24,7 @@ pub struct MigrateArgs {
     pub command: Option<MigrateCommand>,
 
     #[command(flatten)]
-    pub run: Option<RunArgs>,
-
-    // Not within what is optional: with groups inside it, the parser would not see it at all.
-    #[command(flatten)]
-    pub retry: RetryArgs,
-
-    #[command(flatten)]
-    pub limits: LimitArgs,
+    pub run: RunArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -40,8 +37,11 @@ pub enum MigrateCommand {
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
-    #[arg(long, value_name = "FILE")]
-    pub to: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "dialect")]
+    pub to: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub dialect: DialectArgs,
 
     /// Move the rows only: users, tokens, uploads, files, settings
     #[arg(long, conflicts_with = "data_only")]
@@ -50,6 +50,11 @@ pub struct RunArgs {
     /// Move the bytes of files only
     #[arg(long)]
     data_only: bool,
+
+    /// Bring the target to the state of the source now: rows and blobs that have changed since an
+    /// earlier run are made equal, those that are new are copied
+    #[arg(long)]
+    sync: bool,
 
     /// Blobs copied at the same time
     #[arg(long, value_name = "N", default_value = "4")]
@@ -97,6 +102,52 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    #[command(flatten)]
+    retry: RetryArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// The rows of one server to its other database.
+#[derive(Debug, clap::Args)]
+pub struct DialectArgs {
+    /// Move the rows of this server to its other database: `postgres` is the one of
+    /// PLIKD_POSTGRES_URL, `sqlite` the file of the configuration
+    #[arg(
+        long,
+        value_name = "DATABASE",
+        conflicts_with_all = ["to", "data_only", "metadata_only", "workers"]
+    )]
+    pub dialect: Option<String>,
+
+    /// With --dialect: replace what the target holds; a SQLite file is kept under another name
+    #[arg(long, requires = "dialect")]
+    overwrite: bool,
+
+    /// With --overwrite: do not ask before tables are dropped
+    #[arg(long, requires = "overwrite")]
+    yes: bool,
+
+    /// With --dialect: how long to wait for a server that has one of the databases, such as 30s
+    #[arg(long, requires = "dialect", value_name = "TIME", default_value = "0s", value_parser = duration)]
+    lock_timeout: Duration,
+}
+
+impl DialectArgs {
+    pub fn terms(&self, dry_run: bool) -> Terms {
+        Terms {
+            dry_run,
+            overwrite: self.overwrite,
+            yes: self.yes,
+            lock_timeout: self.lock_timeout,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_clock(text).map_err(|error| error.to_string())
 }
 
 /// Compare the target of a migration with this server
@@ -166,16 +217,23 @@ fn halves(metadata_only: bool, data_only: bool) -> Halves {
 }
 
 impl RunArgs {
-    pub fn options(&self, retry: &RetryArgs) -> Options<'_> {
+    pub fn options(&self) -> Options<'_> {
         Options {
-            halves: halves(self.metadata_only, self.data_only),
+            halves: match self.dialect.dialect {
+                Some(_) => Halves::MetadataOnly,
+                None => halves(self.metadata_only, self.data_only),
+            },
+            mode: match self.sync {
+                true => Mode::Sync,
+                false => Mode::Copy,
+            },
             workers: self.workers,
             ignore_errors: self.ignore_errors,
             rejects: self.rejects.as_deref(),
             fix_orphans: self.fix_orphans,
             strip_nul: self.strip_nul,
             verify: !self.no_verify,
-            retry: retry.policy(),
+            retry: self.retry.policy(),
         }
     }
 }
@@ -199,14 +257,19 @@ mod tests {
     #[test]
     fn a_migration_needs_no_word_and_a_verification_one() {
         let args = parse("migrate --to t.cfg --no-verify --retry-for 0").unwrap();
-        let run = args.run.unwrap();
-        let options = run.options(&args.retry);
+        let options = args.run.options();
         assert!(!options.verify && options.retry.retry_for.is_zero());
-        assert!(parse("migrate --to t.cfg").unwrap().run.is_some());
+        let other = parse("migrate --dialect sqlite --lock-timeout 2m")
+            .unwrap()
+            .run;
+        assert_eq!(other.options().halves, Halves::MetadataOnly);
+        assert_eq!(
+            other.dialect.terms(false).lock_timeout,
+            Duration::from_secs(120)
+        );
         let replay = parse("migrate replay r --to t.cfg").unwrap();
         assert!(matches!(replay.command, Some(MigrateCommand::Replay(_))));
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
-        assert!(verify.run.is_none());
         assert!(
             matches!(verify.command, Some(MigrateCommand::Verify(args)) if args.options().deep)
         );
@@ -221,6 +284,12 @@ mod tests {
             "migrate --to t.cfg verify --to t.cfg",
             "migrate verify --to t.cfg --deep --metadata-only",
             "migrate --to t.cfg --deep",
+            "migrate --to t.cfg --dialect sqlite",
+            "migrate --dialect sqlite --workers 2",
+            "migrate --dialect sqlite --data-only",
+            "migrate --to t.cfg --overwrite",
+            "migrate --dialect sqlite --yes",
+            "migrate --dialect sqlite --lock-timeout soon",
             "migrate --to t.cfg --rejects r",
             "migrate --to t.cfg --rejects r --ignore-errors --dry-run",
             "migrate replay --to t.cfg",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::args::RunArgs;
+use super::dialect::DialectLines;
 use super::json::JsonLines;
 use super::progress;
 use super::report::ReportFile;
@@ -13,6 +14,7 @@ use crate::migrate::{Event, Options, Progress};
 pub struct Audience {
     /// Nobody, if a program reads.
     person: Option<Arc<dyn Progress>>,
+    prints_summary: bool,
     program: Option<JsonLines>,
     report: Option<ReportFile>,
 }
@@ -27,7 +29,12 @@ impl Audience {
             .json
             .then(|| JsonLines::start(command, options, args.verbose));
         let mut audience = Self {
-            person: (!args.json).then(|| progress::watcher(args.verbose)),
+            person: (!args.json).then(|| match args.dialect.dialect {
+                Some(_) => Arc::new(DialectLines::default()) as _,
+                None => progress::watcher(args.verbose),
+            }),
+            // The lines of a change of dialect say it all.
+            prints_summary: args.dialect.dialect.is_none() || args.dry_run,
             program,
             report: None,
         };
@@ -50,7 +57,7 @@ impl Audience {
         if let Some(report) = &self.report {
             report.summary(summary);
         }
-        if self.person.is_some() {
+        if self.person.is_some() && self.prints_summary {
             summary.print();
         }
     }

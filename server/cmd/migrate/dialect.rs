@@ -1,0 +1,415 @@
+//! `plikd migrate --dialect`: the rows to the other database, which follows from the configuration
+//! and `PLIKD_POSTGRES_URL`. The engine is that of `--to`; only the ends are found another way, and
+//! checked more strictly, because the server is to be started on the target at once.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+
+use super::say;
+use crate::cmd::exit::{Exit, Failure};
+use crate::config::{Driver, Loaded, MetadataConfig, Secret};
+use crate::metadata::{
+    self, Lock, MetadataError, MovedMarker, OpenMode, Snapshot, drop_tables, replace_file,
+};
+use crate::migrate::{Event, Progress, Report};
+use crate::model::Timestamp;
+
+/// Between two looks at a lock that somebody holds.
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where the rows go if the configuration names PostgreSQL too.
+const DEFAULT_FILE: &str = "plik.db";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+impl Dialect {
+    /// # Errors
+    ///
+    /// Names those that there are.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        match text {
+            "postgres" => Ok(Self::Postgres),
+            "sqlite" => Ok(Self::Sqlite),
+            other => Err(usage(format!(
+                "Invalid dialect: {other}, allowed dialects: postgres, sqlite"
+            ))),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+        }
+    }
+}
+
+/// How strictly, and what to do with a target that is not empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub dry_run: bool,
+    /// Replace what the target holds.
+    pub overwrite: bool,
+    /// Do not ask first.
+    pub yes: bool,
+    /// How long to wait for a server that has one of the databases.
+    pub lock_timeout: Duration,
+}
+
+/// A move between the two databases of one server, both found fit.
+pub struct Move {
+    dialect: Dialect,
+    pub from: MetadataConfig,
+    /// For SQLite a file beside the one that is meant, until the move is complete.
+    pub to: MetadataConfig,
+    /// What a server will use afterwards.
+    target: MetadataConfig,
+    /// No server starts on the source meanwhile: what it wrote would be left behind.
+    _source_lock: Option<Lock>,
+}
+
+impl Move {
+    /// Finds both ends and checks them, before anything is written; only what `terms` allow to be
+    /// replaced is gone when this returns.
+    pub async fn prepare(dialect: Dialect, terms: Terms, loaded: &Loaded) -> Result<Self, Failure> {
+        let (from, target) = ends(dialect, loaded)?;
+        say("info: Getting uploads...");
+        let source = Source::look(&from).await?;
+        let source_lock = locked(&from, terms.lock_timeout).await?;
+        drop(locked(&target, terms.lock_timeout).await?);
+        let to = match dialect {
+            Dialect::Postgres => target.clone(),
+            Dialect::Sqlite => MetadataConfig {
+                connection_string: Secret::new(unfinished(&target)?.display().to_string()),
+                ..target.clone()
+            },
+        };
+        clear(&target, terms).await?;
+        say(&source.line(&from));
+        Ok(Self {
+            dialect,
+            from,
+            to,
+            target,
+            _source_lock: source_lock,
+        })
+    }
+
+    /// Makes the target the database of this server, and says how to start on it.
+    pub async fn conclude(&self, report: &Report) -> Result<(), Failure> {
+        for table in &report.tables {
+            let rows = table.rows.copied + table.rows.present;
+            say(&format!("info: verify {} {rows} rows ok", table.table));
+        }
+        let now = Timestamp::now();
+        match self.dialect {
+            Dialect::Postgres => {
+                if let Some(marker) = MovedMarker::of(&self.from) {
+                    marker.write(now, &metadata::name_of(&self.target))?;
+                }
+            }
+            Dialect::Sqlite => {
+                let path = path_of(&self.target)?;
+                let mut kept = path.clone().into_os_string();
+                kept.push(format!(".bak-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+                let _lock = Lock::take(&self.target, OpenMode::Load).await?;
+                replace_file(&unfinished(&self.target)?, &path, Path::new(&kept))?;
+                if let Some(marker) = MovedMarker::of(&self.target) {
+                    marker.remove()?;
+                }
+            }
+        }
+        self.say_what_is_next(report.left_behind());
+        Ok(())
+    }
+
+    /// Only where an earlier move was cut off, and the source was served since: its rows have
+    /// other values now than those that arrived.
+    pub fn stale(&self) -> Failure {
+        let place = metadata::name_of(&self.to);
+        let error = anyhow!("{place} has rows of an earlier move that differ from the source");
+        let remedy = match self.dialect {
+            Dialect::Postgres => "add --overwrite".to_owned(),
+            Dialect::Sqlite => format!("remove {}", place.trim_start_matches("sqlite ")),
+        };
+        Failure::new(Exit::Incomplete, error)
+            .with_hint(format!("{remedy}, then run the same command again"))
+    }
+
+    fn say_what_is_next(&self, left_behind: u64) {
+        let name = self.dialect.name();
+        say(&match left_behind {
+            0 => format!("success: Migration {name} completed"),
+            errors => format!("warning: Migration {name} completed with {errors} errors"),
+        });
+        say(&match self.dialect {
+            Dialect::Postgres => {
+                "info: Please start server, will use Postgres database: plikd".to_owned()
+            }
+            Dialect::Sqlite => {
+                let place = metadata::announcement(&self.target);
+                let place = place.trim_start_matches("SQLite: ");
+                format!(
+                    "info: Please unset PLIKD_POSTGRES_URL and start server, will use SQLite \
+                     database {place}: plikd"
+                )
+            }
+        });
+    }
+}
+
+/// Tells how a change of dialect goes on, a line for each step.
+#[derive(Default)]
+pub struct DialectLines(Mutex<Table>);
+
+/// The table being copied, and how far.
+#[derive(Default)]
+struct Table {
+    rows: u64,
+    all: u64,
+    said: Option<Instant>,
+}
+
+/// Between two lines about one table.
+const LINE_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Progress for DialectLines {
+    fn on(&self, event: Event<'_>) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::TableBegin { rows, .. } => {
+                *table = Table {
+                    all: rows,
+                    said: Some(Instant::now()),
+                    ..Table::default()
+                };
+            }
+            Event::Rows { table: name, rows } => {
+                table.rows += rows;
+                let is_time = |said: Instant| said.elapsed() >= LINE_INTERVAL;
+                if table.said.is_some_and(is_time) {
+                    table.said = Some(Instant::now());
+                    say(&format!("info: copy {name} {}/{}", table.rows, table.all));
+                }
+            }
+            Event::TableEnd { table: name } => {
+                say(&format!("info: copy {name} {}/{}", table.rows, table.all));
+            }
+            Event::Rejected(reject) => say(&format!(
+                "warning: skip {} {}: {}",
+                reject.table, reject.key, reject.reason
+            )),
+            Event::FreshAbandoned { reason } => {
+                say(&format!("info: once more, row by row: {reason}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The database to read, and the one that a server is to use afterwards.
+fn ends(dialect: Dialect, loaded: &Loaded) -> Result<(MetadataConfig, MetadataConfig), Failure> {
+    let current = &loaded.config.metadata;
+    match (dialect, &loaded.aside) {
+        (Dialect::Postgres, None) => Err(match current.driver {
+            Driver::Postgres => usage("the configured database is already PostgreSQL"),
+            Driver::Sqlite => no_variable(),
+        }),
+        (Dialect::Postgres, Some(aside)) => match &aside.configured {
+            Some(file) if file.driver == Driver::Sqlite => Ok((file.clone(), current.clone())),
+            Some(_) => Err(usage("the configured database is already PostgreSQL")),
+            None => Err(usage(
+                "[MetadataBackendConfig] names no database that could be moved",
+            )),
+        },
+        (Dialect::Sqlite, aside) => {
+            if aside.is_none() && current.driver == Driver::Sqlite {
+                return Err(no_variable());
+            }
+            let configured = aside.as_ref().and_then(|aside| aside.configured.as_ref());
+            let file = configured
+                .filter(|config| config.driver == Driver::Sqlite)
+                .map_or(DEFAULT_FILE, |config| config.connection_string.expose());
+            let target = MetadataConfig {
+                driver: Driver::Sqlite,
+                connection_string: Secret::new(file),
+                ..current.clone()
+            };
+            Ok((current.clone(), target))
+        }
+    }
+}
+
+fn no_variable() -> Failure {
+    usage("PLIKD_POSTGRES_URL is not set").with_hint(
+        "export PLIKD_POSTGRES_URL=\"postgres://user:password@host:5432/plik\"".to_owned(),
+    )
+}
+
+fn usage(message: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, anyhow!(message.into()))
+}
+
+/// The file that becomes the database when the move is complete.
+fn unfinished(target: &MetadataConfig) -> Result<PathBuf, Failure> {
+    let mut path = path_of(target)?.into_os_string();
+    path.push(".migrating");
+    Ok(path.into())
+}
+
+fn path_of(config: &MetadataConfig) -> Result<PathBuf, Failure> {
+    metadata::sqlite_path(config).ok_or_else(|| usage("the database is no file"))
+}
+
+/// Waits until no server has the database, and keeps them away as far as that is possible.
+async fn locked(config: &MetadataConfig, patience: Duration) -> Result<Option<Lock>, Failure> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match Lock::hold(config).await {
+            Err(MetadataError::InUse { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            Err(MetadataError::InUse { backend, .. }) => {
+                let error = anyhow!("plikd is running on {backend}");
+                return Err(Failure::new(Exit::InUse, error).with_hint("stop it first".to_owned()));
+            }
+            // The target may still be to be created.
+            Err(MetadataError::NotInitialised { .. }) => return Ok(None),
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// What the source holds, for a person to recognise.
+struct Source {
+    version: String,
+    counts: [u64; 3],
+}
+
+/// The tables that people know about.
+const COUNTED: [&str; 3] = ["users", "uploads", "files"];
+
+impl Source {
+    async fn look(config: &MetadataConfig) -> Result<Self, Failure> {
+        let never_started = |error: MetadataError| match error {
+            MetadataError::NotInitialised { .. } => {
+                let name = match metadata::sqlite_path(config) {
+                    Some(path) if !path.exists() => format!("no database at {}", path.display()),
+                    Some(_) => "Failed to get uploads: no such table: uploads".to_owned(),
+                    None => "Failed to get uploads: relation \"uploads\" does not exist".to_owned(),
+                };
+                Failure::new(Exit::NotInitialised, anyhow!(name)).with_hint(
+                    "start plikd once so that its database is created, stop it, then run this \
+                     command again"
+                        .to_owned(),
+                )
+            }
+            other => other.into(),
+        };
+        let snapshot = Snapshot::open(config).await.map_err(never_started)?;
+        let mut versions = snapshot.versions().await.map_err(never_started)?;
+        // What is no number only says that the tables were made all at once.
+        versions.retain(|id| id.starts_with(|first: char| first.is_ascii_digit()));
+        versions.sort();
+        snapshot.refuse_half_migrated().await?;
+        let mut counts = [0; 3];
+        for (count, table) in counts.iter_mut().zip(COUNTED) {
+            *count = snapshot.count(table).await?;
+        }
+        Ok(Self {
+            version: versions.pop().unwrap_or_default(),
+            counts,
+        })
+    }
+
+    fn line(&self, config: &MetadataConfig) -> String {
+        let place = metadata::announcement(config).replacen(": ", " ", 1);
+        let [users, uploads, files] = self.counts;
+        let version = &self.version;
+        format!(
+            "info: Source: {place} ({version}, {users} users, {uploads} uploads, {files} files)"
+        )
+    }
+}
+
+/// Makes sure that the target is empty, half filled by this command, or may be replaced.
+async fn clear(target: &MetadataConfig, terms: Terms) -> Result<(), Failure> {
+    let snapshot = match Snapshot::open(target).await {
+        Ok(snapshot) => snapshot,
+        Err(MetadataError::NotInitialised { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match snapshot.refuse_half_migrated().await {
+        // Whose half it is, the engine asks.
+        Err(MetadataError::HalfMigrated { .. }) if target.driver == Driver::Postgres => {
+            return Ok(());
+        }
+        Err(MetadataError::HalfMigrated { .. }) => {}
+        other => other?,
+    }
+    let tables = snapshot.layouts().await?;
+    let mut counts = [0; 3];
+    for (count, table) in counts.iter_mut().zip(COUNTED) {
+        if tables.iter().any(|layout| layout.name == table) {
+            *count = snapshot.count(table).await?;
+        }
+    }
+    let is_empty = counts == [0; 3];
+    let replaces_a_file = target.driver == Driver::Sqlite;
+    if is_empty && !replaces_a_file {
+        return Ok(());
+    }
+    if !terms.overwrite && !is_empty {
+        let error = anyhow!(
+            "the target already holds plikd data ({} uploads)",
+            counts[1]
+        );
+        return Err(
+            Failure::new(Exit::Failed, error).with_hint("--overwrite replaces it".to_owned())
+        );
+    }
+    // A file that is replaced is kept under another name, and only when the new one is complete.
+    if terms.dry_run || replaces_a_file {
+        return Ok(());
+    }
+    drop(snapshot);
+    confirm(target, counts[1], terms.yes)?;
+    let dropped = drop_tables(target).await?;
+    say(&format!("info: dropped {}", dropped.join(", ")));
+    Ok(())
+}
+
+/// Asks before uploads are dropped for good.
+fn confirm(target: &MetadataConfig, uploads: u64, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    let place = metadata::announcement(target);
+    if !io::stdin().is_terminal() {
+        return Err(usage(format!(
+            "--overwrite would drop {uploads} uploads from {place}, and nobody is there to confirm"
+        ))
+        .with_hint("add --yes".to_owned()));
+    }
+    let mut stderr = io::stderr().lock();
+    let asked = write!(stderr, "Drop {uploads} uploads from {place}? [y/N] ");
+    let mut answer = String::new();
+    let answered = asked
+        .and_then(|()| stderr.flush())
+        .and_then(|()| io::stdin().read_line(&mut answer));
+    match answered {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(Failure::new(
+            Exit::Failed,
+            anyhow!("not confirmed, nothing was dropped"),
+        )),
+    }
+}

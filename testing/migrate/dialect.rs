@@ -1,0 +1,171 @@
+//! `--dialect`: the rows of a server to its other database, and the server started there.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::places::Database;
+use crate::scene::{Run, SMALL, Scene, Server, run};
+
+/// A filled local server, and the PostgreSQL that it is to be moved to.
+struct Stage {
+    scene: Scene,
+    local: Server,
+    other: Database,
+}
+
+impl Stage {
+    fn new() -> Result<Self> {
+        let scene = Scene::new()?;
+        Ok(Self {
+            local: scene.made_up("plik", SMALL)?,
+            other: Database::postgres()?,
+            scene,
+        })
+    }
+
+    /// The program with the variable set.
+    fn plikd(&self, arguments: &[&str]) -> Command {
+        let mut command = self.without_variable(arguments);
+        command.env("PLIKD_POSTGRES_URL", self.other.url());
+        command
+    }
+
+    fn without_variable(&self, arguments: &[&str]) -> Command {
+        let mut command = self.scene.plikd();
+        command
+            .arg("--config")
+            .arg(&self.local.config)
+            .args(arguments);
+        command
+    }
+
+    fn change(&self, to: &str, options: &[&str]) -> Result<Run> {
+        let arguments = [&["migrate", "--dialect", to], options].concat();
+        run(self.plikd(&arguments))
+    }
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn there_and_back_and_no_server_starts_on_the_wrong_one() -> Result<()> {
+    let stage = Stage::new()?;
+    let rows = stage.local.database.rows()?;
+
+    let empty = run(stage.plikd(&[]))?.expect(1)?;
+    empty.says(&[
+        "that database is empty while",
+        "plikd migrate --dialect postgres",
+    ])?;
+
+    let before = stage.scene.listing()?;
+    stage.change("postgres", &["--dry-run"])?.expect(0)?;
+    stage.scene.is_as(&before)?;
+    let there = stage.change("postgres", &[])?.expect(0)?;
+    there.says(&[
+        "info: Getting uploads...",
+        "info: Source: SQLite ",
+        "info: copy uploads 19/19",
+        "info: verify uploads 19 rows ok",
+        "success: Migration postgres completed",
+        "info: Please start server, will use Postgres database: plikd",
+    ])?;
+    assert_eq!(stage.other.rows()?, rows);
+
+    let moved = run(stage.without_variable(&[]))?.expect(1)?;
+    moved.says(&["was migrated to PostgreSQL at", "--use-old-database"])?;
+
+    let full = stage.change("sqlite", &[])?.expect(1)?;
+    full.says(&[
+        "the target already holds plikd data",
+        "--overwrite replaces it",
+    ])?;
+    let back = stage.change("sqlite", &["--overwrite"])?.expect(0)?;
+    back.says(&[
+        "success: Migration sqlite completed",
+        "unset PLIKD_POSTGRES_URL",
+    ])?;
+    assert_eq!(stage.local.database.rows()?, rows);
+    let names: Vec<String> = fs::read_dir(stage.scene.path("."))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    assert!(
+        names.iter().any(|name| name.starts_with("plik.db.bak-")),
+        "{names:?}"
+    );
+    for gone in [
+        "plik.db.moved",
+        "plik.db.migrating",
+        "plik.db.migrating.lock",
+    ] {
+        assert!(!names.iter().any(|name| name == gone), "{names:?}");
+    }
+    stage.scene.serve(&stage.local)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_filled_postgres_is_replaced_only_when_somebody_says_so() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.change("postgres", &[])?.expect(0)?;
+    stage
+        .change("postgres", &[])?
+        .expect(1)?
+        .says(&["--overwrite replaces it"])?;
+    let unasked = stage.change("postgres", &["--overwrite"])?.expect(2)?;
+    unasked.says(&["nobody is there to confirm", "hint: add --yes"])?;
+    let replaced = stage
+        .change("postgres", &["--overwrite", "--yes"])?
+        .expect(0)?;
+    replaced.says(&["info: dropped ", "success: Migration postgres completed"])?;
+    assert_eq!(stage.other.rows()?, stage.local.database.rows()?);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_server_on_either_end_is_in_the_way() -> Result<()> {
+    let stage = Stage::new()?;
+    // The server of a test has no variable, so it is the one on the source.
+    let daemon = stage.scene.serve(&stage.local)?;
+    let refused = stage
+        .change("postgres", &["--lock-timeout", "300ms"])?
+        .expect(7)?;
+    refused.says(&["plikd is running on sqlite", "hint: stop it first"])?;
+    drop(daemon);
+    stage.change("postgres", &[])?.expect(0)?;
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_meant_is_bad_usage() -> Result<()> {
+    let scene = Scene::new()?;
+    let local = scene.local("plik")?;
+    let change = |url: Option<&str>, to: &str| -> Result<Run> {
+        let mut command = scene.plikd();
+        command.arg("--config").arg(&local.config);
+        command.args(["migrate", "--dialect", to]);
+        command.envs(url.map(|url| ("PLIKD_POSTGRES_URL", url)));
+        run(command)
+    };
+    let somewhere = "postgres://nobody@127.0.0.1:1/plik";
+    change(Some(somewhere), "mysql")?
+        .expect(2)?
+        .says(&["Invalid dialect: mysql, allowed dialects: postgres, sqlite"])?;
+    for to in ["postgres", "sqlite"] {
+        let text = [
+            "PLIKD_POSTGRES_URL is not set",
+            "hint: export PLIKD_POSTGRES_URL=",
+        ];
+        change(None, to)?.expect(2)?.says(&text)?;
+    }
+    let absent = change(Some(somewhere), "postgres")?.expect(3)?;
+    absent.says(&["no database at", "hint: start plikd once"])?;
+    assert!(!scene.path("plik.db").exists());
+    fs::File::create(scene.path("plik.db")).context("an empty file")?;
+    let empty = change(Some(somewhere), "postgres")?.expect(3)?;
+    empty.says(&["no such table: uploads"])?;
+    Ok(())
+}
