@@ -51,7 +51,6 @@ pub const SOME: &[&str] = &[
     "--file-size=1..2KiB",
 ];
 /// No file but those that a test adds.
-/// No file but those that a test adds.
 pub const NO_FILES: &[&str] = &[
     "--users=1",
     "--tokens=1",
