@@ -72,6 +72,14 @@ pub async fn open_with(
     })
 }
 
+/// In how many parts a blob of that size is sent; `None` for a directory.
+pub fn parts_of(config: &DataConfig, size_bytes: u64) -> Option<u64> {
+    match config {
+        DataConfig::File(_) => None,
+        DataConfig::S3(config) => Some(s3::parts_of(config, size_bytes)),
+    }
+}
+
 /// Files that can still be added where the directory is; `None` for a bucket, and where the file
 /// system has no such limit.
 pub fn free_files(config: &DataConfig) -> Option<u64> {

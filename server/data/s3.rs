@@ -35,6 +35,12 @@ pub(super) use survey::survey;
 /// Versions of one object that a single `remove` deletes. A file has one, but for retries.
 const MAX_VERSIONS: usize = 100;
 
+/// In how many parts a blob of that size is sent.
+pub(super) fn parts_of(config: &S3Config, size_bytes: u64) -> u64 {
+    let part_bytes = part::part_bytes(config.part_size, Some(size_bytes));
+    size_bytes.div_ceil(part_bytes).max(1)
+}
+
 /// See the module: `open` makes one.
 pub(super) struct S3Backend {
     store: Arc<Store>,

@@ -255,9 +255,12 @@ const BOOKKEEPING: [&str; 3] = [
      started_at text NOT NULL, finished_at text NOT NULL, summary text NOT NULL)",
 ];
 
+/// Says how far the runs came that are not complete.
+pub(super) const CHECKPOINTS: &str = "plikd_migrate_checkpoints";
+
 /// Tables, each with a column to know it by, that have rows while a migration is not complete.
 pub(super) const HALF_DONE: [(&str, &str); 2] = [
-    ("plikd_migrate_checkpoints", "source"),
+    (CHECKPOINTS, "source"),
     ("plikd_migrate_deferred", "definition"),
 ];
 

@@ -16,6 +16,7 @@ mod known;
 mod limits;
 mod lint;
 mod metadata;
+mod outlook;
 mod plan;
 mod preflight;
 mod preview;
@@ -31,7 +32,7 @@ mod verify;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use futures::FutureExt;
@@ -47,6 +48,7 @@ pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{BadLine, MigrateError, Problem, Side};
 pub use limits::{Limiter, Limits, Nice, Schedule, lower_priority};
 pub use lint::{Effect, Finding, LintReport, TableLint};
+pub use outlook::{BlobTotals, Estimate, Facts, Moved, Outlook, Requests, Room, outlook};
 pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
@@ -124,6 +126,9 @@ pub struct Options<'a> {
     /// are not found, nor those that a resumed run of a living source has passed over.
     pub verify: bool,
     pub retry: RetryPolicy,
+    /// What both ends must still be, as a plan says. A run that was cut off goes on although it has
+    /// changed the target itself.
+    pub expected: Option<&'a Facts>,
 }
 
 /// Copies what the target lacks.
@@ -159,6 +164,7 @@ pub async fn run(
         cancel,
         gate: Arc::new(Gate::new(options.workers.get())),
         earlier: Arc::default(),
+        is_as_planned: OnceLock::new(),
     };
     loop {
         // Without its type, which is nested deeper than the compiler follows.
@@ -184,6 +190,8 @@ struct Run<'a> {
     cancel: &'a CancellationToken,
     gate: Arc<Gate>,
     earlier: Arc<Earlier>,
+    /// Set once the ends were compared with the plan: later attempts find what this run changed.
+    is_as_planned: OnceLock<()>,
 }
 
 impl Run<'_> {
@@ -201,6 +209,12 @@ impl Run<'_> {
         };
         if !again {
             plan.tell_checks(self.progress.as_ref());
+        }
+        if let Some(facts) = self.options.expected
+            && self.is_as_planned.get().is_none()
+        {
+            facts.check(&plan, self.to, self.options).await?;
+            self.is_as_planned.get_or_init(|| ());
         }
         let mut rejects = self
             .options

@@ -30,6 +30,7 @@ mod network;
 mod outage;
 mod own_postgres;
 mod own_s3;
+mod plans;
 mod privileged;
 mod properties;
 mod rejects;
