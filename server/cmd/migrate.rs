@@ -62,7 +62,7 @@ fn follow_plan(args: RunArgs) -> Result<(RunArgs, Option<Facts>), Failure> {
         return Ok((args, None));
     };
     match Planned::read(path) {
-        Ok(planned) => Ok((args.as_planned(planned.args), Some(planned.facts))),
+        Ok(planned) => Ok((args.with_planned(planned.args), Some(planned.facts))),
         Err(failure) => {
             let audience = Audience::gather(&args, &args.options())?;
             audience.end(Err(failure))?;

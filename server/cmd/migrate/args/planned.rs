@@ -65,7 +65,7 @@ impl RunArgs {
     }
 
     /// These arguments with what is planned.
-    pub fn as_planned(self, planned: PlannedArgs) -> Self {
+    pub fn with_planned(self, planned: PlannedArgs) -> Self {
         let PlannedArgs {
             to,
             metadata_only,
@@ -108,7 +108,7 @@ mod tests {
         let asked = asked.unwrap().run;
         let planned = asked.planned(Path::new("/t.cfg")).unwrap();
         let run = parse("migrate --plan-file p").unwrap().run;
-        let run = run.as_planned(planned.clone());
+        let run = run.with_planned(planned.clone());
         assert_eq!(run.planned(Path::new("/t.cfg")).unwrap(), planned);
         assert_eq!(
             format!("{:?}", run.options()),
