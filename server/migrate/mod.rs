@@ -25,6 +25,7 @@ mod rejects;
 mod replay;
 mod report;
 mod retry;
+mod uploads;
 mod verify;
 
 use std::collections::HashMap;
@@ -268,6 +269,9 @@ impl Run<'_> {
                 known = Known::of(to.as_ref(), blobs) => known?,
             },
         };
+        let loader = target.loader.as_ref();
+        let source = plan.source.identity();
+        let uploads = loader.map(|loader| loader.upload_log(source, &to.to_string()));
         let copy = BlobCopy {
             from: limited(from),
             to: limited(to),
@@ -276,6 +280,7 @@ impl Run<'_> {
             to_keeps_keys: plan.to_keeps_keys,
             workers: self.options.workers,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
+            uploads: uploads.clone(),
             ignore_errors: self.options.ignore_errors,
             retry: self.options.retry,
             gate: Arc::clone(&self.gate),
@@ -285,6 +290,9 @@ impl Run<'_> {
         };
         let copied = copy.run(&plan.source, files, target.loader.as_mut()).await;
         to.close().await;
+        if let (Ok(_), Some(uploads)) = (&copied, &uploads) {
+            uploads::give_up_all(uploads, to.as_ref()).await?;
+        }
         copied
     }
 

@@ -31,6 +31,7 @@ mod reports;
 mod resume;
 mod retries;
 mod strangers;
+mod uploads;
 mod values;
 mod verify;
 mod versions;
