@@ -31,11 +31,16 @@ pub struct Tally {
     pub conflicts: u64,
     /// Rejected.
     pub failed: u64,
+    /// Already there, different; made equal.
+    pub updated: u64,
+    /// Only there, and removed.
+    pub deleted: u64,
 }
 
 impl Tally {
+    /// Rows of the source that were dealt with.
     pub fn total(&self) -> u64 {
-        self.copied + self.present + self.conflicts + self.failed
+        self.copied + self.present + self.conflicts + self.failed + self.updated
     }
 }
 
@@ -48,6 +53,8 @@ impl Add for Tally {
             present: self.present + other.present,
             conflicts: self.conflicts + other.conflicts,
             failed: self.failed + other.failed,
+            updated: self.updated + other.updated,
+            deleted: self.deleted + other.deleted,
         }
     }
 }
@@ -57,6 +64,7 @@ impl Add for Tally {
 pub struct Loaded {
     pub copied: u64,
     pub present: u64,
+    pub updated: u64,
     /// Keys that are there with other values, for a person to read.
     pub conflicts: Vec<String>,
     pub rejects: Vec<Reject>,
@@ -69,6 +77,8 @@ impl Loaded {
             present: self.present,
             conflicts: self.conflicts.len() as u64,
             failed: self.rejects.len() as u64,
+            updated: self.updated,
+            deleted: 0,
         }
     }
 }
@@ -82,6 +92,16 @@ pub enum OnReject {
     Continue,
 }
 
+/// What to do about a row whose key is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it as it is.
+    Keep,
+    /// Give it the new values, but in the columns that are not compared. Rows whose key is not
+    /// there are not written.
+    Update,
+}
+
 /// One batch to write.
 #[derive(Clone, Copy)]
 pub struct Write<'a> {
@@ -90,9 +110,20 @@ pub struct Write<'a> {
     pub encoding: Encoding,
     /// Columns in which a row that is there may differ and still be equal.
     pub not_compared: &'a [&'a str],
+    pub existing: Existing,
     pub on_reject: OnReject,
-    /// Where the run stands with this batch; what becomes of its rows is added.
-    pub checkpoint: &'a Checkpoint,
+    /// Where the run stands with this batch; what becomes of its rows is added. `None` if that is
+    /// found out by comparing.
+    pub checkpoint: Option<&'a Checkpoint>,
+}
+
+/// Rows to remove.
+#[derive(Clone, Copy)]
+pub struct Delete<'a> {
+    /// The columns of the primary key, and no others.
+    pub layout: &'a Layout,
+    pub keys: &'a Batch,
+    pub encoding: Encoding,
 }
 
 /// How far a run has come with one table, kept in the target in the transaction of its rows.
@@ -344,12 +375,21 @@ impl Loader {
         }
     }
 
-    /// Writes a batch and its checkpoint as one transaction. Rows that are there stay as they
-    /// are. With [`OnReject::Stop`] nothing is written if a row is rejected.
+    /// Writes a batch and its checkpoint as one transaction. With [`OnReject::Stop`] nothing is
+    /// written if a row is rejected.
     pub async fn write(&mut self, write: Write<'_>) -> Result<Loaded, MetadataError> {
         match &mut self.bulk {
             Bulk::Sqlite(writer) => writer.write(write).await,
             Bulk::Postgres(writer) => writer.write(write).await,
+        }
+    }
+
+    /// Removes the rows with these keys as one transaction, and gives their number. All of them
+    /// stay if another row refers to one.
+    pub async fn delete(&mut self, delete: Delete<'_>) -> Result<u64, MetadataError> {
+        match &mut self.bulk {
+            Bulk::Sqlite(writer) => writer.delete(delete).await,
+            Bulk::Postgres(writer) => writer.delete(delete).await,
         }
     }
 
@@ -399,6 +439,7 @@ impl Loader {
                     present: count("present"),
                     conflicts: count("conflicts"),
                     failed: count("failed"),
+                    ..Tally::default()
                 },
             }
         });

@@ -55,7 +55,8 @@ pub use fault::{Fault, Reason};
 pub use fresh::{Built, FreshError, FreshLoad};
 pub use layout::{Column, Layout, migrated};
 pub use loader::{
-    BlobRecord, BlobState, Checkpoint, Loaded, Loader, OnReject, RunRecord, Tally, Write,
+    BlobRecord, BlobState, Checkpoint, Delete, Existing, Loaded, Loader, OnReject, RunRecord,
+    Tally, Write,
 };
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;

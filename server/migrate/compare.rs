@@ -1,12 +1,14 @@
 //! Two databases side by side: which rows are missing, which differ.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::MigrateError;
 use super::report::TableProof;
 use crate::config::Driver;
+use crate::metadata::table::Kind;
 use crate::metadata::{
     Batch, Encoding, Layout, MetadataError, Order, Reject, Request, RowStream, Rows, Snapshot,
     TableDigest, Tuple, order_of, shown_key,
@@ -39,6 +41,11 @@ impl Compared<'_> {
     /// The key of the row, for a person to read.
     pub fn key(&self) -> String {
         shown_key(self.layout, self.row, self.encoding)
+    }
+
+    /// The whole row: of the source, if it has one.
+    pub fn row(&self) -> Tuple<'_> {
+        self.row
     }
 
     /// The key as it is encoded, which no other row of that side has.
@@ -153,68 +160,33 @@ impl Comparison<'_> {
     ///
     /// Columns that only one side has are not compared: a target that is yet to be upgraded lacks
     /// some.
-    pub async fn run(
-        &self,
-        mut found: impl FnMut(Result<Compared<'_>, &Reject>),
-    ) -> Result<(), MigrateError> {
+    pub async fn run(&self, mut found: impl FnMut(Seen<'_>)) -> Result<(), MigrateError> {
+        let mut merge = self.merge();
+        while let Some(row) = merge.next().await? {
+            found(row);
+        }
+        Ok(())
+    }
+
+    /// The same, one row after the other.
+    pub fn merge(&self) -> Merge {
         let encoding = self.from.encoding_for(self.driver);
         let (layout, there) = self.common_layouts();
-        let kinds = layout.key_kinds();
-        let skipped: Vec<usize> = self
-            .not_compared
-            .iter()
-            .filter_map(|name| layout.position(name))
-            .collect();
+        let skipped = self.not_compared.iter();
+        let skipped = skipped.filter_map(|name| layout.position(name)).collect();
         let side = |snapshot, layout: &Layout| {
             Side::new(self.stream(snapshot, layout, encoding, Order::Key))
         };
-        let mut from = side(self.from, &layout);
-        let mut to = there.zip(self.to).map(|(there, (to, _))| side(to, &there));
-        let key_of = |row: Tuple<'_>| row.project(&layout.primary_key);
-        let order = |row: Tuple<'_>, other: Tuple<'_>| {
-            let (key, other) = (key_of(row), key_of(other));
-            order_of(Tuple::new(&key), Tuple::new(&other), &kinds, encoding)
-        };
-        // Whether the source has the row of the target in hand.
-        let mut matched = false;
-        loop {
-            from.fill(|reject| found(Err(reject))).await?;
-            if let Some(to) = &mut to {
-                to.fill(|_| ()).await?;
-            }
-            let (row, other) = (from.row(), to.as_ref().and_then(Side::row));
-            let (order, standing) = match (row, other) {
-                (None, None) => return Ok(()),
-                (Some(_), None) => (Ordering::Less, Some(Standing::Missing)),
-                (None, Some(_)) => (Ordering::Greater, (!matched).then_some(Standing::Extra)),
-                (Some(row), Some(other)) => match order(row, other) {
-                    Ordering::Less => (Ordering::Less, Some(Standing::Missing)),
-                    Ordering::Equal if equal(row, other, &skipped) => {
-                        (Ordering::Equal, Some(Standing::Equal))
-                    }
-                    Ordering::Equal => (Ordering::Equal, Some(Standing::Different)),
-                    Ordering::Greater => (Ordering::Greater, (!matched).then_some(Standing::Extra)),
-                },
-            };
-            let shown = if order.is_le() { row } else { other };
-            if let (Some(standing), Some(row)) = (standing, shown) {
-                found(Ok(Compared {
-                    standing,
-                    row,
-                    other: other.filter(|_| order.is_eq()),
-                    layout: &layout,
-                    skipped: &skipped,
-                    encoding,
-                }));
-            }
-            // Two keys of the source may mean one of the target, so a row of the target is left
-            // only when the source is past it.
-            matched = order.is_eq() || (matched && order.is_lt());
-            if order.is_le() {
-                from.advance();
-            } else if let Some(to) = &mut to {
-                to.advance();
-            }
+        Merge {
+            from: side(self.from, &layout),
+            to: there.zip(self.to).map(|(there, (to, _))| side(to, &there)),
+            kinds: layout.key_kinds(),
+            layout,
+            skipped,
+            encoding,
+            in_hand: None,
+            matched: false,
+            rejects: VecDeque::new(),
         }
     }
 
@@ -238,6 +210,115 @@ impl Comparison<'_> {
             there.kind = here.kind;
         }
         (here, Some(there))
+    }
+}
+
+/// A row, or why the target cannot hold it.
+pub(super) type Seen<'a> = Result<Compared<'a>, Box<Reject>>;
+
+/// Both sides on their way through a table.
+pub(super) struct Merge {
+    from: Side,
+    to: Option<Side>,
+    layout: Layout,
+    kinds: Vec<Kind>,
+    skipped: Vec<usize>,
+    encoding: Encoding,
+    /// How the rows in hand stand to each other by their keys, once they were compared.
+    in_hand: Option<Ordering>,
+    /// Whether the source has the row of the target in hand.
+    matched: bool,
+    /// Rows of the source that were just passed.
+    rejects: VecDeque<Reject>,
+}
+
+impl Merge {
+    /// How the rows are encoded.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The next row of either side, or the reason why the target cannot hold it; `None` behind the
+    /// last one.
+    pub async fn next(&mut self) -> Result<Option<Seen<'_>>, MigrateError> {
+        let standing = loop {
+            self.advance();
+            self.from.fill(&mut self.rejects).await?;
+            if let Some(to) = &mut self.to {
+                // What the target has it can hold.
+                to.fill(&mut VecDeque::new()).await?;
+            }
+            if let Some(reject) = self.rejects.pop_front() {
+                return Ok(Some(Err(Box::new(reject))));
+            }
+            let Some((order, standing)) = self.compare() else {
+                return Ok(None);
+            };
+            self.in_hand = Some(order);
+            if standing != Standing::Extra || !self.matched {
+                break standing;
+            }
+        };
+        let (row, other) = (self.from.row(), self.to.as_ref().and_then(Side::row));
+        let (row, other) = match standing {
+            Standing::Extra => (other, None),
+            Standing::Missing => (row, None),
+            Standing::Equal | Standing::Different => (row, other),
+        };
+        Ok(row.map(|row| {
+            Ok(Compared {
+                standing,
+                row,
+                other,
+                layout: &self.layout,
+                skipped: &self.skipped,
+                encoding: self.encoding,
+            })
+        }))
+    }
+
+    /// Leaves the row that was given out behind.
+    fn advance(&mut self) {
+        let Some(order) = self.in_hand.take() else {
+            return;
+        };
+        // Two keys of the source may mean one of the target, so a row of the target is left only
+        // when the source is past it.
+        self.matched = order.is_eq() || (self.matched && order.is_lt());
+        if order.is_le() {
+            self.from.advance();
+        } else if let Some(to) = &mut self.to {
+            to.advance();
+        }
+    }
+
+    /// `None` if both sides have come to their end.
+    fn compare(&self) -> Option<(Ordering, Standing)> {
+        let (row, other) = (self.from.row(), self.to.as_ref().and_then(Side::row));
+        Some(match (row, other) {
+            (None, None) => return None,
+            (Some(_), None) => (Ordering::Less, Standing::Missing),
+            (None, Some(_)) => (Ordering::Greater, Standing::Extra),
+            (Some(row), Some(other)) => match self.order(row, other) {
+                Ordering::Less => (Ordering::Less, Standing::Missing),
+                Ordering::Equal if equal(row, other, &self.skipped) => {
+                    (Ordering::Equal, Standing::Equal)
+                }
+                Ordering::Equal => (Ordering::Equal, Standing::Different),
+                Ordering::Greater => (Ordering::Greater, Standing::Extra),
+            },
+        })
+    }
+
+    fn order(&self, row: Tuple<'_>, other: Tuple<'_>) -> Ordering {
+        let key = &self.layout.primary_key;
+        let (row, other) = (row.project(key), other.project(key));
+        order_of(
+            Tuple::new(&row),
+            Tuple::new(&other),
+            &self.kinds,
+            self.encoding,
+        )
     }
 }
 
@@ -288,11 +369,11 @@ impl Side {
     }
 
     /// Makes sure that there is a row in hand unless there are no more.
-    async fn fill(&mut self, mut rejected: impl FnMut(&Reject)) -> Result<(), MigrateError> {
+    async fn fill(&mut self, rejects: &mut VecDeque<Reject>) -> Result<(), MigrateError> {
         while self.row >= self.batch.len() && !self.ended {
             match self.stream.next().await? {
                 Some(next) => {
-                    next.rejects.iter().for_each(&mut rejected);
+                    rejects.extend(next.rejects);
                     self.batch = next.rows;
                     self.row = 0;
                 }

@@ -46,6 +46,8 @@ pub(super) struct BlobCopy {
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
     pub workers: NonZeroUsize,
+    /// A blob of other bytes than the source's gives way, instead of being a problem.
+    pub replace: bool,
     /// What the bytes on their way may take of the memory.
     pub buffers: Buffers,
     /// Where uploads in parts are written down, if there is a database for it.
@@ -196,7 +198,7 @@ impl BlobCopy {
         passed: &Arc<AtomicU64>,
     ) -> Result<Outcome, DataError> {
         let known = state.md5.as_deref().and_then(parse_md5);
-        if known.is_some() && known != row.md5 {
+        if known.is_some() && known != row.md5 && !self.replace {
             let reason = "the target has another file of that id, with other bytes".to_owned();
             return Ok(Outcome::Problem(row.problem(reason)));
         }
@@ -218,10 +220,14 @@ impl BlobCopy {
             // Without its key a blob cannot be asked about, and nobody can read it either.
             return Ok(false);
         }
+        // What an earlier run wrote down was compared then; so were the blobs of rows that a
+        // finished run has left, which come after their blobs.
+        let in_row = state.md5.as_deref().and_then(parse_md5);
+        let was_compared =
+            state.recorded || (self.replace && in_row.is_some() && in_row == row.md5);
         match self.known.standing(row) {
             Standing::Absent | Standing::Different => return Ok(false),
-            // What an earlier run wrote down was compared then.
-            Standing::Found { same_md5 } if same_md5 || state.recorded => return Ok(true),
+            Standing::Found { same_md5 } if same_md5 || was_compared => return Ok(true),
             Standing::Found { .. } | Standing::Unknown => {}
         }
         let blob = BlobRef {
@@ -234,8 +240,7 @@ impl BlobCopy {
         if stat.size_bytes != row.size_bytes() {
             return Ok(false);
         }
-        // What an earlier run wrote down was compared then, and is still there.
-        if state.recorded || stat.md5 == row.md5 {
+        if was_compared || stat.md5 == row.md5 {
             return Ok(true);
         }
         // No digest is kept there, or one that need not be the MD5: the bytes decide.

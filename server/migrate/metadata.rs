@@ -11,8 +11,8 @@ use super::progress::{Event, Progress};
 use super::rejects::RejectsFile;
 use super::report::TableReport;
 use crate::metadata::{
-    Batch, BlobRecord, Checkpoint, Encoding, Layout, Loaded, Loader, OnReject, Order, Reject,
-    Request, RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
+    Batch, BlobRecord, Checkpoint, Encoding, Existing, Layout, Loaded, Loader, OnReject, Order,
+    Reject, Request, RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
 };
 use crate::model::FileStatus;
 
@@ -127,7 +127,15 @@ impl RowCopy<'_> {
             let batch = self.prepared(layout, encoding, batch).await?;
             checkpoint.cursor = cursor.or(checkpoint.cursor);
             checkpoint.tally.failed += batch.rejects.len() as u64;
-            let written = self.write(&table.to, encoding, &batch, &checkpoint).await?;
+            let written = self
+                .write(
+                    &table.to,
+                    encoding,
+                    &batch,
+                    Existing::Keep,
+                    Some(&checkpoint),
+                )
+                .await?;
             checkpoint.tally = checkpoint.tally + written.tally();
             self.keep_rejects(&batch.rejects)?;
             self.keep_rejects(&written.rejects)?;
@@ -181,12 +189,13 @@ impl RowCopy<'_> {
         }
     }
 
-    async fn write(
+    pub(super) async fn write(
         &mut self,
         layout: &Layout,
         encoding: Encoding,
         batch: &SourceBatch,
-        checkpoint: &Checkpoint,
+        existing: Existing,
+        checkpoint: Option<&Checkpoint>,
     ) -> Result<Loaded, MigrateError> {
         let written = self
             .to
@@ -195,6 +204,7 @@ impl RowCopy<'_> {
                 rows: &batch.rows,
                 encoding,
                 not_compared: not_compared(layout, self.with_blobs),
+                existing,
                 on_reject: self.on_reject,
                 checkpoint,
             })
@@ -278,7 +288,7 @@ impl RowCopy<'_> {
         }
     }
 
-    fn tell(&self, layout: &Layout, batch: &SourceBatch, written: &Loaded) {
+    pub(super) fn tell(&self, layout: &Layout, batch: &SourceBatch, written: &Loaded) {
         let table = &layout.name;
         self.tell_rejects(&batch.rejects);
         self.tell_rejects(&written.rejects);
@@ -286,6 +296,12 @@ impl RowCopy<'_> {
             self.progress.on(Event::Conflict { table, key });
         }
         let rows = (batch.rows.len() + batch.rejects.len()) as u64;
+        self.progress.on(Event::Rows { table, rows });
+    }
+
+    /// Rows that need nothing done were dealt with too.
+    pub(super) fn tell_rows(&self, table: &Table, rows: u64) {
+        let table = &table.from.name;
         self.progress.on(Event::Rows { table, rows });
     }
 }

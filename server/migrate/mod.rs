@@ -25,6 +25,7 @@ mod rejects;
 mod replay;
 mod report;
 mod retry;
+mod sync;
 mod uploads;
 mod verify;
 
@@ -97,9 +98,19 @@ impl Halves {
     }
 }
 
+/// What to do about what the target has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Leave it as it is: where it differs from the source is a conflict.
+    Copy,
+    /// Make it equal to the source.
+    Sync,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     pub halves: Halves,
+    pub mode: Mode,
     /// Blobs copied at the same time.
     pub workers: NonZeroUsize,
     /// Carry on past rows and blobs that cannot be copied.
@@ -237,6 +248,7 @@ impl Run<'_> {
             to: self.to.metadata.driver,
             options: self.options,
             rejects,
+            limiter: Some(self.limiter),
             progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
@@ -279,6 +291,7 @@ impl Run<'_> {
             known: Arc::new(known),
             to_keeps_keys: plan.to_keeps_keys,
             workers: self.options.workers,
+            replace: self.options.mode == Mode::Sync,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
             uploads: uploads.clone(),
             ignore_errors: self.options.ignore_errors,
@@ -326,7 +339,10 @@ impl Run<'_> {
             progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
-        let mut tables = copy.run(&pairs, false).await?;
+        let mut tables = match self.options.mode {
+            Mode::Copy => copy.run(&pairs, false).await?,
+            Mode::Sync => copy.sync(&pairs, self.to.metadata).await?,
+        };
         // A further attempt reads another moment of the source than the checkpoints of the one
         // before come from, so it is checked whatever was asked for.
         if self.options.verify || again {
@@ -338,12 +354,16 @@ impl Run<'_> {
                 cancel: self.cancel,
             };
             self.progress.on(Event::VerifyBegin);
-            if check.difference(&mut tables).await?.is_some() {
-                // A run that was resumed on a source that lives on has passed over rows that are
-                // new before the cursor of its checkpoint; a run from the start finds them.
-                tables = copy.run(&pairs, true).await?;
-                let found = check.difference(&mut tables).await?;
-                found.map_or(Ok(()), Err)?;
+            match (check.difference(&mut tables).await?, self.options.mode) {
+                (None, _) => {}
+                (Some(found), Mode::Sync) => return Err(found),
+                (Some(_), Mode::Copy) => {
+                    // A run that was resumed on a source that lives on has passed over rows that
+                    // are new before the cursor of its checkpoint; a run from the start finds them.
+                    tables = copy.run(&pairs, true).await?;
+                    let found = check.difference(&mut tables).await?;
+                    found.map_or(Ok(()), Err)?;
+                }
             }
         }
         loader.advance_sequences(&plan.layouts).await?;
@@ -366,6 +386,8 @@ fn record(plan: &Plan, report: &Report, started_at: Timestamp) -> RunRecord {
                 "present": rows.present,
                 "conflicts": rows.conflicts,
                 "failed": rows.failed,
+                "updated": rows.updated,
+                "deleted": rows.deleted,
                 "target_rows": table.proof.as_ref().map(|proof| proof.target.rows),
                 "digest": table.proof.as_ref().map(|proof| &proof.target.digest),
             });

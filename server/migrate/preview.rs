@@ -15,7 +15,7 @@ use super::metadata::not_compared;
 use super::plan::Plan;
 use super::progress::{Action, Event, Progress};
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
-use super::{Endpoint, Options};
+use super::{Endpoint, Mode, Options};
 use crate::config::Driver;
 use crate::data::{self, Access, DataBackend, DataError, Tuning};
 use crate::metadata::{Layout, MetadataError, Rows, Snapshot, Tally};
@@ -54,6 +54,7 @@ async fn look(
             to: to.metadata.driver,
             options,
             rejects: None,
+            limiter: None,
             progress: progress.as_ref(),
             cancel,
         };
@@ -126,7 +127,10 @@ async fn compare(
                 Ok(row) => match row.standing {
                     Standing::Missing => (&mut tally.copied, Action::Copy),
                     Standing::Equal => (&mut tally.present, Action::Keep),
-                    Standing::Different => (&mut tally.conflicts, Action::Conflict),
+                    Standing::Different => match options.mode {
+                        Mode::Copy => (&mut tally.conflicts, Action::Conflict),
+                        Mode::Sync => (&mut tally.updated, Action::Update),
+                    },
                     Standing::Extra => (&mut extra, Action::Extra),
                 },
                 Err(_) => (&mut tally.failed, Action::Reject),
@@ -202,7 +206,7 @@ impl BlobLook<'_> {
                     Action::Keep => report.present += 1,
                     Action::Skip => report.skipped += 1,
                     Action::Conflict | Action::Reject => report.failed += 1,
-                    Action::Extra => {}
+                    Action::Extra | Action::Update => {}
                 }
             }
         }

@@ -96,6 +96,8 @@ pub enum Action {
     Copy,
     Keep,
     Conflict,
+    /// It is there with other values, and is made equal.
+    Update,
     /// Only the target has it; it stays.
     Extra,
     Skip,
@@ -113,6 +115,7 @@ impl Action {
             Self::Copy => "copy",
             Self::Keep => "present",
             Self::Conflict => "conflict",
+            Self::Update => "update",
             Self::Extra => "extra",
             Self::Skip => "skip",
             Self::Reject => "reject",

@@ -19,8 +19,8 @@ use super::{Endpoint, LintReport};
 use crate::config::{Driver, MetadataConfig};
 use crate::data::{self, Access, BlobRef, DataBackend};
 use crate::metadata::{
-    self, Batch, Checkpoint, Encoding, Fault, Identity, Layout, Loader, OnReject, ReadRow, Reason,
-    Reject, RunRecord, Snapshot, Tally, Write,
+    self, Batch, Checkpoint, Encoding, Existing, Fault, Identity, Layout, Loader, OnReject,
+    ReadRow, Reason, Reject, RunRecord, Snapshot, Tally, Write,
 };
 use crate::model::{FileStatus, Timestamp, id};
 
@@ -322,8 +322,9 @@ impl Replay<'_> {
                 rows: &pending.rows,
                 encoding: pending.encoding,
                 not_compared: &[],
+                existing: Existing::Keep,
                 on_reject: OnReject::Continue,
-                checkpoint: &Checkpoint::new(&self.source, table),
+                checkpoint: Some(&Checkpoint::new(&self.source, table)),
             })
             .await?;
         for key in &written.conflicts {

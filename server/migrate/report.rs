@@ -131,6 +131,7 @@ mod tests {
             present: 4,
             conflicts: 1,
             failed: 2,
+            ..Tally::default()
         };
         let report = Report {
             tables: vec![TableReport {

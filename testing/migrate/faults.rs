@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, ensure};
 use plikd::config::{self, Environment, Loaded};
 use plikd::migrate::{
-    self, BlobProblem, Endpoint, Event, Halves, Limiter, Limits, Options, Progress, Report,
+    self, BlobProblem, Endpoint, Event, Halves, Limiter, Limits, Mode, Options, Progress, Report,
     RetryPolicy,
 };
 use tokio_util::sync::CancellationToken;
@@ -294,6 +294,7 @@ fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Repo
     let source = config::load(Some(&from.config), &env)?;
     let target = config::load_target(&source, &to.config, &env)?;
     let options = Options {
+        mode: Mode::Copy,
         halves: Halves::Both,
         workers: NonZeroUsize::MIN,
         ignore_errors: false,

@@ -9,7 +9,7 @@ use crate::config::duration::parse_clock;
 
 use super::limits::{LimitArgs, RetryArgs};
 use crate::migrate::proof::VerifyOptions;
-use crate::migrate::{Halves, Options};
+use crate::migrate::{Halves, Mode, Options};
 
 /// Move this server's metadata and data to other backends
 ///
@@ -50,6 +50,11 @@ pub struct RunArgs {
     /// Move the bytes of files only
     #[arg(long)]
     data_only: bool,
+
+    /// Bring the target to the state of the source now: rows and blobs that have changed since an
+    /// earlier run are made equal, those that are new are copied
+    #[arg(long)]
+    sync: bool,
 
     /// Blobs copied at the same time
     #[arg(long, value_name = "N", default_value = "4")]
@@ -118,7 +123,8 @@ pub struct DialectArgs {
     pub dialect: Option<String>,
 
     /// With --dialect: replace what the target holds; a SQLite file is kept under another name
-    #[arg(long, requires = "dialect")]
+    // The parser forgets what is required where that would conflict, so both are said.
+    #[arg(long, requires = "dialect", conflicts_with = "to")]
     overwrite: bool,
 
     /// With --overwrite: do not ask before tables are dropped
@@ -217,6 +223,10 @@ impl RunArgs {
             halves: match self.dialect.dialect {
                 Some(_) => Halves::MetadataOnly,
                 None => halves(self.metadata_only, self.data_only),
+            },
+            mode: match self.sync {
+                true => Mode::Sync,
+                false => Mode::Copy,
             },
             workers: self.workers,
             ignore_errors: self.ignore_errors,

@@ -291,7 +291,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         } => match action {
             Action::Reject | Action::Conflict => blob("blob_failed", key, None, detail),
             Action::Skip => blob("blob_skipped", key, None, detail),
-            Action::Copy | Action::Keep | Action::Extra => return None,
+            Action::Copy | Action::Keep | Action::Update | Action::Extra => return None,
         },
         Event::Would {
             action,
@@ -302,7 +302,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
             Action::Reject => row("reject", what, key, Some(detail)),
             Action::Conflict => row("conflict", what, key, None),
             Action::Extra => row("extra", what, key, None),
-            Action::Copy | Action::Keep | Action::Skip => return None,
+            Action::Copy | Action::Keep | Action::Update | Action::Skip => return None,
         },
         _ => return None,
     })

@@ -73,7 +73,14 @@ fn report_text(report: &Report) -> String {
              source since an earlier run\n"
         ),
         (count, _) => {
-            format!("next: look at the {count} rows and blobs named above, they were not copied\n")
+            let conflicts = report.tables.iter().any(|table| table.rows.conflicts > 0);
+            let sync = match conflicts {
+                true => "; with --sync, rows that differ become those of the source",
+                false => "",
+            };
+            format!(
+                "next: look at the {count} rows and blobs named above, they were not copied{sync}\n"
+            )
         }
     };
     text
@@ -121,12 +128,22 @@ fn tables_text(tables: &[TableReport], verb: &str) -> String {
         let TableReport {
             table, rows, extra, ..
         } = report;
-        let extra = match extra {
-            0 => String::new(),
-            extra => format!(", {} only in the target", HumanCount(*extra)),
+        let (updated, deleted) = match verb {
+            "to copy" => ("to update", "to delete"),
+            _ => ("updated", "deleted"),
         };
+        let more = [
+            (rows.updated, updated),
+            (rows.deleted, deleted),
+            (*extra, "only in the target"),
+        ];
+        let more: String = more
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!(", {} {what}", HumanCount(*count)))
+            .collect();
         format!(
-            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed{extra}\n",
+            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed{more}\n",
             HumanCount(rows.copied).to_string(),
             HumanCount(rows.present),
             HumanCount(rows.conflicts),
@@ -162,6 +179,7 @@ mod tests {
             present: 2,
             conflicts,
             failed: 0,
+            ..Tally::default()
         };
         let table = |table: &str, rows| TableReport {
             extra: 0,
@@ -194,7 +212,8 @@ mod tests {
              uploads                         1 copied, 2 present, 3 conflicts, 0 failed\n\
              blobs                           7 copied, 1 present, 2 skipped, 0 failed, 3.00 GiB\n\
              finished in 2 minutes\n\
-             next: look at the 3 rows and blobs named above, they were not copied\n"
+             next: look at the 3 rows and blobs named above, they were not copied; \
+             with --sync, rows that differ become those of the source\n"
         );
     }
 

@@ -79,6 +79,8 @@ pub fn table(report: &TableReport) -> Value {
         "copied": report.rows.copied,
         "present": report.rows.present,
         "conflicts": report.rows.conflicts,
+        "updated": report.rows.updated,
+        "deleted": report.rows.deleted,
         "failed": report.rows.failed,
         "extra": report.extra,
         "proof": report.proof.as_ref().map(proof),

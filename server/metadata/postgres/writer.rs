@@ -15,7 +15,7 @@ use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
 use crate::metadata::layout::{Column, Layout, quote};
-use crate::metadata::loader::{Loaded, OnReject, Write};
+use crate::metadata::loader::{Delete, Existing, Loaded, OnReject, Write};
 use crate::metadata::snapshot::{Reject, join_key};
 use crate::metadata::table::Kind;
 
@@ -140,9 +140,10 @@ impl BulkWriter {
             loaded: Loaded::default(),
         };
         let table = &write.layout.name;
-        if self.staged.contains(table) || !load.copy_whole(&mut transaction).await? {
+        let straight = write.existing == Existing::Keep && !self.staged.contains(table);
+        if !straight || !load.copy_whole(&mut transaction).await? {
             if self.staged.insert(table.clone()) {
-                let create = create_staging(write.layout);
+                let create = create_staging(write.layout, "DELETE ROWS");
                 transaction.batch_execute(&create).await?;
             }
             load.rows(&mut transaction, 0..write.rows.len()).await?;
@@ -153,9 +154,45 @@ impl BulkWriter {
             transaction.rollback().await?;
             return Ok(loaded);
         }
-        run(&transaction, &write.checkpoint.statement_after(&loaded)).await?;
+        if let Some(checkpoint) = write.checkpoint {
+            run(&transaction, &checkpoint.statement_after(&loaded)).await?;
+        }
         transaction.commit().await?;
         Ok(loaded)
+    }
+
+    /// Removes rows by their keys, as one transaction.
+    pub async fn delete(&mut self, delete: Delete<'_>) -> Result<u64, MetadataError> {
+        let label = self.label.clone();
+        let during = During {
+            action: "delete rows",
+            backend: &label,
+        };
+        self.try_delete(delete)
+            .await
+            .map_err(|error| failure(during, &error))
+    }
+
+    async fn try_delete(&mut self, delete: Delete<'_>) -> Result<u64, tokio_postgres::Error> {
+        let keys = Layout {
+            name: format!("{}_keys", delete.layout.name),
+            ..delete.layout.clone()
+        };
+        let transaction = self.client.transaction().await?;
+        // Gone with the transaction, because the next table's may have its name.
+        let create = create_staging(&keys, "DROP");
+        transaction.batch_execute(&create).await?;
+        let rows = delete.keys.as_bytes();
+        copy_in(&transaction, &staging(&keys), &keys, rows).await?;
+        let sql = format!(
+            "DELETE FROM {} t USING {} s WHERE {}",
+            quote(&delete.layout.name),
+            staging(&keys),
+            same_key(delete.layout)
+        );
+        let deleted = transaction.execute(&sql, &[]).await?;
+        transaction.commit().await?;
+        Ok(deleted)
     }
 }
 
@@ -231,8 +268,39 @@ impl Load<'_> {
         let layout = self.write.layout;
         let tuples = self.write.rows.slice(range.clone());
         copy_in(transaction, &staging(layout), layout, tuples).await?;
-        let copied = transaction.execute(&insert_sql(layout), &[]).await?;
         let rows = range.len() as u64;
+        let moved = match self.write.existing {
+            Existing::Keep => self.insert(transaction, rows).await?,
+            Existing::Update => {
+                let sql = update_sql(layout, self.write.not_compared);
+                let updated = transaction.execute(&sql, &[]).await?;
+                Loaded {
+                    updated,
+                    ..Loaded::default()
+                }
+            }
+        };
+        if range.len() < self.write.rows.len() {
+            // A whole batch is cleared by the commit, a part of one must make room for the next.
+            transaction
+                .batch_execute(&format!("TRUNCATE {}", staging(layout)))
+                .await?;
+        }
+        self.loaded.copied += moved.copied;
+        self.loaded.updated += moved.updated;
+        self.loaded.present += moved.present;
+        self.loaded.conflicts.extend(moved.conflicts);
+        Ok(())
+    }
+
+    /// Moves the staged rows into the table, as far as their keys are new.
+    async fn insert(
+        &self,
+        transaction: &Transaction<'_>,
+        rows: u64,
+    ) -> Result<Loaded, tokio_postgres::Error> {
+        let layout = self.write.layout;
+        let copied = transaction.execute(&insert_sql(layout), &[]).await?;
         let mut conflicts = Vec::new();
         if copied < rows {
             let sql = conflicts_sql(layout, self.write.not_compared);
@@ -242,16 +310,12 @@ impl Load<'_> {
                 join_key(layout, fields)
             }));
         }
-        if range.len() < self.write.rows.len() {
-            // A whole batch is cleared by the commit, a part of one must make room for the next.
-            transaction
-                .batch_execute(&format!("TRUNCATE {}", staging(layout)))
-                .await?;
-        }
-        self.loaded.copied += copied;
-        self.loaded.present += rows - copied - conflicts.len() as u64;
-        self.loaded.conflicts.extend(conflicts);
-        Ok(())
+        Ok(Loaded {
+            copied,
+            present: rows - copied - conflicts.len() as u64,
+            conflicts,
+            ..Loaded::default()
+        })
     }
 
     fn reject(&mut self, row: usize, error: &tokio_postgres::Error) {
@@ -315,15 +379,16 @@ fn staging(layout: &Layout) -> String {
     quote(&format!("plikd_migrate_staging_{}", layout.name))
 }
 
-/// Its columns have the types whose binary form the tuples have.
-fn create_staging(layout: &Layout) -> String {
+/// Its columns have the types whose binary form the tuples have. `on_commit` is what a commit does
+/// with it.
+fn create_staging(layout: &Layout, on_commit: &str) -> String {
     let columns: Vec<String> = layout
         .columns
         .iter()
         .map(|column| format!("{} {}", quote(&column.name), type_of(column.kind)))
         .collect();
     let (table, columns) = (staging(layout), columns.join(", "));
-    format!("CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DELETE ROWS")
+    format!("CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT {on_commit}")
 }
 
 /// Moves the staged rows into the table, except those whose key is there already.
@@ -349,6 +414,38 @@ fn insert_sql(layout: &Layout) -> String {
     )
 }
 
+/// Gives the rows of the table the values of the staged rows with their keys.
+fn update_sql(layout: &Layout, not_compared: &[&str]) -> String {
+    let columns = layout.columns.iter().enumerate();
+    let changed = columns
+        .filter(|(position, column)| {
+            !layout.primary_key.contains(position) && !not_compared.contains(&column.name.as_str())
+        })
+        .map(|(_, column)| {
+            let name = quote(&column.name);
+            format!("{name} = s.{name}")
+        });
+    let values = layout.columns.iter().map(|column| {
+        let (name, value) = (quote(&column.name), as_declared(column));
+        format!("{value} AS {name}")
+    });
+    format!(
+        "UPDATE {} t SET {} FROM (SELECT {} FROM {}) s WHERE {}",
+        quote(&layout.name),
+        changed.collect::<Vec<String>>().join(", "),
+        values.collect::<Vec<String>>().join(", "),
+        staging(layout),
+        same_key(layout)
+    )
+}
+
+/// The condition that a row `t` of the table has the key of a staged row `s`.
+fn same_key(layout: &Layout) -> String {
+    let names = layout.key_names().into_iter().map(quote);
+    let same = names.map(|name| format!("t.{name} = s.{name}"));
+    same.collect::<Vec<String>>().join(" AND ")
+}
+
 /// A staged value as the table's type. Text is left to the assignment, which refuses what is too
 /// long where a cast would cut it.
 fn as_declared(column: &Column) -> String {
@@ -368,10 +465,6 @@ fn conflicts_sql(layout: &Layout, not_compared: &[&str]) -> String {
         .iter()
         .map(|key| quote(&layout.columns[*key].name))
         .collect();
-    let same_key: Vec<String> = key
-        .iter()
-        .map(|name| format!("t.{name} = s.{name}"))
-        .collect();
     let shown: Vec<String> = key.iter().map(|name| format!("s.{name}::text")).collect();
     let different: Vec<String> = layout
         .columns
@@ -387,7 +480,7 @@ fn conflicts_sql(layout: &Layout, not_compared: &[&str]) -> String {
         shown.join(", "),
         staging(layout),
         quote(&layout.name),
-        same_key.join(" AND "),
+        same_key(layout),
         different.join(" OR ")
     )
 }

@@ -14,8 +14,8 @@ use super::{Access, Location, connect, failure, run};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
-use crate::metadata::layout::{Layout, quote};
-use crate::metadata::loader::{Checkpoint, Loaded, OnReject, Write};
+use crate::metadata::layout::{Column, Layout, quote};
+use crate::metadata::loader::{Checkpoint, Delete, Existing, Loaded, OnReject, Write};
 use crate::metadata::snapshot::{Reject, shown_key};
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Batch, Encoding, Tuple};
@@ -35,8 +35,9 @@ struct Job {
     rows: Batch,
     encoding: Encoding,
     not_compared: HashSet<String>,
+    existing: Existing,
     on_reject: OnReject,
-    checkpoint: Checkpoint,
+    checkpoint: Option<Checkpoint>,
     zone: TimeZone,
 }
 
@@ -89,12 +90,39 @@ impl BulkWriter {
                 .iter()
                 .map(|name| (*name).to_owned())
                 .collect(),
+            existing: write.existing,
             on_reject: write.on_reject,
-            checkpoint: write.checkpoint.clone(),
+            checkpoint: write.checkpoint.cloned(),
             zone: self.zone.clone(),
         };
         self.with("write rows", move |connection| job.run(connection))
             .await
+    }
+
+    /// Removes rows by their keys, as one transaction.
+    pub async fn delete(&self, delete: Delete<'_>) -> Result<u64, MetadataError> {
+        let (layout, keys) = (delete.layout.clone(), delete.keys.clone());
+        let mut fields = Fields::new(&layout, delete.encoding, &self.zone);
+        self.with("delete rows", move |connection| {
+            let sql = format!(
+                "DELETE FROM {} WHERE {}",
+                quote(&layout.name),
+                same_key(&layout)
+            );
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut deleted = 0;
+            {
+                let mut delete = transaction.prepare_cached(&sql)?;
+                for key in keys.iter() {
+                    fields.bind(&mut delete, key)?;
+                    deleted += delete.raw_execute()? as u64;
+                }
+            }
+            transaction.commit()?;
+            Ok(deleted)
+        })
+        .await
     }
 
     async fn with<T: Send + 'static>(
@@ -178,16 +206,21 @@ async fn blocking<T: Send + 'static>(
 impl Job {
     fn run(&self, connection: &mut Connection) -> rusqlite::Result<Loaded> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let loaded = self.insert_all(&transaction)?;
+        let loaded = match self.existing {
+            Existing::Keep => self.insert_all(&transaction)?,
+            Existing::Update => self.update_all(&transaction)?,
+        };
         if self.on_reject == OnReject::Stop && !loaded.rejects.is_empty() {
             // Dropped, the transaction is rolled back: the run ends before these rows.
             return Ok(loaded);
         }
-        run(
-            &transaction,
-            &self.checkpoint.statement_after(&loaded),
-            &self.zone,
-        )?;
+        if let Some(checkpoint) = &self.checkpoint {
+            run(
+                &transaction,
+                &checkpoint.statement_after(&loaded),
+                &self.zone,
+            )?;
+        }
         transaction.commit()?;
         Ok(loaded)
     }
@@ -219,6 +252,43 @@ impl Job {
         Ok(loaded)
     }
 
+    fn update_all(&self, connection: &Connection) -> rusqlite::Result<Loaded> {
+        let mut update = connection.prepare_cached(&self.update_sql())?;
+        let mut fields = Fields::new(&self.layout, self.encoding, &self.zone);
+        let mut loaded = Loaded::default();
+        for row in self.rows.iter() {
+            let bound = fields.bind(&mut update, row);
+            match bound.and_then(|()| update.raw_execute()) {
+                Ok(rows) => loaded.updated += rows as u64,
+                Err(error) if is_about_the_row(&error) => {
+                    let reason = error.to_string();
+                    loaded
+                        .rejects
+                        .push(Reject::new(&self.layout, row, self.encoding, reason));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn update_sql(&self) -> String {
+        let columns = self.layout.columns.iter().enumerate();
+        let changed: Vec<String> = columns
+            .filter(|(position, column)| {
+                !self.layout.primary_key.contains(position)
+                    && !self.not_compared.contains(&column.name)
+            })
+            .map(|(position, column)| format!("{} = ?{}", quote(&column.name), position + 1))
+            .collect();
+        format!(
+            "UPDATE {} SET {} WHERE {}",
+            quote(&self.layout.name),
+            changed.join(", "),
+            same_key(&self.layout)
+        )
+    }
+
     fn insert_sql(&self) -> String {
         let key: Vec<String> = self.layout.key_names().into_iter().map(quote).collect();
         format!(
@@ -233,15 +303,7 @@ impl Job {
         let columns = self.layout.columns.iter().enumerate();
         let conditions: Vec<String> = columns
             .filter(|(_, column)| !self.not_compared.contains(&column.name))
-            .map(|(position, column)| {
-                let (name, parameter) = (quote(&column.name), format!("?{}", position + 1));
-                match column.kind {
-                    Kind::Time => {
-                        format!("({name} IS {parameter} OR instant({name}) = instant({parameter}))")
-                    }
-                    _ => format!("{name} IS {parameter}"),
-                }
-            })
+            .map(|(position, column)| same_value(position, column))
             .collect();
         format!(
             "SELECT 1 FROM {} WHERE {}",
@@ -249,6 +311,24 @@ impl Job {
             conditions.join(" AND ")
         )
     }
+}
+
+/// The condition that the column has the value of its parameter, times compared as instants.
+fn same_value(position: usize, column: &Column) -> String {
+    let (name, parameter) = (quote(&column.name), format!("?{}", position + 1));
+    match column.kind {
+        Kind::Time => {
+            format!("({name} IS {parameter} OR instant({name}) = instant({parameter}))")
+        }
+        _ => format!("{name} IS {parameter}"),
+    }
+}
+
+/// The condition that a row has the key that the parameters have.
+fn same_key(layout: &Layout) -> String {
+    let key = layout.primary_key.iter();
+    let same = key.map(|position| same_value(*position, &layout.columns[*position]));
+    same.collect::<Vec<String>>().join(" AND ")
 }
 
 /// Inserts one row, its fields as parameters.
