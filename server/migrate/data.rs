@@ -274,7 +274,7 @@ impl BlobCopy {
             journal: self
                 .uploads
                 .as_ref()
-                .map(|log| BlobJournal::new(log, &row.file_id)),
+                .map(|log| BlobJournal::shared(log, &row.file_id)),
         };
         // A key of the source's backend means nothing to a backend that keeps none.
         let details = match self.to_keeps_keys {

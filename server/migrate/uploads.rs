@@ -18,7 +18,7 @@ pub(super) struct BlobJournal {
 }
 
 impl BlobJournal {
-    pub fn new(log: &UploadLog, file_id: &str) -> Arc<dyn UploadJournal> {
+    pub fn shared(log: &UploadLog, file_id: &str) -> Arc<dyn UploadJournal> {
         Arc::new(Self {
             log: log.clone(),
             file_id: file_id.to_owned(),
