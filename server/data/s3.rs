@@ -8,6 +8,7 @@ mod error;
 mod list;
 mod pace;
 mod part;
+mod resume;
 mod survey;
 mod upload;
 
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
-    Stored, Transfer, Tuning,
+    Stored, Transfer, Tuning, Unfinished,
 };
 use crate::config::{S3Config, Sse};
 use crate::model::BackendDetails;
@@ -260,8 +261,14 @@ impl DataBackend for S3Backend {
 
     async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError> {
         let name = BlobName::of(blob)?;
-        let (upload, details) = self.upload(blob, &name);
-        let size_bytes = upload.put_all_of(transfer).await?;
+        let resumed = resume::find(&self.store, &name, blob, &transfer).await?;
+        let details = resumed.as_ref().map(|upload| upload.details.clone());
+        let blob = BlobRef {
+            details: details.unwrap_or_else(|| blob.details.clone()),
+            ..blob.clone()
+        };
+        let (upload, details) = self.upload(&blob, &name);
+        let size_bytes = upload.put_all_of(transfer, &details, resumed).await?;
         Ok(Stored {
             size_bytes,
             details,
@@ -343,6 +350,14 @@ impl DataBackend for S3Backend {
                 })?;
         }
         Ok(())
+    }
+
+    async fn give_up(&self, upload: &Unfinished) -> Result<(), DataError> {
+        let ended = self.store.abort(&upload.key, &upload.upload_id).await;
+        ended.map_err(|failure| {
+            let action = format!("abort the upload of {}", upload.key);
+            self.store.failed(action, failure)
+        })
     }
 
     fn is_absent(&self) -> bool {

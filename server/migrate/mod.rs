@@ -27,6 +27,7 @@ mod replay;
 mod report;
 mod retry;
 mod sync;
+mod uploads;
 mod verify;
 
 use std::collections::HashMap;
@@ -294,6 +295,9 @@ impl Run<'_> {
                 known = Known::of(to.as_ref(), blobs) => known?,
             },
         };
+        let loader = target.loader.as_ref();
+        let source = plan.source.identity();
+        let uploads = loader.map(|loader| loader.upload_log(source, &to.to_string()));
         let copy = BlobCopy {
             from: limited(from),
             to: limited(to),
@@ -303,6 +307,7 @@ impl Run<'_> {
             workers: self.options.workers,
             replace: self.options.mode == Mode::Sync,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
+            uploads: uploads.clone(),
             ignore_errors: self.options.ignore_errors,
             retry: self.options.retry,
             gate: Arc::clone(&self.gate),
@@ -312,6 +317,9 @@ impl Run<'_> {
         };
         let copied = copy.run(&plan.source, files, target.loader.as_mut()).await;
         to.close().await;
+        if let (Ok(_), Some(uploads)) = (&copied, &uploads) {
+            uploads::give_up_all(uploads, to.as_ref()).await?;
+        }
         copied
     }
 

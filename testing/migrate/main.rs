@@ -39,6 +39,7 @@ mod resume;
 mod retries;
 mod strangers;
 mod sync;
+mod uploads;
 mod values;
 mod verify;
 mod versions;
