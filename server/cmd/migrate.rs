@@ -7,6 +7,7 @@ mod failure;
 mod json;
 mod limits;
 mod meter;
+mod plan;
 mod progress;
 mod report;
 mod summary;
@@ -23,12 +24,15 @@ use crate::config::{self, Environment, Loaded};
 use crate::data::Location;
 use crate::lifecycle;
 use crate::metadata;
-use crate::migrate::{self, Endpoint, Halves, Limiter, MigrateError, Options, Progress, proof};
+use crate::migrate::{
+    self, Endpoint, Facts, Halves, Limiter, MigrateError, Options, Progress, proof,
+};
 
 pub use args::MigrateArgs;
 use args::{MigrateCommand, ReplayArgs, RunArgs, VerifyArgs};
 use audience::Audience;
 use dialect::{Dialect, Move};
+use plan::{PlanDraft, Planned};
 use summary::Summary;
 
 /// Runs what `args` ask for from the server that `source` describes.
@@ -37,13 +41,32 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
         (Some(MigrateCommand::Verify(args)), _) => verify(args, source, env).await,
         (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
         (None, args) => {
-            let options = args.options();
+            let (args, facts) = follow_plan(args)?;
+            let options = Options {
+                expected: facts.as_ref(),
+                ..args.options()
+            };
             let audience = Arc::new(Audience::gather(&args, &options)?);
             let outcome = match &args.dialect.dialect {
                 Some(name) => change_dialect(name, &args, options, source, &audience).await,
                 None => migrate(&args, options, source, env, &audience).await,
             };
             audience.end(outcome)
+        }
+    }
+}
+
+/// The arguments as their plan says, if they name one, and what it was made from.
+fn follow_plan(args: RunArgs) -> Result<(RunArgs, Option<Facts>), Failure> {
+    let Some(path) = &args.plan_file else {
+        return Ok((args, None));
+    };
+    match Planned::read(path) {
+        Ok(planned) => Ok((args.with_planned(planned.args), Some(planned.facts))),
+        Err(failure) => {
+            let audience = Audience::gather(&args, &args.options())?;
+            audience.end(Err(failure))?;
+            Ok((args, None))
         }
     }
 }
@@ -62,7 +85,13 @@ async fn migrate(
     let target = load_target(source, path, env)?;
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
+    let draft = args.plan.as_ref();
+    let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
+    let draft = draft.transpose()?;
     let summary = carry_out(args, options, from, to, audience).await?;
+    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary) {
+        draft.finish(outlook, &summary)?;
+    }
     audience.summary(&summary);
     Ok(summary.exit())
 }
@@ -105,12 +134,16 @@ async fn carry_out(
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
     let cancel = shutdown.ask.clone();
     let work = async {
-        match args.dry_run {
-            true => migrate::preview(from, to, options, &progress, &cancel)
+        match (args.dry_run, &args.plan) {
+            (true, _) => migrate::preview(from, to, options, &progress, &cancel)
                 .await
                 .map(Summary::Preview)
                 .map_err(|error| failure::not_startable(error, &shutdown)),
-            false => migrate::run(from, to, options, &limiter, &progress, &cancel)
+            (false, Some(_)) => migrate::outlook(from, to, options, &progress, &cancel)
+                .await
+                .map(|outlook| Summary::Plan(Box::new(outlook)))
+                .map_err(|error| failure::not_startable(error, &shutdown)),
+            (false, None) => migrate::run(from, to, options, &limiter, &progress, &cancel)
                 .await
                 .map(Summary::Run)
                 .map_err(|error| failure::failure(error, &shutdown)),

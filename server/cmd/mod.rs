@@ -47,7 +47,7 @@ enum Command {
     /// Remove what has expired and erase what was removed, once
     Clean,
     #[command(alias = "migration")]
-    Migrate(migrate::MigrateArgs),
+    Migrate(Box<migrate::MigrateArgs>),
     Fakedb(fakedb::FakedbArgs),
 }
 
@@ -73,7 +73,7 @@ async fn run(cli: Cli) -> Outcome {
         None => server::run(cli.server, loaded).await,
         Some(Command::Server(args)) => server::run(args.or(cli.server), loaded).await,
         Some(Command::Clean) => clean::run(loaded.config).await,
-        Some(Command::Migrate(args)) => migrate::run(args, &loaded, &env).await,
+        Some(Command::Migrate(args)) => migrate::run(*args, &loaded, &env).await,
         Some(Command::Fakedb(args)) => fakedb::run(args).await,
     }
 }

@@ -72,6 +72,10 @@ pub enum DataError {
         backend: String,
         source: BoxError,
     },
+    /// What is known of an unfinished upload could not be read or written down: neither backend is
+    /// to blame.
+    #[error("the upload of blob {id} could not be written down")]
+    Journal { id: String, source: BoxError },
     /// A setting of the backend is wrong; the text says which.
     #[error("{0}")]
     Config(String),
@@ -114,6 +118,7 @@ impl DataError {
                 | Self::Untrusted { .. }
                 | Self::BucketMissing { .. }
                 | Self::Busy { .. }
+                | Self::Journal { .. }
                 | Self::Config(_)
         )
     }
@@ -131,6 +136,7 @@ impl DataError {
             | Self::Untrusted { .. }
             | Self::BucketMissing { .. }
             | Self::Failed { .. }
+            | Self::Journal { .. }
             | Self::Config(_) => false,
         }
     }

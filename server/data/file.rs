@@ -24,7 +24,7 @@ use super::error::is_transient;
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
-    Stored, Transfer, Tuning,
+    Stored, Transfer, Tuning, Unfinished,
 };
 use crate::config::FileConfig;
 use draft::DraftWriter;
@@ -366,6 +366,11 @@ impl DataBackend for FileBackend {
             size_bytes,
             details: blob.details.clone(),
         })
+    }
+
+    /// A blob that is not whole is a file that the next start sweeps away: nothing is gone on in.
+    async fn give_up(&self, _upload: &Unfinished) -> Result<(), DataError> {
+        Ok(())
     }
 
     async fn reader(

@@ -13,6 +13,7 @@ mod name;
 mod s3;
 mod survey;
 mod transfer;
+mod unfinished;
 
 use std::fmt::Display;
 use std::io;
@@ -32,6 +33,7 @@ pub use location::Location;
 pub use manners::{Manners, Tuning};
 pub use survey::{Feature, Standing, survey};
 pub use transfer::{BlobReader, Transfer};
+pub use unfinished::{SentPart, Unfinished, UploadJournal};
 
 /// What a backend is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,14 @@ pub async fn open_with(
             Arc::new(opening.await?)
         }
     })
+}
+
+/// In how many parts a blob of that size is sent; `None` for a directory.
+pub fn parts_of(config: &DataConfig, size_bytes: u64) -> Option<u64> {
+    match config {
+        DataConfig::File(_) => None,
+        DataConfig::S3(config) => Some(s3::parts_of(config, size_bytes)),
+    }
 }
 
 /// Files that can still be added where the directory is; `None` for a bucket, and where the file
@@ -168,6 +178,10 @@ pub trait DataBackend: Display + Send + Sync + 'static {
     /// As [`put`](Self::put), but several parts are on their way at the same time, each in a buffer
     /// of the transfer. Bytes without the size or MD5 that the transfer tells never become visible:
     /// they are a [`DataError::Body`] with the [`Mismatch`](digest::Mismatch) inside.
+    ///
+    /// With a journal in the transfer, an upload in parts that an earlier try left is gone on in:
+    /// parts that are there and equal are read, but not sent again. A try that ends in a way that
+    /// can pass, or is dropped, leaves its upload for the next; otherwise nothing is left.
     async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError>;
 
     /// The blob, to be read at any offset. `size_hint` is what the file's row says: it decides what
@@ -197,6 +211,10 @@ pub trait DataBackend: Display + Send + Sync + 'static {
     /// Removes the blob. Removing one that is not there succeeds, so a cleanup can be retried.
     async fn remove(&self, blob: &BlobRef) -> Result<(), DataError>;
 
+    /// Ends an upload that a call of [`put_all_of`](Self::put_all_of) left, and removes its parts.
+    /// One that is not there any more is ended.
+    async fn give_up(&self, upload: &Unfinished) -> Result<(), DataError>;
+
     /// Bytes that can still be stored, where the backend has such a limit.
     async fn available_bytes(&self) -> Result<Option<u64>, DataError> {
         Ok(None)
@@ -211,6 +229,6 @@ pub trait DataBackend: Display + Send + Sync + 'static {
     /// Waits until what failed or dropped calls of `put` left behind is cleaned up.
     ///
     /// To be called once, after the last `put`, before the program ends: otherwise unfinished
-    /// uploads may stay in a bucket.
+    /// uploads may stay in a bucket that are written down nowhere.
     async fn close(&self) {}
 }

@@ -8,6 +8,7 @@ mod error;
 mod list;
 mod pace;
 mod part;
+mod resume;
 mod survey;
 mod upload;
 
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
-    Stored, Transfer, Tuning,
+    Stored, Transfer, Tuning, Unfinished,
 };
 use crate::config::{S3Config, Sse};
 use crate::model::BackendDetails;
@@ -34,6 +35,12 @@ pub(super) use survey::survey;
 
 /// Versions of one object that a single `remove` deletes. A file has one, but for retries.
 const MAX_VERSIONS: usize = 100;
+
+/// In how many parts a blob of that size is sent.
+pub(super) fn parts_of(config: &S3Config, size_bytes: u64) -> u64 {
+    let part_bytes = part::part_bytes(config.part_size, Some(size_bytes));
+    size_bytes.div_ceil(part_bytes).max(1)
+}
 
 /// See the module: `open` makes one.
 pub(super) struct S3Backend {
@@ -254,8 +261,14 @@ impl DataBackend for S3Backend {
 
     async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError> {
         let name = BlobName::of(blob)?;
-        let (upload, details) = self.upload(blob, &name);
-        let size_bytes = upload.put_all_of(transfer).await?;
+        let resumed = resume::find(&self.store, &name, blob, &transfer).await?;
+        let details = resumed.as_ref().map(|upload| upload.details.clone());
+        let blob = BlobRef {
+            details: details.unwrap_or_else(|| blob.details.clone()),
+            ..blob.clone()
+        };
+        let (upload, details) = self.upload(&blob, &name);
+        let size_bytes = upload.put_all_of(transfer, &details, resumed).await?;
         Ok(Stored {
             size_bytes,
             details,
@@ -337,6 +350,14 @@ impl DataBackend for S3Backend {
                 })?;
         }
         Ok(())
+    }
+
+    async fn give_up(&self, upload: &Unfinished) -> Result<(), DataError> {
+        let ended = self.store.abort(&upload.key, &upload.upload_id).await;
+        ended.map_err(|failure| {
+            let action = format!("abort the upload of {}", upload.key);
+            self.store.failed(action, failure)
+        })
     }
 
     fn is_absent(&self) -> bool {

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::DataError;
 use super::buffers::{Buffer, Buffers};
 use super::digest::Mismatch;
 use super::md5_pair::Md5Pair;
+use super::{DataError, UploadJournal};
 
 /// Up to here digests take less time than asking another thread to compute them.
 const INLINE_BYTES: usize = 64 << 10;
@@ -37,6 +37,8 @@ pub struct Transfer {
     pub md5: Option<[u8; 16]>,
     /// What parts of all blobs share.
     pub buffers: Buffers,
+    /// Where an upload in parts is written down, if anywhere.
+    pub journal: Option<Arc<dyn UploadJournal>>,
 }
 
 /// Some bytes of a blob in a row, and their MD5.

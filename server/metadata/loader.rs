@@ -15,6 +15,7 @@ use super::sqlite::loading::{Draft, Unpublished};
 use super::sqlite::writer::BulkWriter as SqliteWriter;
 use super::strangers::Strangers;
 use super::tuple::{Batch, Encoding};
+use super::upload_log::{self, UploadLog};
 use super::value::Value;
 use super::{Metadata, MetadataError, OpenMode, stats};
 use crate::config::{Driver, MetadataConfig};
@@ -255,9 +256,12 @@ const BOOKKEEPING: [&str; 3] = [
      started_at text NOT NULL, finished_at text NOT NULL, summary text NOT NULL)",
 ];
 
+/// Says how far the runs came that are not complete.
+pub(super) const CHECKPOINTS: &str = "plikd_migrate_checkpoints";
+
 /// Tables, each with a column to know it by, that have rows while a migration is not complete.
 pub(super) const HALF_DONE: [(&str, &str); 2] = [
-    ("plikd_migrate_checkpoints", "source"),
+    (CHECKPOINTS, "source"),
     ("plikd_migrate_deferred", "definition"),
 ];
 
@@ -279,8 +283,9 @@ impl Loader {
             bulk,
             config: config.clone(),
         };
+        let tables = BOOKKEEPING.iter().chain(&upload_log::TABLES);
         loader
-            .define(BOOKKEEPING.map(str::to_owned).to_vec())
+            .define(tables.map(|sql| (*sql).to_owned()).collect())
             .await?;
         if let Bulk::Postgres(writer) = &loader.bulk {
             writer.restore().await?;
@@ -497,6 +502,12 @@ impl Loader {
             .map(|_| ())
     }
 
+    /// Where the unfinished uploads of blobs from `source` to `place` are written down. To be
+    /// dropped before rows are loaded.
+    pub fn upload_log(&self, source: &Identity, place: &str) -> UploadLog {
+        UploadLog::new(&self.metadata, source, place)
+    }
+
     /// What became of the blobs of the files `ids`, as far as it was recorded, in no order.
     pub async fn blob_records(
         &self,
@@ -569,7 +580,8 @@ impl Loader {
         self.metadata.engine().query(action, sql, params).await
     }
 
-    /// Ends the run: its checkpoints and records go, one row about it stays. Schema versions that
+    /// Ends the run: its checkpoints and records go, but for uploads that nobody has ended; one row
+    /// about it stays. Schema versions that
     /// only the source knows are noted too, as its tables are here now.
     pub async fn finish(&self, run: &RunRecord, versions: &[String]) -> Result<(), MetadataError> {
         let mut statements = vec![

@@ -32,6 +32,7 @@ mod stored;
 mod strangers;
 pub mod table;
 mod tuple;
+mod upload_log;
 mod uploads;
 mod value;
 
@@ -71,6 +72,7 @@ pub use snapshot::{
 };
 pub use stored::ReadRow;
 pub use tuple::{Batch, Encoding, Tuple, integer_of, order_of, text_of};
+pub use upload_log::{PartRecord, UploadLog, UploadRecord};
 pub use value::{Row, Value};
 
 /// What a program means to do with a database.

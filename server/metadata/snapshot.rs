@@ -9,7 +9,7 @@ use super::digest::KeyRange;
 use super::error::During;
 use super::fault::{Fault, Reason};
 use super::layout::{Column, Layout, quote};
-use super::loader::HALF_DONE;
+use super::loader::{CHECKPOINTS, HALF_DONE};
 use super::postgres::reader::{Reader as PostgresReader, suspects};
 use super::rules::{Keys, Rules};
 use super::schema::{self, State};
@@ -416,6 +416,30 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// Whether a migration into it from `source` has not come to its end.
+    pub async fn has_checkpoint_of(&self, source: &Identity) -> Result<bool, MetadataError> {
+        let layouts = self.layouts().await?;
+        let Some(checkpoints) = layouts.iter().find(|layout| layout.name == CHECKPOINTS) else {
+            return Ok(false);
+        };
+        let encoding = self.encoding_for(self.driver());
+        let mut rows = self.read(Request {
+            layout: checkpoints.project(&["source"]),
+            encoding,
+            to: self.driver(),
+            after: None,
+            rows: Rows::All,
+            order: Order::Any,
+        });
+        while let Some(batch) = rows.next().await? {
+            let mut sources = batch.rows.iter().map(|row| text_of(row.field(0), encoding));
+            if sources.any(|found| found.as_ref() == Some(&source.0)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The version of the database engine: of the server, or of the SQLite in this program.

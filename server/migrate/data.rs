@@ -19,13 +19,14 @@ use super::known::{Known, Standing};
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
 use super::retry::{RetryPolicy, Trying};
+use super::uploads::BlobJournal;
 use crate::config::MetadataConfig;
 use crate::data::buffers::{Buffer, Buffers};
 use crate::data::digest::hashed;
-use crate::data::{BlobReader, BlobRef, ByteStream, DataBackend, DataError, Transfer};
+use crate::data::{BlobReader, BlobRef, BoxError, ByteStream, DataBackend, DataError, Transfer};
 use crate::metadata::{
     BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Metadata, MetadataError, OpenMode,
-    Order, Request, RowStream, Rows, Snapshot,
+    Order, Request, RowStream, Rows, Snapshot, UploadLog,
 };
 use crate::model::{BackendDetails, FileStatus};
 
@@ -49,6 +50,8 @@ pub(super) struct BlobCopy {
     pub replace: bool,
     /// What the bytes on their way may take of the memory.
     pub buffers: Buffers,
+    /// Where uploads in parts are written down, if there is a database for it.
+    pub uploads: Option<UploadLog>,
     pub ignore_errors: bool,
     pub retry: RetryPolicy,
     /// Shared by all workers.
@@ -150,12 +153,13 @@ impl BlobCopy {
             Err(DataError::NotFound { .. }) if self.source.has_removed(row).await? => {
                 Ok(Outcome::Problem(row.removed_meanwhile()))
             }
+            Err(DataError::Journal { id, source }) => Err(unwritten(id, source)),
             Err(error) if error.is_fatal() => Err(error.into()),
             Err(error) => Ok(Outcome::Problem(row.problem(explain(&error)))),
         }
     }
 
-    /// Tries until it succeeds, cannot pass or was tried enough; each time from the blob's start.
+    /// Tries until it succeeds, cannot pass or was tried enough.
     async fn persist(
         &self,
         row: &BlobRow,
@@ -267,6 +271,10 @@ impl BlobCopy {
             size_bytes: row.size_bytes(),
             md5: row.md5,
             buffers: self.buffers.clone(),
+            journal: self
+                .uploads
+                .as_ref()
+                .map(|log| BlobJournal::shared(log, &row.file_id)),
         };
         // A key of the source's backend means nothing to a backend that keeps none.
         let details = match self.to_keeps_keys {
@@ -318,6 +326,14 @@ async fn md5_of(body: ByteStream) -> Option<[u8; 16]> {
         chunk.ok()?;
     }
     digest.get().map(|digest| digest.md5)
+}
+
+/// The target's database failed, as if it had been asked for something else.
+fn unwritten(id: String, source: BoxError) -> MigrateError {
+    match source.downcast::<MetadataError>() {
+        Ok(error) => MigrateError::Metadata(*error),
+        Err(source) => DataError::Journal { id, source }.into(),
+    }
 }
 
 /// An error with its causes, in one line.

@@ -7,6 +7,7 @@ use crate::data::DataError;
 use crate::metadata::{MetadataError, Reject};
 
 use super::lint::{Effect, LintReport};
+use super::outlook::Moved;
 use super::progress::BlobProblem;
 
 /// Something that keeps a migration from starting.
@@ -106,6 +107,9 @@ pub enum MigrateError {
     /// Nothing was written.
     #[error("the migration cannot start: {}", first(.0))]
     Preflight(Vec<Problem>),
+    /// What a plan was made from is not as it was: everything that moved. Nothing was written.
+    #[error("the plan no longer fits: {}", moved(.0))]
+    Moved(Vec<Moved>),
     #[error("the metadata could not be copied")]
     Metadata(#[from] MetadataError),
     #[error("the data could not be copied")]
@@ -199,6 +203,15 @@ fn rows(count: u64) -> String {
     }
 }
 
+/// The first thing that moved, and how many more.
+fn moved(moved: &[Moved]) -> String {
+    let first = moved.first().map(ToString::to_string).unwrap_or_default();
+    match moved.len() {
+        0 | 1 => first,
+        count => format!("{first} (and {} more)", count - 1),
+    }
+}
+
 fn such_as(key: Option<&str>) -> String {
     key.map(|key| format!(", such as {key}"))
         .unwrap_or_default()
@@ -216,6 +229,7 @@ impl MigrateError {
                 !problems.is_empty() && problems.iter().all(|problem| problem.is_passing(again))
             }
             Self::Data(_)
+            | Self::Moved(_)
             | Self::Rejected(_)
             | Self::Unfit(_)
             | Self::Rejects { .. }
@@ -235,6 +249,9 @@ impl MigrateError {
             Self::Preflight(problems) => problems.first()?.hint(),
             Self::Metadata(error) => to_resume(error.hint(), error.is_transient()),
             Self::Data(error) => to_resume(error.hint(), error.is_transient()),
+            Self::Moved(_) => Some(
+                "nothing was written; make a new plan with --plan, and look at it".to_owned(),
+            ),
             Self::Rejected(_) => Some(
                 "mend them in the source (`plikd clean` drops rows without a parent), or carry on without them with --ignore-errors".to_owned(),
             ),

@@ -16,6 +16,7 @@ mod known;
 mod limits;
 mod lint;
 mod metadata;
+mod outlook;
 mod plan;
 mod preflight;
 mod preview;
@@ -26,12 +27,13 @@ mod replay;
 mod report;
 mod retry;
 mod sync;
+mod uploads;
 mod verify;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use futures::FutureExt;
@@ -47,6 +49,7 @@ pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{BadLine, MigrateError, Problem, Side};
 pub use limits::{Limiter, Limits, Nice, Schedule, lower_priority};
 pub use lint::{Effect, Finding, LintReport, TableLint};
+pub use outlook::{BlobTotals, Estimate, Facts, Moved, Outlook, Requests, Room, outlook};
 pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
@@ -124,6 +127,9 @@ pub struct Options<'a> {
     /// are not found, nor those that a resumed run of a living source has passed over.
     pub verify: bool,
     pub retry: RetryPolicy,
+    /// What both ends must still be, as a plan says. A run that was cut off goes on although it has
+    /// changed the target itself.
+    pub expected: Option<&'a Facts>,
 }
 
 /// Copies what the target lacks.
@@ -159,6 +165,7 @@ pub async fn run(
         cancel,
         gate: Arc::new(Gate::new(options.workers.get())),
         earlier: Arc::default(),
+        is_as_planned: OnceLock::new(),
     };
     loop {
         // Without its type, which is nested deeper than the compiler follows.
@@ -184,6 +191,8 @@ struct Run<'a> {
     cancel: &'a CancellationToken,
     gate: Arc<Gate>,
     earlier: Arc<Earlier>,
+    /// Set once the ends were compared with the plan: later attempts find what this run changed.
+    is_as_planned: OnceLock<()>,
 }
 
 impl Run<'_> {
@@ -201,6 +210,12 @@ impl Run<'_> {
         };
         if !again {
             plan.tell_checks(self.progress.as_ref());
+        }
+        if let Some(facts) = self.options.expected
+            && self.is_as_planned.get().is_none()
+        {
+            facts.check(&plan, self.to, self.options).await?;
+            self.is_as_planned.get_or_init(|| ());
         }
         let mut rejects = self
             .options
@@ -280,6 +295,9 @@ impl Run<'_> {
                 known = Known::of(to.as_ref(), blobs) => known?,
             },
         };
+        let loader = target.loader.as_ref();
+        let source = plan.source.identity();
+        let uploads = loader.map(|loader| loader.upload_log(source, &to.to_string()));
         let copy = BlobCopy {
             from: limited(from),
             to: limited(to),
@@ -289,6 +307,7 @@ impl Run<'_> {
             workers: self.options.workers,
             replace: self.options.mode == Mode::Sync,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
+            uploads: uploads.clone(),
             ignore_errors: self.options.ignore_errors,
             retry: self.options.retry,
             gate: Arc::clone(&self.gate),
@@ -298,6 +317,9 @@ impl Run<'_> {
         };
         let copied = copy.run(&plan.source, files, target.loader.as_mut()).await;
         to.close().await;
+        if let (Ok(_), Some(uploads)) = (&copied, &uploads) {
+            uploads::give_up_all(uploads, to.as_ref()).await?;
+        }
         copied
     }
 

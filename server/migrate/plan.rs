@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::data::BlobRows;
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
+use super::outlook::Room;
 use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
 use super::{Endpoint, Options};
-use crate::config::{DataConfig, Sse};
+use crate::config::{DataConfig, MetadataConfig, Sse};
 use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
 use crate::metadata::{self, Layout, Loader, MetadataError, Snapshot};
@@ -21,6 +22,8 @@ pub(super) struct Plan {
     pub source: Snapshot,
     /// The tables to copy, parents first.
     pub layouts: Vec<Layout>,
+    /// What both ends turned out to be.
+    pub ends: Ends,
     checks: Vec<CheckItem>,
     /// Schema versions of the source that this program does not know.
     pub foreign_versions: Vec<String>,
@@ -65,7 +68,11 @@ impl Plan {
         let (foreign, problems) = (foreign.unwrap_or_default(), &check.problems);
         let checks = Preflight::of(&check.ends, problems, foreign, check.blobs, to, tuning).await;
         match plan {
-            Some(plan) if check.problems.is_empty() => Ok(Self { checks, ..plan }),
+            Some(plan) if check.problems.is_empty() => Ok(Self {
+                checks,
+                ends: check.ends,
+                ..plan
+            }),
             _ => {
                 tell(&checks, progress);
                 Err(MigrateError::Preflight(check.problems))
@@ -168,6 +175,7 @@ impl Check<'_> {
                 .into_iter()
                 .filter(|version| !KNOWN_IDS.contains(&version.as_str()))
                 .collect(),
+            ends: Ends::default(),
             checks: Vec::new(),
             source,
             layouts,
@@ -336,14 +344,8 @@ impl Check<'_> {
             return Ok(());
         }
         if self.options.halves.has_metadata() {
-            let needed = source.size_bytes().await? + SPARE_BYTES;
-            let present = metadata::file_size(self.to.metadata);
-            let free = metadata::free_bytes(self.to.metadata);
-            self.check_free(
-                metadata::name_of(self.to.metadata),
-                free,
-                needed.saturating_sub(present),
-            );
+            let room = metadata_room(source, self.to.metadata).await?;
+            self.check_free(room.place, room.available_bytes, room.needed_bytes);
         }
         if self.options.halves.has_data() {
             let to = self.open_one(self.to, Access::Probe).await?;
@@ -368,6 +370,19 @@ impl Check<'_> {
             });
         }
     }
+}
+
+/// What the rows of `source` take in the target.
+pub(super) async fn metadata_room(
+    source: &Snapshot,
+    to: &MetadataConfig,
+) -> Result<Room, MigrateError> {
+    let needed = source.size_bytes().await? + SPARE_BYTES;
+    Ok(Room {
+        place: metadata::name_of(to),
+        needed_bytes: needed.saturating_sub(metadata::file_size(to)),
+        available_bytes: metadata::free_bytes(to),
+    })
 }
 
 /// What both ends would write to, if they are not apart.

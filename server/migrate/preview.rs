@@ -33,20 +33,25 @@ pub async fn preview(
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Preview, MigrateError> {
+    let mut note = |_| ();
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(MigrateError::Interrupted),
-        preview = look(from, to, options, progress, cancel) => preview,
+        looked = look(from, to, options, progress, cancel, &mut note) => {
+            looked.map(|(_, preview)| preview)
+        }
     }
 }
 
-async fn look(
+/// Also gives what the ends are, and tells `note` the bytes of each blob that is to be copied.
+pub(super) async fn look(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     options: Options<'_>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
-) -> Result<Preview, MigrateError> {
+    note: &mut (dyn FnMut(u64) + Send),
+) -> Result<(Plan, Preview), MigrateError> {
     let mut plan = Plan::make(from, to, options, &Tuning::default(), progress.as_ref()).await?;
     let mut preview = Preview::default();
     if options.halves.has_metadata() {
@@ -70,7 +75,7 @@ async fn look(
             can_ask: !plan.to_keeps_keys,
             progress,
         };
-        let (blobs, statuses) = look.at_all(&plan.source, files, options).await?;
+        let (blobs, statuses) = look.at_all(&plan.source, files, options, note).await?;
         preview.blobs = Some(blobs);
         preview.statuses = statuses;
     }
@@ -87,7 +92,7 @@ async fn look(
         }
     }
     plan.tell_checks(progress.as_ref());
-    Ok(preview)
+    Ok((plan, preview))
 }
 
 async fn compare(
@@ -183,6 +188,7 @@ impl BlobLook<'_> {
         files: &Snapshot,
         layout: &Layout,
         options: Options<'_>,
+        note: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(BlobReport, Vec<StatusReport>), MigrateError> {
         let mut report = BlobReport::default();
         let mut statuses: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
@@ -200,9 +206,12 @@ impl BlobLook<'_> {
             let looks = futures::stream::iter(looks).buffer_unordered(options.workers.get());
             let found: Vec<(Action, u64)> = looks.try_collect().await?;
             for (action, bytes) in found {
-                report.bytes += if action == Action::Copy { bytes } else { 0 };
                 match action {
-                    Action::Copy => report.copied += 1,
+                    Action::Copy => {
+                        report.copied += 1;
+                        report.bytes += bytes;
+                        note(bytes);
+                    }
                     Action::Keep => report.present += 1,
                     Action::Skip => report.skipped += 1,
                     Action::Conflict | Action::Reject => report.failed += 1,

@@ -302,6 +302,7 @@ fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Repo
         fix_orphans: false,
         strip_nul: false,
         retry: RetryPolicy::default(),
+        expected: None,
         verify: true,
     };
     let limiter = Arc::new(Limiter::new(Limits::default()));

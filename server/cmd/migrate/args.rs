@@ -1,5 +1,7 @@
 //! The arguments of `plikd migrate`.
 
+mod planned;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use crate::config::duration::parse_clock;
 use super::limits::{LimitArgs, RetryArgs};
 use crate::migrate::proof::VerifyOptions;
 use crate::migrate::{Halves, Mode, Options};
+
+pub use planned::PlannedArgs;
 
 /// Move this server's metadata and data to other backends
 ///
@@ -33,15 +37,53 @@ pub enum MigrateCommand {
     Replay(ReplayArgs),
 }
 
+/// What a plan decides, or has no use for one.
+const PLANNED: [&str; 17] = [
+    "to",
+    "dialect",
+    "overwrite",
+    "yes",
+    "lock_timeout",
+    "plan",
+    "metadata_only",
+    "data_only",
+    "sync",
+    "workers",
+    "dry_run",
+    "verbose",
+    "ignore_errors",
+    "rejects",
+    "fix_orphans",
+    "strip_nul",
+    "no_verify",
+];
+
 /// A migration, or a dry run of one.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("looks").args(["dry_run", "plan"])))]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
-    #[arg(long, value_name = "FILE", required_unless_present = "dialect")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present_any = ["dialect", "plan_file"]
+    )]
     pub to: Option<PathBuf>,
 
     #[command(flatten)]
     pub dialect: DialectArgs,
+
+    /// Write what would be done to FILE, for --plan-file, and do nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "dialect")]
+    pub plan: Option<PathBuf>,
+
+    /// Do what the plan in FILE says, unless something has moved since it was made
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = PLANNED
+    )]
+    pub plan_file: Option<PathBuf>,
 
     /// Move the rows only: users, tokens, uploads, files, settings
     #[arg(long, conflicts_with = "data_only")]
@@ -61,7 +103,7 @@ pub struct RunArgs {
     workers: NonZeroUsize,
 
     /// Check both sides and show what would be done, without writing anything anywhere
-    #[arg(long)]
+    #[arg(long, conflicts_with = "plan")]
     pub dry_run: bool,
 
     /// Carry on past rows and blobs that cannot be copied; each is named, the exit code is 20
@@ -91,8 +133,8 @@ pub struct RunArgs {
     #[arg(long)]
     no_verify: bool,
 
-    /// With --dry-run, list every row and blob
-    #[arg(long, short, requires = "dry_run")]
+    /// With --dry-run or --plan, list every row and blob
+    #[arg(long, short, requires = "looks")]
     pub verbose: bool,
 
     /// Write what happens to standard output as it happens, one JSON object per line
@@ -123,15 +165,23 @@ pub struct DialectArgs {
     pub dialect: Option<String>,
 
     /// With --dialect: replace what the target holds; a SQLite file is kept under another name
-    #[arg(long, requires = "dialect")]
+    // The parser forgets what is required where that would conflict, so both are said.
+    #[arg(long, requires = "dialect", conflicts_with = "to")]
     overwrite: bool,
 
     /// With --overwrite: do not ask before tables are dropped
-    #[arg(long, requires = "overwrite")]
+    #[arg(long, requires = "overwrite", conflicts_with = "to")]
     yes: bool,
 
     /// With --dialect: how long to wait for a server that has one of the databases, such as 30s
-    #[arg(long, requires = "dialect", value_name = "TIME", default_value = "0s", value_parser = duration)]
+    #[arg(
+        long,
+        requires = "dialect",
+        conflicts_with = "to",
+        value_name = "TIME",
+        default_value = "0s",
+        value_parser = duration
+    )]
     lock_timeout: Duration,
 }
 
@@ -217,6 +267,15 @@ fn halves(metadata_only: bool, data_only: bool) -> Halves {
 }
 
 impl RunArgs {
+    /// The word for what they ask for.
+    pub fn command(&self) -> &'static str {
+        match (self.dry_run, &self.plan) {
+            (true, _) => "dry-run",
+            (_, Some(_)) => "plan",
+            _ => "migrate",
+        }
+    }
+
     pub fn options(&self) -> Options<'_> {
         Options {
             halves: match self.dialect.dialect {
@@ -234,13 +293,21 @@ impl RunArgs {
             strip_nul: self.strip_nul,
             verify: !self.no_verify,
             retry: self.retry.policy(),
+            expected: None,
         }
     }
 }
 
+/// The arguments of a migration, for tests.
+#[cfg(test)]
+pub fn parsed(line: &str) -> RunArgs {
+    tests::parse(line).unwrap().run
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::error::ErrorKind;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
@@ -250,7 +317,7 @@ mod tests {
         args: MigrateArgs,
     }
 
-    fn parse(line: &str) -> Result<MigrateArgs, clap::Error> {
+    pub fn parse(line: &str) -> Result<MigrateArgs, clap::Error> {
         Cli::try_parse_from(line.split(' ')).map(|cli| cli.args)
     }
 
@@ -275,6 +342,50 @@ mod tests {
         );
     }
 
+    /// What says how fast a planned run may go, and who is told.
+    const BESIDE_A_PLAN: [&str; 9] = [
+        "plan_file",
+        "json",
+        "report",
+        "retries",
+        "retry_for",
+        "bwlimit",
+        "max_rps",
+        "nice",
+        "limits",
+    ];
+
+    #[test]
+    fn a_plan_decides_all_but_how_fast_and_who_is_told() {
+        let command = Cli::command();
+        let known: Vec<_> = command.get_arguments().collect();
+        assert_eq!(known.len(), BESIDE_A_PLAN.len() + PLANNED.len());
+        for argument in known {
+            let Some(long) = argument.get_long() else {
+                panic!("{argument} has no long name");
+            };
+            let value = match argument.get_id().as_str() {
+                _ if !argument.get_action().takes_values() => "",
+                "shard" => "=1/2",
+                "lock_timeout" | "retry_for" => "=2s",
+                _ => "=2",
+            };
+            let line = format!("migrate --plan-file=p --{long}{value}");
+            let kind = parse(&line).map_err(|error| error.kind());
+            if argument.get_id() == "plan_file" {
+                assert_eq!(kind.err(), Some(ErrorKind::ArgumentConflict), "{line}");
+            } else if BESIDE_A_PLAN.contains(&argument.get_id().as_str()) {
+                assert!(kind.is_ok(), "{line}");
+            } else {
+                let refused = [
+                    ErrorKind::ArgumentConflict,
+                    ErrorKind::MissingRequiredArgument,
+                ];
+                assert!(kind.is_err_and(|kind| refused.contains(&kind)), "{line}");
+            }
+        }
+    }
+
     #[test]
     fn what_makes_no_sense_is_bad_usage() {
         for line in [
@@ -290,6 +401,10 @@ mod tests {
             "migrate --to t.cfg --overwrite",
             "migrate --dialect sqlite --yes",
             "migrate --dialect sqlite --lock-timeout soon",
+            "migrate --to t.cfg --plan p --dry-run",
+            "migrate --plan p",
+            "migrate --dialect sqlite --plan p",
+            "migrate --to t.cfg --verbose",
             "migrate --to t.cfg --rejects r",
             "migrate --to t.cfg --rejects r --ignore-errors --dry-run",
             "migrate replay --to t.cfg",

@@ -24,7 +24,7 @@ impl Audience {
     ///
     /// If the report cannot be written where it should go.
     pub fn gather(args: &RunArgs, options: &Options<'_>) -> Result<Self, Failure> {
-        let command = if args.dry_run { "dry-run" } else { "migrate" };
+        let command = args.command();
         let program = args
             .json
             .then(|| JsonLines::start(command, options, args.verbose));

@@ -66,6 +66,12 @@ fn print_rejects(error: &MigrateError) {
                 ));
             }
         }
+        // One alone is named by the failure itself.
+        MigrateError::Moved(moved) => {
+            for moved in moved.iter().filter(|_| moved.len() > 1) {
+                say(&format!("moved: {moved}"));
+            }
+        }
         MigrateError::Unfit(lint) => print_findings(lint),
         // One alone is named by the failure itself.
         MigrateError::BadLines { path, lines, .. } => {
@@ -118,7 +124,7 @@ fn exit_of(error: &MigrateError) -> Exit {
         MigrateError::Metadata(error) => error.into(),
         MigrateError::Data(error) => error.into(),
         MigrateError::Interrupted => Exit::Interrupted,
-        MigrateError::RejectsTaken(_) => Exit::Usage,
+        MigrateError::RejectsTaken(_) | MigrateError::Moved(_) => Exit::Usage,
         MigrateError::Differs { .. } => Exit::Different,
         MigrateError::Rejected(_)
         | MigrateError::Unfit(_)

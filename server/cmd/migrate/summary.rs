@@ -1,18 +1,20 @@
 //! What a person reads when a migration or a dry run is over.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use crate::cmd::exit::Exit;
 use crate::migrate::{
-    BlobReport, LintReport, Preview, Report, StatusReport, TableLint, TableReport,
+    BlobReport, LintReport, Outlook, Preview, Report, StatusReport, TableLint, TableReport,
 };
 
 /// What a run that came to its end has to show.
 pub enum Summary {
     Run(Report),
     Preview(Preview),
+    Plan(Box<Outlook>),
 }
 
 impl Summary {
@@ -21,7 +23,8 @@ impl Summary {
     pub fn print(&self) {
         let text = match self {
             Self::Run(report) => report_text(report),
-            Self::Preview(preview) => preview_text(preview),
+            Self::Preview(preview) => preview_text("dry run: nothing was written\n", preview),
+            Self::Plan(outlook) => outlook_text(outlook),
         };
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
@@ -32,7 +35,8 @@ impl Summary {
         match self {
             Self::Run(report) if !report.is_complete() => Exit::Incomplete,
             Self::Preview(preview) if preview.left_behind() > 0 => Exit::Incomplete,
-            Self::Run(_) | Self::Preview(_) => Exit::Done,
+            Self::Plan(outlook) if outlook.preview.left_behind() > 0 => Exit::Incomplete,
+            Self::Run(_) | Self::Preview(_) | Self::Plan(_) => Exit::Done,
         }
     }
 
@@ -41,16 +45,19 @@ impl Summary {
         match self {
             Self::Run(report) => &report.lint,
             Self::Preview(preview) => &preview.lint,
+            Self::Plan(outlook) => &outlook.preview.lint,
         }
     }
 
     /// The tables, the blobs if they were part of it, and the files of the source by status as far
     /// as they were counted.
     pub fn parts(&self) -> (&[TableReport], Option<&BlobReport>, &[StatusReport]) {
-        match self {
-            Self::Run(report) => (&report.tables, report.blobs.as_ref(), &[]),
-            Self::Preview(preview) => (&preview.tables, preview.blobs.as_ref(), &preview.statuses),
-        }
+        let preview = match self {
+            Self::Run(report) => return (&report.tables, report.blobs.as_ref(), &[]),
+            Self::Preview(preview) => preview,
+            Self::Plan(outlook) => &outlook.preview,
+        };
+        (&preview.tables, preview.blobs.as_ref(), &preview.statuses)
     }
 }
 
@@ -86,8 +93,44 @@ fn report_text(report: &Report) -> String {
     text
 }
 
-fn preview_text(preview: &Preview) -> String {
-    let mut text = "dry run: nothing was written\n".to_owned();
+fn outlook_text(outlook: &Outlook) -> String {
+    let mut text = preview_text("plan: nothing was written but the plan\n", &outlook.preview);
+    for room in &outlook.rooms {
+        text += &format!(
+            "space: {} takes {}",
+            room.place,
+            BinaryBytes(room.needed_bytes)
+        );
+        text += &match room.available_bytes {
+            Some(bytes) => format!(" of the {} that are free\n", BinaryBytes(bytes)),
+            None => "\n".to_owned(),
+        };
+    }
+    let requests = &outlook.requests;
+    if requests.total() > 0 {
+        text += &format!(
+            "requests: {} to S3: {} listings, {} single puts, {} uploads in {} parts, {} reads\n",
+            HumanCount(requests.total()),
+            HumanCount(requests.listings),
+            HumanCount(requests.puts),
+            HumanCount(requests.uploads),
+            HumanCount(requests.parts),
+            HumanCount(requests.gets),
+        );
+    }
+    let estimate = &outlook.estimate;
+    let time = |seconds| HumanDuration(Duration::from_secs(seconds));
+    text += &format!(
+        "time: about {} (rows {}, blobs {}), judged by a short sample\n",
+        time(estimate.seconds.max(1)),
+        time(estimate.rows_seconds),
+        time(estimate.blobs_seconds),
+    );
+    text + "next: look at the plan, then run it with --plan-file\n"
+}
+
+fn preview_text(head: &str, preview: &Preview) -> String {
+    let mut text = head.to_owned();
     text += &tables_text(&preview.tables, "to copy");
     for status in &preview.statuses {
         text += &format!(
@@ -256,7 +299,7 @@ mod tests {
             lint: LintReport::default(),
         };
         assert_eq!(
-            preview_text(&preview),
+            preview_text("dry run: nothing was written\n", &preview),
             "dry run: nothing was written\n\
              users                      12,345 to copy, 2 present, 0 conflicts, 0 failed\n\
              files uploaded                  8 files, 2.00 KiB\n\

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::summary::Summary;
 use crate::cmd::exit::Outcome;
 use crate::migrate::{
-    BlobReport, End, Finding, Halves, LintReport, MigrateError, Options, StatusReport,
+    BlobReport, End, Finding, Halves, LintReport, MigrateError, Mode, Options, Room, StatusReport,
     TableContent, TableLint, TableProof, TableReport,
 };
 
@@ -16,14 +16,22 @@ pub fn options(options: &Options<'_>) -> Value {
         Halves::MetadataOnly => "metadata",
         Halves::DataOnly => "data",
     };
+    let mode = match options.mode {
+        Mode::Copy => "copy",
+        Mode::Sync => "sync",
+    };
     json!({
         "halves": halves,
+        "mode": mode,
         "workers": options.workers.get(),
         "ignore_errors": options.ignore_errors,
         "rejects": options.rejects.map(|path| path.display().to_string()),
         "fix_orphans": options.fix_orphans,
         "strip_nul": options.strip_nul,
         "verify": options.verify,
+        "retries": options.retry.retries,
+        "retry_for_seconds": options.retry.retry_for.as_secs(),
+        "planned": options.expected.is_some(),
     })
 }
 
@@ -38,6 +46,22 @@ pub fn finding(finding: &Finding) -> Value {
         "fix": finding.reason.fix(),
         "effect": finding.effect.as_str(),
     })
+}
+
+pub fn findings(found: &[Finding]) -> Value {
+    found.iter().map(finding).collect()
+}
+
+/// What places must have room for.
+pub fn rooms(rooms: &[Room]) -> Value {
+    let room = |room: &Room| {
+        json!({
+            "place": room.place,
+            "needed_bytes": room.needed_bytes,
+            "available_bytes": room.available_bytes,
+        })
+    };
+    rooms.iter().map(room).collect()
 }
 
 /// What the lint found, by table.

@@ -51,6 +51,7 @@ fn transfer(from: Memory) -> Transfer {
         md5: Some(Md5::digest(&from.bytes).into()),
         from: Arc::new(from),
         buffers: Buffers::new(BUFFER_BYTES),
+        journal: None,
     }
 }
 

@@ -90,6 +90,16 @@ impl Failure {
         matches!(self.kind, Kind::BadRequest | Kind::Denied | Kind::Other)
     }
 
+    /// As the failure of a part: an upload that is not there any more was ended by somebody else,
+    /// and a new one may do.
+    pub fn of_part(self) -> Self {
+        let kind = match self.kind {
+            Kind::Missing => Kind::Passing,
+            kind => kind,
+        };
+        Self { kind, ..self }
+    }
+
     /// The same, after what was tried.
     pub fn after(mut self, attempt: &str) -> Self {
         self.text = format!("{attempt} : {}", self.text);

@@ -190,6 +190,11 @@ impl Prepared {
 }
 
 impl Store {
+    /// Whether ETags have been, so far, what they have to be to prove the bytes.
+    pub fn e_tags_prove(&self) -> bool {
+        self.e_tags_prove.load(Ordering::Relaxed)
+    }
+
     /// Sends `bytes` by `send`, which answers with their ETag, and has them checked.
     ///
     /// Where their `md5` is known, an ETag that is this MD5 proves what the server received, and the
@@ -206,7 +211,7 @@ impl Store {
     where
         S: Future<Output = Result<Option<String>, Failure>> + Send,
     {
-        if md5.is_some() && self.e_tags_prove.load(Ordering::Relaxed) {
+        if md5.is_some() && self.e_tags_prove() {
             match send(Prepared::unsigned(bytes.clone(), content_md5)).await {
                 Ok(e_tag) if e_tag.as_deref().and_then(md5_of_e_tag) == md5 => return Ok(e_tag),
                 Ok(_) => {}

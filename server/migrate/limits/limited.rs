@@ -11,7 +11,7 @@ use super::Limiter;
 use crate::data::buffers::Buffer;
 use crate::data::{
     Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing, Stored,
-    Transfer,
+    Transfer, Unfinished,
 };
 
 /// Passes everything on, and slows down what is read. What is stored was read before, so it is
@@ -80,6 +80,10 @@ impl DataBackend for Limited {
 
     async fn remove(&self, blob: &BlobRef) -> Result<(), DataError> {
         self.backend.remove(blob).await
+    }
+
+    async fn give_up(&self, upload: &Unfinished) -> Result<(), DataError> {
+        self.backend.give_up(upload).await
     }
 
     async fn available_bytes(&self) -> Result<Option<u64>, DataError> {
