@@ -16,7 +16,7 @@ use super::sqlite::writer::BulkWriter as SqliteWriter;
 use super::strangers::Strangers;
 use super::tuple::{Batch, Encoding};
 use super::value::Value;
-use super::{Metadata, MetadataError, OpenMode, stats};
+use super::{Metadata, MetadataError, OpenMode, followed, stats};
 use crate::config::{Driver, MetadataConfig};
 use crate::model::Timestamp;
 
@@ -231,7 +231,7 @@ pub struct RunRecord {
 
 /// A database that rows are loaded into. Its tables exist and have this program's schema.
 pub struct Loader {
-    metadata: Metadata,
+    pub(super) metadata: Metadata,
     pub(super) bulk: Bulk,
     config: MetadataConfig,
 }
@@ -280,7 +280,13 @@ impl Loader {
             config: config.clone(),
         };
         loader
-            .define(BOOKKEEPING.map(str::to_owned).to_vec())
+            .define(
+                [&BOOKKEEPING[..], &followed::TABLES]
+                    .concat()
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+            )
             .await?;
         if let Bulk::Postgres(writer) = &loader.bulk {
             writer.restore().await?;
@@ -382,8 +388,8 @@ impl Loader {
         }
     }
 
-    /// Removes the rows with these keys as one transaction, and gives their number. All of them
-    /// stay if another row refers to one.
+    /// Removes the rows with these keys as one transaction, and gives their number. Those that
+    /// other rows refer to stay.
     pub async fn delete(&mut self, delete: Delete<'_>) -> Result<u64, MetadataError> {
         match &mut self.bulk {
             Bulk::Sqlite(writer) => writer.delete(delete).await,
@@ -445,7 +451,7 @@ impl Loader {
     }
 
     /// Whether the table has any row.
-    pub(super) async fn has_rows(&self, layout: &Layout) -> Result<bool, MetadataError> {
+    pub async fn has_rows(&self, layout: &Layout) -> Result<bool, MetadataError> {
         let sql = format!("SELECT 1 AS row FROM {} LIMIT 1", quote(&layout.name));
         let rows = self
             .metadata
@@ -575,6 +581,7 @@ impl Loader {
         let mut statements = vec![
             Statement::new("DELETE FROM plikd_migrate_checkpoints", []),
             Statement::new("DELETE FROM plikd_migrate_blobs", []),
+            Statement::new("DELETE FROM plikd_migrate_owned", []),
             Statement::new(
                 "INSERT INTO plikd_migrate_runs (id, source, started_at, finished_at, summary) \
                  VALUES ($1, $2, $3, $4, $5)",

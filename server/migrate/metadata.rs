@@ -49,6 +49,10 @@ pub(super) struct RowCopy<'a> {
     pub has_blob_notes: bool,
     /// What became of the tables that were loaded whole.
     pub fresh: HashMap<String, Tally>,
+    /// Digests of the tables that were found equal, to be left in the target.
+    pub left: HashMap<String, String>,
+    /// The target's directory or bucket, as messages name it.
+    pub place_of_blobs: &'a str,
     pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }

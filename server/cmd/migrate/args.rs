@@ -56,6 +56,11 @@ pub struct RunArgs {
     #[arg(long)]
     sync: bool,
 
+    /// With --sync, remove rows and blobs from the target that came from this source and are gone
+    /// from it; what the target has of its own stays
+    #[arg(long, requires = "sync")]
+    delete: bool,
+
     /// Blobs copied at the same time
     #[arg(long, value_name = "N", default_value = "4")]
     workers: NonZeroUsize,
@@ -224,7 +229,9 @@ impl RunArgs {
                 None => halves(self.metadata_only, self.data_only),
             },
             mode: match self.sync {
-                true => Mode::Sync,
+                true => Mode::Sync {
+                    delete: self.delete,
+                },
                 false => Mode::Copy,
             },
             workers: self.workers,

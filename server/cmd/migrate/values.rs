@@ -103,6 +103,7 @@ pub fn blobs(report: &BlobReport) -> Value {
         "present": report.present,
         "skipped": report.skipped,
         "failed": report.failed,
+        "deleted": report.deleted,
         "bytes": report.bytes,
     })
 }
