@@ -178,6 +178,18 @@ impl TableDigest {
         self.owned(owned)
     }
 
+    /// What is known at the end of a run to have come from the source, whose digest this is: in
+    /// the ranges where all that the target had did, what the target has now, else what the source
+    /// has.
+    pub fn left_in(&self, target: &Self, owned: &Owned) -> Self {
+        let pairs = self.buckets.iter().zip(&target.buckets).zip(&owned.buckets);
+        let buckets = pairs.map(|((here, there), owned)| if *owned { *there } else { *here });
+        Self {
+            buckets: buckets.collect(),
+            ..self.clone()
+        }
+    }
+
     fn owned(&self, buckets: Vec<bool>) -> Owned {
         Owned {
             buckets,
@@ -469,6 +481,10 @@ mod tests {
             assert!(!owned.holds(row("zz1").tuple(0)));
             assert!(!owned.holds(row("zzz").tuple(0)));
         }
+        let source = digest(&[("aB2", 1, ""), ("zz2", 1, "")], &[]);
+        let left = now.rows_of(&source.left_in(&now, &owned).to_text());
+        assert!(left.holds(row("aB1").tuple(0)));
+        assert!(!left.holds(row("zzz").tuple(0)));
         for text in ["", "1 9999999:1:a", "2 1:1:1", "1 x"] {
             assert!(!now.rows_of(text).holds(row("aB1").tuple(0)), "{text}");
             assert!(!now.owned_of(text).holds(row("aB1").tuple(0)), "{text}");

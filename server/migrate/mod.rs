@@ -403,9 +403,8 @@ impl Run<'_> {
                 }
             }
         }
-        let left: Vec<(String, String)> = copy.left.into_iter().collect();
+        copy.leave_digests().await?;
         loader.advance_sequences(&plan.layouts).await?;
-        loader.leave_digests(plan.source.identity(), &left).await?;
         if plan.lacks_counters {
             loader.count_usage().await?;
         }

@@ -64,10 +64,10 @@ impl RowCopy<'_> {
                     leftovers.extend(synced.leftovers.map(|rows| (table, rows)));
                     // What was equal need not be compared again.
                     let equal = digests.filter(Digests::are_same);
-                    if let Some(digests) = &equal {
-                        self.left.insert(name.clone(), digests.from.to_text());
-                    }
-                    (synced.tally, equal.as_ref().map(Digests::proof))
+                    let proof = equal.as_ref().map(Digests::proof);
+                    self.left
+                        .extend(equal.map(|digests| (name.clone(), digests)));
+                    (synced.tally, proof)
                 }
             };
             reports.push(TableReport {
@@ -98,6 +98,25 @@ impl RowCopy<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Leaves in the target what is known to have come from the source, table by table.
+    pub async fn leave_digests(&self) -> Result<(), MigrateError> {
+        let source = self.from.identity();
+        let mut left = Vec::new();
+        for (name, digests) in &self.left {
+            let owned = match self.to.owned(source, name).await? {
+                Some(owned) => digests.to.owned_of(&owned),
+                // Where nothing was written since, it still holds.
+                None => {
+                    let earlier = self.to.left_digest(source, name).await?;
+                    digests.to.rows_of(&earlier.unwrap_or_default())
+                }
+            };
+            let digest = digests.from.left_in(&digests.to, &owned);
+            left.push((name.clone(), digest.to_text()));
+        }
+        Ok(self.to.leave_digests(source, &left).await?)
     }
 
     async fn sync_table(

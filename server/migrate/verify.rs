@@ -32,7 +32,7 @@ impl EndCheck<'_> {
     pub async fn difference(
         &self,
         tables: &mut [TableReport],
-        left: &mut HashMap<String, String>,
+        left: &mut HashMap<String, Digests>,
     ) -> Result<Option<MigrateError>, MigrateError> {
         let to = Snapshot::open(self.to).await?;
         let targets = to.layouts().await?;
@@ -68,7 +68,7 @@ impl EndCheck<'_> {
 async fn compare(
     mut comparison: Comparison<'_>,
     report: &mut TableReport,
-    left: &mut HashMap<String, String>,
+    left: &mut HashMap<String, Digests>,
     progress: &dyn Progress,
 ) -> Result<Option<MigrateError>, MigrateError> {
     let digests = comparison.digests().await?;
@@ -76,7 +76,6 @@ async fn compare(
     if let Some(digests) = &digests {
         comparison.rows = digests.differing();
         found.rejected = digests.rejected;
-        left.insert(report.table.clone(), digests.from.to_text());
     }
     report.proof = digests.as_ref().map(Digests::proof);
     if !digests.as_ref().is_some_and(Digests::are_same) {
@@ -91,6 +90,7 @@ async fn compare(
             .await?;
     }
     report.extra = found.extra;
+    left.extend(digests.map(|digests| (report.table.clone(), digests)));
     let known = report.rows;
     // A row that was left out may be there all the same, with other values.
     let explained = known.failed + known.conflicts;
