@@ -1,7 +1,7 @@
 # The commands of the project; README.md and .ci/run call these and nothing else.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-deps lint docs tools
+.PHONY: help run test soak bench bench-deps lint docs tools
 
 # Some tests mount a file system and become another user: only where that is allowed.
 unprivileged = $$([ "$$(id -u)" = 0 ] && unshare --mount true 2>/dev/null || echo --skip privileged::)
@@ -17,6 +17,21 @@ test: tools ## Run every test, against a PostgreSQL and an S3 server started for
 	testing/services_test.sh
 	testing/services.sh run -- cargo test -- --include-ignored $(unprivileged)
 	testing/test_backends.sh
+
+# How much of it: SOAK_KILLS=10, SOAK_SEEDS=5, SOAK_FILES=100000, SOAK_PLACES=10; what of it:
+# SOAK_ONLY=kills:: (a part of the tests' names).
+SOAK_KILLS ?= 100
+SOAK_SEEDS ?= 100
+SOAK_FILES ?= 1000000
+SOAK_PLACES ?= 25
+SOAK_ONLY ?= kills:: properties:: network::
+
+soak: tools ## Run the long versions of the tests that look for trouble; hours
+	cargo test --release --no-run
+	PLIKD_TEST_PROFILE=release PLIKD_SOAK_KILLS=$(SOAK_KILLS) PLIKD_SOAK_SEEDS=$(SOAK_SEEDS) \
+		PLIKD_SOAK_FILES=$(SOAK_FILES) PLIKD_SOAK_PLACES=$(SOAK_PLACES) \
+		testing/services.sh run -- cargo test --release --test migrate -- \
+		--include-ignored --nocapture --test-threads 1 $(SOAK_ONLY)
 
 # What of it: BENCH_ONLY=rows, BENCH_SCALE=0.1, BENCH_ROUNDS=5, BENCH_WORKERS=8.
 BENCH_SCALE ?= 1

@@ -272,12 +272,24 @@ pub(super) fn join_key(layout: &Layout, fields: impl IntoIterator<Item = String>
     masked.collect::<Vec<_>>().join("/")
 }
 
-/// A token that is part of a key is shown only as far as it helps to find the row.
+/// A token that is part of a key is shown only as far as it helps to find the row; no key breaks a
+/// line or moves a terminal's cursor.
 fn mask(column: &str, field: String) -> String {
     let start: String = field.chars().take(TOKEN_SHOWN).collect();
-    match column {
+    let shown = match column {
         "token" if start != field => format!("{start}…"),
         _ => field,
+    };
+    match shown.contains(char::is_control) {
+        true => shown.chars().map(printable).collect(),
+        false => shown,
+    }
+}
+
+fn printable(character: char) -> String {
+    match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
     }
 }
 
@@ -645,6 +657,17 @@ pub(super) fn kind_of_declared(declared: &str) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_shown_in_one_line_and_a_token_in_part() {
+        let shown = |column, field: &str| mask(column, field.to_owned());
+        assert_eq!(
+            shown("id", "a\nb\u{1b}[2J\u{85}é"),
+            "a\\nb\\u{1b}[2J\\u{85}é"
+        );
+        assert_eq!(shown("token", "12345678"), "12345678");
+        assert_eq!(shown("token", "\t234567890"), "\\t2345678…");
+    }
 
     #[test]
     fn a_cursor_survives_being_written_down() {

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use crate::own_s3::OwnS3;
 use crate::places::{Database, Store};
+use crate::properties::setting;
 use crate::proxy::Direction::{self, ToClient, ToServer};
 use crate::proxy::{Fault, Moment, Planned, Proxy};
 use crate::scene::{Run, Scene, Server, finish, run, signal, wait_until};
@@ -33,8 +34,8 @@ const ROWS: &[&str] = &[
     "--file-size=0",
 ];
 
-/// In how many places of what passes a fault is tried.
-const PLACES: u64 = 5;
+/// In how many places of what passes a fault is tried, unless `PLIKD_SOAK_PLACES` says otherwise.
+const PLACES: u64 = 3;
 
 /// A move from one server to another, one end of which is behind a proxy.
 struct Crossing {
@@ -212,9 +213,10 @@ fn places(prepare: Prepare, direction: Direction) -> Result<Vec<u64>> {
     crossing.migrate(&proxy)?.expect(0)?;
     crossing.assert_equal()?;
     let bytes = NonZeroU64::new(proxy.passed(direction)).context("nothing passed the proxy")?;
+    let places = setting("PLIKD_SOAK_PLACES", PLACES)?;
     // Not the very end: a run may leave without having read the last of what it is sent.
-    Ok((0..PLACES)
-        .map(|place| bytes.get() * 9 / 10 * place / PLACES)
+    Ok((0..places)
+        .map(|place| bytes.get() * 9 / 10 * place / places)
         .collect())
 }
 
@@ -332,7 +334,8 @@ fn a_bucket_that_refuses_connections_for_a_moment_is_tried_again() -> Result<()>
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_run_whose_database_says_nothing_any_more_can_be_interrupted() -> Result<()> {
     let crossing = Crossing::to_postgres()?;
-    let place = places(Crossing::to_postgres, ToServer)?[PLACES as usize / 2];
+    let places = places(Crossing::to_postgres, ToServer)?;
+    let place = places[places.len() / 2];
     let planned = Planned(ToServer, Moment::Bytes(place), Fault::BlackHole);
     let proxy = Proxy::start(&crossing.address, &[planned])?;
     let (from, to) = crossing.configs(&proxy)?;

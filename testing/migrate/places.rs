@@ -24,9 +24,17 @@ impl Database {
     /// A new empty database on the server of `PLIKD_TEST_POSTGRES`.
     pub fn postgres() -> Result<Self> {
         let maintenance = std::env::var("PLIKD_TEST_POSTGRES").context("PLIKD_TEST_POSTGRES")?;
+        Self::postgres_at(&maintenance)
+    }
+
+    /// A new empty database on another server, by the URL of any database there.
+    pub fn postgres_at(maintenance: &str) -> Result<Self> {
         let name = unique("plikd_");
-        query_postgres(&maintenance, &format!("CREATE DATABASE {name}"))?;
-        Ok(Self::Postgres { maintenance, name })
+        query_postgres(maintenance, &format!("CREATE DATABASE {name}"))?;
+        Ok(Self::Postgres {
+            maintenance: maintenance.to_owned(),
+            name,
+        })
     }
 
     /// Runs SQL in a database of PostgreSQL, by its URL.

@@ -1,102 +1,15 @@
 //! Backends that go away in the middle and come back: the run waits, and goes on by itself.
 
 use std::fs;
-use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
+use crate::own_postgres::Cluster;
 use crate::own_s3::OwnS3;
 use crate::places::{Database, Store};
 use crate::scene::{SOME, Scene, finish, signal, wait_until};
-
-/// A PostgreSQL cluster of a test's own, to be stopped and started.
-struct Cluster {
-    programs: PathBuf,
-    directory: PathBuf,
-    port: u16,
-    /// PostgreSQL refuses to be root.
-    user: Option<(u32, u32)>,
-}
-
-impl Cluster {
-    /// With the programs of the server of the tests, and as its user.
-    fn start(scene: &Scene) -> Result<Self> {
-        let url = std::env::var("PLIKD_TEST_POSTGRES").context("PLIKD_TEST_POSTGRES")?;
-        let ask = |sql: &str| -> Result<String> {
-            let rows = Database::query_url(&url, sql)?;
-            rows.into_iter().flatten().next().context(sql.to_owned())
-        };
-        let programs = ask("SELECT setting FROM pg_config() WHERE name = 'BINDIR'")?;
-        let data = fs::metadata(ask("SHOW data_directory")?)?;
-        let owner = (
-            std::os::unix::fs::MetadataExt::uid(&data),
-            std::os::unix::fs::MetadataExt::gid(&data),
-        );
-        let directory = scene.path("cluster");
-        fs::create_dir(&directory)?;
-        let user = rustix::process::geteuid().is_root().then_some(owner);
-        if let Some((uid, gid)) = user {
-            std::os::unix::fs::chown(&directory, Some(uid), Some(gid))?;
-            let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-            fs::set_permissions(scene.path(""), open)?;
-        }
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let cluster = Self {
-            programs: programs.into(),
-            directory,
-            port,
-            user,
-        };
-        cluster.run("initdb", &["--auth=trust", "--username=plik", "-E", "UTF8"])?;
-        cluster.control(&["start"])?;
-        Database::query_url(&cluster.url("postgres"), "CREATE DATABASE plik")?;
-        Ok(cluster)
-    }
-
-    fn url(&self, database: &str) -> String {
-        format!(
-            "postgres://plik@127.0.0.1:{}/{database}?sslmode=disable",
-            self.port
-        )
-    }
-
-    /// `pg_ctl` to its end; a start ends when the server takes connections.
-    fn control(&self, arguments: &[&str]) -> Result<()> {
-        let options = format!(
-            "-c port={} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off",
-            self.port
-        );
-        let log = self.directory.join("log");
-        let log = log.to_str().context("a path")?;
-        self.run(
-            "pg_ctl",
-            &[&["-w", "-l", log, "-o", &options], arguments].concat(),
-        )
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
-        let mut command = Command::new(self.programs.join(program));
-        command.arg("-D").arg(self.directory.join("data"));
-        command.args(arguments).current_dir(&self.directory);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        if let Some((uid, gid)) = self.user {
-            command.uid(uid).gid(gid);
-        }
-        let status = command.status().context(program.to_owned())?;
-        ensure!(status.success(), "{program}: {status}");
-        Ok(())
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = self.control(&["stop", "-m", "immediate"]);
-    }
-}
 
 /// A source whose rows take a while, written into a moment before the copy is complete.
 const ROWS: &[&str] = &[

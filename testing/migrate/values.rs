@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::places::{Database, Store};
+use crate::places::Database;
 use crate::scene::{NO_FILES, Scene, Server};
 
 /// Statements that spoil rows of a source, each with what is said about the row.
@@ -95,19 +95,11 @@ fn add_victims(from: &Server) -> Result<()> {
     from.database.add_upload("badupload")
 }
 
-pub fn postgres(scene: &Scene, name: &str) -> Result<Server> {
-    scene.server(
-        name,
-        Database::postgres()?,
-        Store::Directory(scene.path(name)),
-    )
-}
-
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn rows_that_postgres_cannot_hold_are_named_and_left_out_when_told_so() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (from, to) = (spoilt(&scene)?, scene.postgres("to")?);
     let said: Vec<&str> = FAULTS.iter().map(|(_, said)| *said).collect();
     let run = scene
         .migrate(&from, &to, &["--ignore-errors"])?
@@ -136,7 +128,7 @@ fn rows_that_postgres_cannot_hold_are_named_and_left_out_when_told_so() -> Resul
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_dry_run_names_the_rows_that_postgres_cannot_hold() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (from, to) = (spoilt(&scene)?, scene.postgres("to")?);
     let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
     let said: Vec<&str> = FAULTS.iter().map(|(_, said)| *said).collect();
     let run = run.says(&said)?;
@@ -150,7 +142,7 @@ fn a_dry_run_names_the_rows_that_postgres_cannot_hold() -> Result<()> {
 fn each_fault_alone_ends_the_run_before_anything_is_written() -> Result<()> {
     for (sql, said) in FAULTS {
         let scene = Scene::new()?;
-        let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene, "to")?);
+        let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
         add_victims(&from)?;
         from.database.query(sql)?;
         let table = said.split(' ').next().unwrap_or_default();
@@ -181,7 +173,7 @@ fn each_fault_alone_ends_the_run_before_anything_is_written() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn values_that_mean_the_same_arrive() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene, "to")?);
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
     let times = [
         (
             "'2024-05-06 07:08:09.123456789+02:00'",
@@ -250,32 +242,21 @@ fn values_that_mean_the_same_arrive() -> Result<()> {
     Ok(())
 }
 
-/// Every value of every row with its storage class, byte by byte.
-fn bits(database: &Database) -> Result<Vec<Vec<String>>> {
-    let mut bits = Vec::new();
-    for table in [
-        "users",
-        "tokens",
-        "uploads",
-        "files",
-        "settings",
-        "usage_stats",
-        "download_stats_daily",
-        "upload_stats_daily",
-    ] {
-        let columns = database.query(&format!(
-            "SELECT name FROM pragma_table_info('{table}') ORDER BY name"
-        ))?;
-        let columns: Vec<String> = columns
-            .concat()
-            .iter()
-            .map(|name| format!("typeof(\"{name}\"), hex(\"{name}\")"))
-            .collect();
-        let mut rows = database.query(&format!("SELECT {} FROM {table}", columns.join(", ")))?;
-        rows.sort();
-        bits.extend(rows);
-    }
-    Ok(bits)
+/// Every value of a table with its storage class, byte by byte.
+pub fn bits(database: &Database, table: &str) -> Result<Vec<Vec<String>>> {
+    let table = table.replace('"', "\"\"");
+    let columns = database.query(&format!(
+        "SELECT name FROM pragma_table_info('{table}') ORDER BY name",
+        table = table.replace("\"\"", "\"")
+    ))?;
+    let columns: Vec<String> = columns
+        .concat()
+        .iter()
+        .map(|name| format!("typeof(\"{name}\"), hex(\"{name}\")"))
+        .collect();
+    let mut rows = database.query(&format!("SELECT {} FROM \"{table}\"", columns.join(", ")))?;
+    rows.sort();
+    Ok(rows)
 }
 
 #[test]
@@ -291,10 +272,21 @@ fn from_sqlite_to_sqlite_every_value_stays_to_the_last_bit() -> Result<()> {
     }
     from.database.query("INSERT INTO users (id, name, created_at) VALUES ('real', 0.1, 1e300), ('blob', x'00ff', x'00'), (x'00ff', 'a key of bytes', NULL), ('', 'an empty key', NULL)")?;
     scene.migrate(&from, &to, &[])?.expect(0)?;
-    ensure!(
-        bits(&from.database)? == bits(&to.database)?,
-        "a value has changed"
-    );
+    for table in [
+        "users",
+        "tokens",
+        "uploads",
+        "files",
+        "settings",
+        "usage_stats",
+        "download_stats_daily",
+        "upload_stats_daily",
+    ] {
+        ensure!(
+            bits(&from.database, table)? == bits(&to.database, table)?,
+            "a value of {table} has changed"
+        );
+    }
     let again = scene.migrate(&from, &to, &[])?.expect(0)?;
     assert_eq!(
         again.summary("users")?.present,
@@ -337,7 +329,7 @@ fn a_key_of_null_cannot_be_told_apart_and_is_named() -> Result<()> {
 fn times_that_sqlite_cannot_write_are_named() -> Result<()> {
     let scene = Scene::new()?;
     let made_up = scene.made_up("made-up", NO_FILES)?;
-    let (from, to) = (postgres(&scene, "from")?, scene.local("to")?);
+    let (from, to) = (scene.postgres("from")?, scene.local("to")?);
     scene.migrate(&made_up, &from, &[])?.expect(0)?;
     let times = [
         "infinity",

@@ -342,7 +342,7 @@ fn judge(wanted: Wanted<'_>, tuple: Tuple<'_>) -> Standing {
         limits,
         ..
     } = wanted;
-    let mut faults = unwritable_times(request, tuple);
+    let mut faults = unwritable(request, tuple);
     let too_long = limits.iter().filter(|(column, limit)| {
         let text = tuple.field(*column).unwrap_or_default();
         text.len() > *limit && String::from_utf8_lossy(text).chars().count() > *limit
@@ -381,21 +381,31 @@ fn unbounded(request: &Request) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// The columns with a time that cannot be written as Plik (Go) reads it: infinite, before Christ,
-/// or with more than four digits of year.
-fn unwritable_times(request: &Request, tuple: Tuple<'_>) -> Vec<Fault> {
+/// The columns with a value that SQLite has no place for: a time that cannot be written as Plik (Go)
+/// reads it (infinite, before Christ, or with more than four digits of year), and a number that is
+/// none, of which SQLite would make NULL.
+fn unwritable(request: &Request, tuple: Tuple<'_>) -> Vec<Fault> {
     if request.to != Driver::Sqlite {
         return Vec::new();
     }
     let columns = request.layout.columns.iter().zip(tuple.fields());
-    let times = columns.filter(|(column, _)| column.kind == Kind::Time);
-    let faulty = times.filter(|(_, field)| field.is_some_and(|field| !is_writable(field)));
-    faulty
-        .map(|(column, _)| Fault {
+    let faults = columns.filter_map(|(column, field)| {
+        let reason = match column.kind {
+            Kind::Time if !is_writable(field?) => Reason::TooFar,
+            Kind::Real if is_nan(field?) => Reason::NotANumber,
+            _ => return None,
+        };
+        Some(Fault {
             column: Some(column.name.clone()),
-            reason: Reason::TooFar,
+            reason,
         })
-        .collect()
+    });
+    faults.collect()
+}
+
+fn is_nan(real: &[u8]) -> bool {
+    real.try_into()
+        .is_ok_and(|bytes| f64::from_be_bytes(bytes).is_nan())
 }
 
 /// The condition for rows whose values the target may not hold: all of them fulfil it, and few
@@ -409,6 +419,7 @@ pub(in crate::metadata) fn suspects(request: &Request) -> String {
             (Driver::Sqlite, Kind::Time) => conditions.push(format!(
                 "NOT ({name} >= '0002-01-01' AND {name} < '9999-01-01')"
             )),
+            (Driver::Sqlite, Kind::Real) => conditions.push(format!("{name} = 'NaN'")),
             (Driver::Postgres, Kind::Text) if layout.finds_rows_by(position) => {
                 conditions.push(format!("octet_length({name}) > {SURELY_INDEXED}"));
             }
