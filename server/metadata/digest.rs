@@ -135,6 +135,101 @@ impl TableDigest {
     }
 }
 
+impl TableDigest {
+    /// All of it, to be written down. Read by [`TableDigest::rows_of`].
+    pub fn to_text(&self) -> String {
+        let buckets = self.buckets.iter().enumerate();
+        let filled = buckets.filter(|(_, bucket)| bucket.rows > 0);
+        let filled =
+            filled.map(|(number, Bucket { sum, rows })| format!("{number}:{rows}:{sum:x}"));
+        let filled: Vec<String> = filled.collect();
+        format!("{FORM}{}", filled.join(" "))
+    }
+
+    /// The rows of this table that are known to be those of an earlier digest: whole buckets that
+    /// are still as they were. None if the text is not one of [`TableDigest::to_text`].
+    pub fn rows_of(&self, earlier: &str) -> Owned {
+        let mut buckets = vec![Bucket::default(); self.buckets.len()];
+        let read = earlier.strip_prefix(FORM).and_then(|text| {
+            text.split_ascii_whitespace().try_for_each(|bucket| {
+                let mut parts = bucket.split(':');
+                let number: usize = parts.next()?.parse().ok()?;
+                let rows = parts.next()?.parse().ok()?;
+                let sum = u128::from_str_radix(parts.next()?, 16).ok()?;
+                *buckets.get_mut(number)? = Bucket { sum, rows };
+                Some(())
+            })
+        });
+        let pairs = self.buckets.iter().zip(&buckets);
+        let owned = pairs.map(|(now, then)| read.is_some() && now == then);
+        self.owned(owned.collect())
+    }
+
+    /// The rows that [`Owned::to_text`] told of.
+    pub fn owned_of(&self, text: &str) -> Owned {
+        let digits = text.strip_prefix(FORM).unwrap_or_default();
+        let owned: Vec<bool> = match digits {
+            ALL => vec![true; self.buckets.len()],
+            digits if digits.len() == self.buckets.len() => {
+                digits.bytes().map(|digit| digit == b'1').collect()
+            }
+            _ => vec![false; self.buckets.len()],
+        };
+        self.owned(owned)
+    }
+
+    /// What is known at the end of a run to have come from the source, whose digest this is: in
+    /// the ranges where all that the target had did, what the target has now, else what the source
+    /// has.
+    pub fn left_in(&self, target: &Self, owned: &Owned) -> Self {
+        let pairs = self.buckets.iter().zip(&target.buckets).zip(&owned.buckets);
+        let buckets = pairs.map(|((here, there), owned)| if *owned { *there } else { *here });
+        Self {
+            buckets: buckets.collect(),
+            ..self.clone()
+        }
+    }
+
+    fn owned(&self, buckets: Vec<bool>) -> Owned {
+        Owned {
+            buckets,
+            key: self.key,
+            encoding: self.encoding,
+        }
+    }
+}
+
+/// What the texts of digests start with.
+const FORM: &str = "1 ";
+const ALL: &str = "all";
+
+/// Rows of a table, told by the ranges of their keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    buckets: Vec<bool>,
+    key: Option<usize>,
+    encoding: Encoding,
+}
+
+impl Owned {
+    /// What [`Owned::to_text`] would say of all rows of any table.
+    pub fn all() -> String {
+        format!("{FORM}{ALL}")
+    }
+
+    pub fn holds(&self, row: Tuple<'_>) -> bool {
+        let bucket = self
+            .key
+            .map_or(0, |key| bucket_of(text(row.field(key), self.encoding)));
+        self.buckets[bucket]
+    }
+
+    pub fn to_text(&self) -> String {
+        let digit = |owned: &bool| if *owned { '1' } else { '0' };
+        FORM.chars().chain(self.buckets.iter().map(digit)).collect()
+    }
+}
+
 /// The digest of the whole table, 32 hexadecimal digits.
 impl fmt::Display for TableDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -364,6 +459,37 @@ mod tests {
         assert_eq!(bucket(Native::Text(b"zz")), BUCKETS - 1);
         assert_eq!(bucket(Native::Blob(b"0")), BUCKETS - 1);
         assert_eq!(bucket(Native::Text(b"00")), RANKS + 1);
+    }
+
+    #[test]
+    fn a_bucket_that_is_as_it_was_left_is_known_and_no_other() {
+        let left = digest(&[("aB1", 1, ""), ("zzz", 1, "")], &[]).to_text();
+        let now = digest(&[("aB1", 1, ""), ("zzz", 1, ""), ("zz1", 1, "")], &[]);
+        let row = |id: &str| {
+            let mut batch = Batch::default();
+            batch.begin_row(3);
+            batch.field(id.as_bytes());
+            batch.integer(1);
+            batch.field(b"");
+            batch.end_row();
+            batch
+        };
+        let owned = now.rows_of(&left);
+        for owned in [&owned, &now.owned_of(&owned.to_text())] {
+            assert!(owned.holds(row("aB1").tuple(0)));
+            // One of the two came from elsewhere, and nobody knows which.
+            assert!(!owned.holds(row("zz1").tuple(0)));
+            assert!(!owned.holds(row("zzz").tuple(0)));
+        }
+        let source = digest(&[("aB2", 1, ""), ("zz2", 1, "")], &[]);
+        let left = now.rows_of(&source.left_in(&now, &owned).to_text());
+        assert!(left.holds(row("aB1").tuple(0)));
+        assert!(!left.holds(row("zzz").tuple(0)));
+        for text in ["", "1 9999999:1:a", "2 1:1:1", "1 x"] {
+            assert!(!now.rows_of(text).holds(row("aB1").tuple(0)), "{text}");
+            assert!(!now.owned_of(text).holds(row("aB1").tuple(0)), "{text}");
+        }
+        assert!(now.owned_of(&Owned::all()).holds(row("zz1").tuple(0)));
     }
 
     #[test]

@@ -113,6 +113,23 @@ pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A further condition on a row `t`: no row of a table that this program knows refers to it.
+pub(super) fn unreferred(layout: &Layout) -> String {
+    let mut condition = String::new();
+    for table in TABLES {
+        for key in table.foreign_keys {
+            if key.parent == layout.name {
+                let (child, column) = (quote(table.name), quote(key.column));
+                let parent = quote(key.parent_column);
+                condition += &format!(
+                    " AND NOT EXISTS (SELECT 1 FROM {child} c WHERE c.{column} = t.{parent})"
+                );
+            }
+        }
+    }
+    condition
+}
+
 /// The tables whose rows a migration carries, parents before children, then those that this
 /// program does not know, by name.
 ///

@@ -17,7 +17,7 @@ use super::strangers::Strangers;
 use super::tuple::{Batch, Encoding};
 use super::upload_log::{self, UploadLog};
 use super::value::Value;
-use super::{Metadata, MetadataError, OpenMode, stats};
+use super::{Metadata, MetadataError, OpenMode, followed, stats};
 use crate::config::{Driver, MetadataConfig};
 use crate::model::Timestamp;
 
@@ -232,7 +232,7 @@ pub struct RunRecord {
 
 /// A database that rows are loaded into. Its tables exist and have this program's schema.
 pub struct Loader {
-    metadata: Metadata,
+    pub(super) metadata: Metadata,
     pub(super) bulk: Bulk,
     config: MetadataConfig,
 }
@@ -283,7 +283,10 @@ impl Loader {
             bulk,
             config: config.clone(),
         };
-        let tables = BOOKKEEPING.iter().chain(&upload_log::TABLES);
+        let tables = BOOKKEEPING
+            .iter()
+            .chain(&upload_log::TABLES)
+            .chain(&followed::TABLES);
         loader
             .define(tables.map(|sql| (*sql).to_owned()).collect())
             .await?;
@@ -387,8 +390,8 @@ impl Loader {
         }
     }
 
-    /// Removes the rows with these keys as one transaction, and gives their number. All of them
-    /// stay if another row refers to one.
+    /// Removes the rows with these keys as one transaction, and gives their number. Those that
+    /// other rows refer to stay.
     pub async fn delete(&mut self, delete: Delete<'_>) -> Result<u64, MetadataError> {
         match &mut self.bulk {
             Bulk::Sqlite(writer) => writer.delete(delete).await,
@@ -450,7 +453,7 @@ impl Loader {
     }
 
     /// Whether the table has any row.
-    pub(super) async fn has_rows(&self, layout: &Layout) -> Result<bool, MetadataError> {
+    pub async fn has_rows(&self, layout: &Layout) -> Result<bool, MetadataError> {
         let sql = format!("SELECT 1 AS row FROM {} LIMIT 1", quote(&layout.name));
         let rows = self
             .metadata
@@ -587,6 +590,7 @@ impl Loader {
         let mut statements = vec![
             Statement::new("DELETE FROM plikd_migrate_checkpoints", []),
             Statement::new("DELETE FROM plikd_migrate_blobs", []),
+            Statement::new("DELETE FROM plikd_migrate_owned", []),
             Statement::new(
                 "INSERT INTO plikd_migrate_runs (id, source, started_at, finished_at, summary) \
                  VALUES ($1, $2, $3, $4, $5)",

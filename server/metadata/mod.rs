@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod fault;
 mod files;
+mod followed;
 mod fresh;
 mod layout;
 mod loader;
@@ -47,11 +48,12 @@ use jiff::tz::TimeZone;
 
 use crate::config::{Driver, MetadataConfig};
 pub use dialect::Dialect;
-pub use digest::{KeyRange, TableDigest};
+pub use digest::{KeyRange, Owned, TableDigest};
 use engine::{Backend, Engine, StatementLog};
 pub use engine::{Expect, Statement, Written};
 pub use error::{BoxError, MetadataError};
 pub use fault::{Fault, Reason};
+pub use followed::DoomedBlob;
 pub use fresh::{Built, FreshError, FreshLoad};
 pub use layout::{Column, Layout, migrated};
 pub use loader::{

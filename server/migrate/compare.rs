@@ -48,6 +48,11 @@ impl Compared<'_> {
         self.row
     }
 
+    /// The row of the target, where both have one.
+    pub fn other(&self) -> Option<Tuple<'_>> {
+        self.other
+    }
+
     /// The key as it is encoded, which no other row of that side has.
     pub fn key_bytes(&self) -> Vec<u8> {
         self.row.project(&self.layout.primary_key)

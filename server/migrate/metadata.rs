@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::compare::Digests;
 use super::error::MigrateError;
 use super::limits::Limiter;
 use super::progress::{Event, Progress};
@@ -49,6 +50,10 @@ pub(super) struct RowCopy<'a> {
     pub has_blob_notes: bool,
     /// What became of the tables that were loaded whole.
     pub fresh: HashMap<String, Tally>,
+    /// What the tables hold at the end, as far as they were compared.
+    pub left: HashMap<String, Digests>,
+    /// The target's directory or bucket, as messages name it.
+    pub place_of_blobs: &'a str,
     pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }

@@ -41,9 +41,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::buffers::Buffers;
-use crate::data::{DataBackend, Manners, Tuning};
+use crate::data::{BlobRef, DataBackend, Location, Manners, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord};
-use crate::model::{Timestamp, id};
+use crate::model::{BackendDetails, Timestamp, id};
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{BadLine, MigrateError, Problem, Side};
@@ -105,8 +105,9 @@ impl Halves {
 pub enum Mode {
     /// Leave it as it is: where it differs from the source is a conflict.
     Copy,
-    /// Make it equal to the source.
-    Sync,
+    /// Make it equal to the source. With `delete`, remove what only the target has, if it came
+    /// from this source.
+    Sync { delete: bool },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -240,6 +241,11 @@ impl Run<'_> {
             let rejects = rejects.as_mut();
             report.tables = self.copy_rows(&plan, loader, rejects, again).await?;
         }
+        if let Some(blobs) = &mut report.blobs
+            && self.options.mode == (Mode::Sync { delete: true })
+        {
+            blobs.deleted = self.remove_blobs(&plan, &target).await?;
+        }
         report.elapsed = started.elapsed();
         if let Some(loader) = target.loader {
             let run = record(&plan, &report, started_at);
@@ -305,7 +311,7 @@ impl Run<'_> {
             known: Arc::new(known),
             to_keeps_keys: plan.to_keeps_keys,
             workers: self.options.workers,
-            replace: self.options.mode == Mode::Sync,
+            replace: self.options.mode != Mode::Copy,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
             uploads: uploads.clone(),
             ignore_errors: self.options.ignore_errors,
@@ -321,6 +327,41 @@ impl Run<'_> {
             uploads::give_up_all(uploads, to.as_ref()).await?;
         }
         copied
+    }
+
+    /// Removes the blobs whose files are gone from the source, and gives their number. Their rows
+    /// are gone from the target, or promise no bytes any more.
+    async fn remove_blobs(&self, plan: &Plan, target: &Target) -> Result<u64, MigrateError> {
+        let (Some(loader), Some(to)) = (&target.loader, &target.data) else {
+            return Ok(0);
+        };
+        let (source, place) = (plan.source.identity(), self.place_of_blobs());
+        let mut removed = 0;
+        loop {
+            let blobs = loader.doomed(source, &place).await?;
+            if blobs.is_empty() {
+                return Ok(removed);
+            }
+            for blob in &blobs {
+                if self.cancel.is_cancelled() {
+                    return Err(MigrateError::Interrupted);
+                }
+                let blob = BlobRef {
+                    file_id: blob.file_id.clone(),
+                    upload_id: blob.upload_id.clone(),
+                    content_type: String::new(),
+                    details: BackendDetails::new(blob.details.clone()),
+                };
+                to.remove(&blob).await?;
+            }
+            loader.forget_doomed(source, &blobs).await?;
+            removed += blobs.len() as u64;
+        }
+    }
+
+    /// The target's directory or bucket, as messages name it.
+    fn place_of_blobs(&self) -> String {
+        Location::of(self.to.data).map_or_else(|_| String::new(), |place| place.to_string())
     }
 
     async fn copy_rows(
@@ -341,6 +382,7 @@ impl Run<'_> {
         loader.drop_empty_counters().await?;
         let with_blobs = self.options.halves.has_data();
         let has_blob_notes = with_blobs && loader.has_blob_notes(plan.source.identity()).await?;
+        let place_of_blobs = self.place_of_blobs();
         let mut copy = RowCopy {
             from: &plan.source,
             to: loader,
@@ -349,13 +391,16 @@ impl Run<'_> {
             with_blobs,
             has_blob_notes,
             fresh: HashMap::new(),
+            left: HashMap::new(),
+            place_of_blobs: &place_of_blobs,
             limiter: self.limiter,
             progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
+        copy.own_empty_tables(&pairs).await?;
         let mut tables = match self.options.mode {
             Mode::Copy => copy.run(&pairs, false).await?,
-            Mode::Sync => copy.sync(&pairs, self.to.metadata).await?,
+            Mode::Sync { delete } => copy.sync(&pairs, self.to.metadata, delete).await?,
         };
         // A further attempt reads another moment of the source than the checkpoints of the one
         // before come from, so it is checked whatever was asked for.
@@ -368,18 +413,20 @@ impl Run<'_> {
                 cancel: self.cancel,
             };
             self.progress.on(Event::VerifyBegin);
-            match (check.difference(&mut tables).await?, self.options.mode) {
+            let found = check.difference(&mut tables, &mut copy.left).await?;
+            match (found, self.options.mode) {
                 (None, _) => {}
-                (Some(found), Mode::Sync) => return Err(found),
+                (Some(found), Mode::Sync { .. }) => return Err(found),
                 (Some(_), Mode::Copy) => {
                     // A run that was resumed on a source that lives on has passed over rows that
                     // are new before the cursor of its checkpoint; a run from the start finds them.
                     tables = copy.run(&pairs, true).await?;
-                    let found = check.difference(&mut tables).await?;
+                    let found = check.difference(&mut tables, &mut copy.left).await?;
                     found.map_or(Ok(()), Err)?;
                 }
             }
         }
+        copy.leave_digests().await?;
         loader.advance_sequences(&plan.layouts).await?;
         if plan.lacks_counters {
             loader.count_usage().await?;
@@ -414,6 +461,7 @@ fn record(plan: &Plan, report: &Report, started_at: Timestamp) -> RunRecord {
             "present": blobs.present,
             "skipped": blobs.skipped,
             "failed": blobs.failed,
+            "deleted": blobs.deleted,
             "bytes": blobs.bytes,
         })
     });

@@ -134,7 +134,7 @@ async fn compare(
                     Standing::Equal => (&mut tally.present, Action::Keep),
                     Standing::Different => match options.mode {
                         Mode::Copy => (&mut tally.conflicts, Action::Conflict),
-                        Mode::Sync => (&mut tally.updated, Action::Update),
+                        Mode::Sync { .. } => (&mut tally.updated, Action::Update),
                     },
                     Standing::Extra => (&mut extra, Action::Extra),
                 },

@@ -55,6 +55,8 @@ pub struct BlobReport {
     /// Bytes of removed files that were gone already.
     pub skipped: u64,
     pub failed: u64,
+    /// Of files that are gone from the source.
+    pub deleted: u64,
     /// Of those copied.
     pub bytes: u64,
 }

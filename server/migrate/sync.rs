@@ -4,13 +4,35 @@
 //! those ranges are read again in the order of their keys, and what the source has otherwise is
 //! written. Nothing but the rows tells how far a run has come: one that was cut off finds less to
 //! do the next time.
+//!
+//! A row that only the target has may be its own. It is known to have come from the source if its
+//! range of keys is exactly as a finished run from that source has left it, or if the table was
+//! empty when the first run began. That is written down before the first change, so that a run
+//! that was cut off still knows it.
 
-use super::compare::{Comparison, Digests, Standing};
+use super::blob::BlobRow;
+use super::compare::{Compared, Comparison, Digests, Standing};
 use super::error::MigrateError;
 use super::metadata::{RowCopy, Table, not_compared};
 use super::report::TableReport;
 use crate::config::MetadataConfig;
-use crate::metadata::{Encoding, Existing, Rows, Snapshot, SourceBatch, Tally};
+use crate::metadata::{
+    Batch, Delete, DoomedBlob, Encoding, Existing, Layout, MetadataError, Owned, Rows, Snapshot,
+    SourceBatch, Tally, Tuple,
+};
+
+/// A table that was gone through.
+struct Synced {
+    tally: Tally,
+    /// Rows that only the target has, if there are any that may be removed.
+    leftovers: Option<Leftovers>,
+}
+
+/// Among which rows those are that only the target has, and which came from the source.
+struct Leftovers {
+    rows: Rows,
+    owned: Owned,
+}
 
 /// Rows and bytes after which what has changed is written.
 const BATCH_ROWS: usize = 10_000;
@@ -18,26 +40,34 @@ const BATCH_BYTES: usize = 1 << 20;
 
 impl RowCopy<'_> {
     /// Makes the tables hold what the source holds, parents first. Tables that have no rows yet are
-    /// loaded whole. Rows that only the target has stay.
+    /// loaded whole. With `delete`, rows that only the target has and that came from the source
+    /// are removed in the end, children first; others stay.
     pub async fn sync(
         &mut self,
         tables: &[Table],
         to: &MetadataConfig,
+        delete: bool,
     ) -> Result<Vec<TableReport>, MigrateError> {
         self.load_fresh(tables).await?;
         let target = Snapshot::open(to).await?;
         let mut reports = Vec::new();
+        let mut leftovers = Vec::new();
         for table in tables {
-            let loaded = self.fresh.get(&table.from.name).copied();
+            let name = &table.from.name;
+            let loaded = self.fresh.get(name).copied();
             let (rows, proof) = match loaded {
                 Some(rows) => (rows, None),
                 None => {
                     self.table_begins(table).await?;
-                    let (rows, digests) = self.sync_table(table, &target).await?;
+                    let (synced, digests) = self.sync_table(table, &target).await?;
                     self.table_ends(table);
+                    leftovers.extend(synced.leftovers.map(|rows| (table, rows)));
                     // What was equal need not be compared again.
-                    let proof = digests.filter(Digests::are_same);
-                    (rows, proof.as_ref().map(Digests::proof))
+                    let equal = digests.filter(Digests::are_same);
+                    let proof = equal.as_ref().map(Digests::proof);
+                    self.left
+                        .extend(equal.map(|digests| (name.clone(), digests)));
+                    (synced.tally, proof)
                 }
             };
             reports.push(TableReport {
@@ -47,14 +77,53 @@ impl RowCopy<'_> {
                 proof,
             });
         }
+        for (table, rest) in leftovers.iter().rev().filter(|_| delete) {
+            let deleted = self.delete_leftovers(table, &target, rest).await?;
+            let mut reports = reports.iter_mut();
+            if let Some(report) = reports.find(|report| report.table == table.from.name) {
+                report.rows.deleted = deleted;
+            }
+        }
         Ok(reports)
+    }
+
+    /// Notes of the tables that are empty before the first run that all they will have comes from
+    /// the source.
+    pub async fn own_empty_tables(&self, tables: &[Table]) -> Result<(), MetadataError> {
+        for table in tables {
+            let name = &table.from.name;
+            if !self.to.has_rows(&table.to).await? {
+                let source = self.from.identity();
+                self.to.set_owned(source, name, &Owned::all()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves in the target what is known to have come from the source, table by table.
+    pub async fn leave_digests(&self) -> Result<(), MigrateError> {
+        let source = self.from.identity();
+        let mut left = Vec::new();
+        for (name, digests) in &self.left {
+            let owned = match self.to.owned(source, name).await? {
+                Some(owned) => digests.to.owned_of(&owned),
+                // Where nothing was written since, it still holds.
+                None => {
+                    let earlier = self.to.left_digest(source, name).await?;
+                    digests.to.rows_of(&earlier.unwrap_or_default())
+                }
+            };
+            let digest = digests.from.left_in(&digests.to, &owned);
+            left.push((name.clone(), digest.to_text()));
+        }
+        Ok(self.to.leave_digests(source, &left).await?)
     }
 
     async fn sync_table(
         &mut self,
         table: &Table,
         target: &Snapshot,
-    ) -> Result<(Tally, Option<Digests>), MigrateError> {
+    ) -> Result<(Synced, Option<Digests>), MigrateError> {
         let mut comparison = Comparison {
             from: self.from,
             driver: self.to.driver(),
@@ -76,26 +145,55 @@ impl RowCopy<'_> {
         if let Some(digests) = digests.as_ref().filter(|digests| digests.rejected == 0) {
             comparison.rows = digests.differing();
         }
-        let mut tally = match &digests {
-            Some(digests) if digests.are_same() && digests.rejected == 0 => Tally::default(),
-            _ => self.write_changes(table, &comparison).await?,
+        let owned = match &digests {
+            Some(digests) => Some(self.owned(table, digests).await?),
+            None => None,
+        };
+        let (mut tally, extra) = match &digests {
+            Some(digests) if digests.are_same() && digests.rejected == 0 => (Tally::default(), 0),
+            _ => {
+                self.write_changes(table, &comparison, owned.as_ref())
+                    .await?
+            }
         };
         // Some that were to be written may be among those that the target refused.
         tally.present += rows.saturating_sub(tally.total());
         self.tell_rows(table, tally.present);
-        Ok((tally, digests))
+        // A row that the target cannot hold may be there as it was before.
+        let leftovers = owned.filter(|_| extra > 0 && tally.failed == 0);
+        let leftovers = leftovers.map(|owned| Leftovers {
+            rows: comparison.rows,
+            owned,
+        });
+        Ok((Synced { tally, leftovers }, digests))
     }
 
-    /// Writes the rows that the target lacks or has otherwise.
+    /// Which rows of the target came from the source.
+    async fn owned(&self, table: &Table, digests: &Digests) -> Result<Owned, MigrateError> {
+        let (source, name) = (self.from.identity(), &table.from.name);
+        if let Some(owned) = self.to.owned(source, name).await? {
+            return Ok(digests.to.owned_of(&owned));
+        }
+        let left = self.to.left_digest(source, name).await?;
+        let owned = digests.to.rows_of(&left.unwrap_or_default());
+        if !digests.are_same() {
+            self.to.set_owned(source, name, &owned.to_text()).await?;
+        }
+        Ok(owned)
+    }
+
+    /// Writes the rows that the target lacks or has otherwise, and counts those that only it has.
     async fn write_changes(
         &mut self,
         table: &Table,
         comparison: &Comparison<'_>,
-    ) -> Result<Tally, MigrateError> {
+        owned: Option<&Owned>,
+    ) -> Result<(Tally, u64), MigrateError> {
         let mut merge = comparison.merge();
         let encoding = merge.encoding();
         let (mut missing, mut changed) = (SourceBatch::default(), SourceBatch::default());
-        let mut tally = Tally::default();
+        let (mut tally, mut extra) = (Tally::default(), 0);
+        let mut doomed = Vec::new();
         loop {
             let row = tokio::select! {
                 biased;
@@ -107,16 +205,116 @@ impl RowCopy<'_> {
                 Some(Err(reject)) => missing.rejects.push(*reject),
                 Some(Ok(row)) => match row.standing {
                     Standing::Missing => missing.rows.push_tuple(row.row().as_bytes()),
-                    Standing::Different => changed.rows.push_tuple(row.row().as_bytes()),
-                    Standing::Equal | Standing::Extra => {}
+                    Standing::Different => {
+                        if owned.is_some_and(|owned| owned.holds(row.row())) {
+                            doomed.extend(self.erased_blob(&table.from, encoding, &row));
+                        }
+                        changed.rows.push_tuple(row.row().as_bytes());
+                    }
+                    Standing::Extra => extra += 1,
+                    Standing::Equal => {}
                 },
             }
             if is_full(&missing) || is_full(&changed) {
+                self.doom(std::mem::take(&mut doomed)).await?;
                 let batches = (std::mem::take(&mut missing), std::mem::take(&mut changed));
                 tally = tally + self.write_both(table, encoding, batches).await?;
             }
         }
-        Ok(tally + self.write_both(table, encoding, (missing, changed)).await?)
+        self.doom(doomed).await?;
+        tally = tally + self.write_both(table, encoding, (missing, changed)).await?;
+        Ok((tally, extra))
+    }
+
+    /// Removes the rows that only the target has, as far as they came from the source.
+    async fn delete_leftovers(
+        &mut self,
+        table: &Table,
+        target: &Snapshot,
+        leftovers: &Leftovers,
+    ) -> Result<u64, MigrateError> {
+        let comparison = Comparison {
+            from: self.from,
+            driver: self.to.driver(),
+            to: Some((target, &table.to)),
+            layout: &table.from,
+            not_compared: not_compared(&table.from, self.with_blobs),
+            rows: leftovers.rows.clone(),
+        };
+        let mut merge = comparison.merge();
+        let encoding = merge.encoding();
+        let (mut keys, mut doomed, mut deleted) = (Batch::default(), Vec::new(), 0);
+        loop {
+            let row = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+                row = merge.next() => row?,
+            };
+            let ended = row.is_none();
+            if let Some(Ok(row)) = row
+                && row.standing == Standing::Extra
+                && leftovers.owned.holds(row.row())
+            {
+                keys.push_tuple(&row.key_bytes());
+                doomed.extend(self.promised_blob(&table.from, encoding, row.row()));
+            }
+            if ended || keys.len() >= BATCH_ROWS {
+                // Should the run die between the two, the row still promises its blob, which stays.
+                self.doom(std::mem::take(&mut doomed)).await?;
+                let layout = &table.to.project(&table.to.key_names());
+                let keys = &std::mem::take(&mut keys);
+                if !keys.is_empty() {
+                    deleted += self
+                        .to
+                        .delete(Delete {
+                            layout,
+                            keys,
+                            encoding,
+                        })
+                        .await?;
+                }
+            }
+            if ended {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    /// The blob that the target's row of a file promises and the source's does not any more.
+    fn erased_blob(
+        &self,
+        layout: &Layout,
+        encoding: Encoding,
+        row: &Compared<'_>,
+    ) -> Option<DoomedBlob> {
+        let is_promised = self.promised_blob(layout, encoding, row.row()).is_some();
+        let there = row.other().filter(|_| !is_promised)?;
+        self.promised_blob(layout, encoding, there)
+    }
+
+    fn promised_blob(
+        &self,
+        layout: &Layout,
+        encoding: Encoding,
+        row: Tuple<'_>,
+    ) -> Option<DoomedBlob> {
+        if layout.name != "files" || !self.with_blobs {
+            return None;
+        }
+        let row = BlobRow::decode(row, layout, encoding);
+        row.status.has_blob().then(|| DoomedBlob {
+            details: row.details.as_str().to_owned(),
+            file_id: row.file_id,
+            upload_id: row.upload_id,
+        })
+    }
+
+    async fn doom(&self, blobs: Vec<DoomedBlob>) -> Result<(), MigrateError> {
+        if !blobs.is_empty() {
+            let source = self.from.identity();
+            self.to.doom(source, self.place_of_blobs, &blobs).await?;
+        }
+        Ok(())
     }
 
     async fn write_both(

@@ -3,6 +3,8 @@
 //! Digests first, both sides at the same time; rows, in the order of their keys, only where those
 //! differ.
 
+use std::collections::HashMap;
+
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{Compared, Comparison, Digests, Standing};
@@ -26,10 +28,11 @@ pub(super) struct EndCheck<'a> {
 impl EndCheck<'_> {
     /// The first table in which source and target differ by more than the rows that `tables` says
     /// were rejected or in conflict. Counts and tells the rows that only the target has. Tables of
-    /// which there is proof already are not read again.
+    /// which there is proof already are not read again; the digests of the others go to `left`.
     pub async fn difference(
         &self,
         tables: &mut [TableReport],
+        left: &mut HashMap<String, Digests>,
     ) -> Result<Option<MigrateError>, MigrateError> {
         let to = Snapshot::open(self.to).await?;
         let targets = to.layouts().await?;
@@ -51,7 +54,7 @@ impl EndCheck<'_> {
             let difference = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
-                difference = compare(comparison, report, self.progress) => difference?,
+                difference = compare(comparison, report, left, self.progress) => difference?,
             };
             if difference.is_some() {
                 return Ok(difference);
@@ -65,6 +68,7 @@ impl EndCheck<'_> {
 async fn compare(
     mut comparison: Comparison<'_>,
     report: &mut TableReport,
+    left: &mut HashMap<String, Digests>,
     progress: &dyn Progress,
 ) -> Result<Option<MigrateError>, MigrateError> {
     let digests = comparison.digests().await?;
@@ -86,6 +90,7 @@ async fn compare(
             .await?;
     }
     report.extra = found.extra;
+    left.extend(digests.map(|digests| (report.table.clone(), digests)));
     let known = report.rows;
     // A row that was left out may be there all the same, with other values.
     let explained = known.failed + known.conflicts;

@@ -227,6 +227,27 @@ fn short_interruption() -> Result<()> {
 
 #[test]
 #[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn following_a_living_source() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.write_target("Both at once")?;
+    let script = the_block("Following a living source", "sh")?;
+    let (before, after) = script
+        .split_once("# stop the server\n")
+        .context("the stop")?;
+    let daemon = stage.scene.serve(&stage.source)?;
+    let early = daemon.upload(b"before")?;
+    stage.shell(before)?;
+    let path = daemon.upload(b"in between")?;
+    assert_eq!(daemon.download(&early)?, b"before");
+    drop(daemon);
+    stage.shell(after)?;
+    stage.assert_rows_arrived()?;
+    stage.assert_blobs_arrived()?;
+    stage.assert_served(&path, b"in between")
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
 fn resuming() -> Result<()> {
     let stage = Stage::new()?;
     stage.write_target("Both at once")?;

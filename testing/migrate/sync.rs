@@ -86,3 +86,83 @@ fn a_repeated_run_brings_what_has_changed_to_services() -> Result<()> {
     let to = services(&scene)?;
     brings_what_has_changed(&scene, &to)
 }
+
+/// The rows and blobs that go are those that came from the source; a row of the target's own, in a
+/// range of keys with others, keeps all of those.
+fn removes_what_is_gone(scene: &Scene, to: &Server) -> Result<()> {
+    let from = scene.made_up("from", SOME)?;
+    scene.migrate(&from, to, &[])?.expect(0)?;
+    let upload = from
+        .database
+        .value("SELECT min(upload_id) FROM files WHERE status = 'uploaded'")?;
+    let erased = from.database.value(&format!(
+        "SELECT min(id) FROM files WHERE status = 'uploaded' AND upload_id <> '{upload}'"
+    ))?;
+    for sql in [
+        format!("DELETE FROM files WHERE upload_id = '{upload}'"),
+        format!("DELETE FROM uploads WHERE id = '{upload}'"),
+        format!("UPDATE files SET status = 'deleted' WHERE id = '{erased}'"),
+    ] {
+        from.database.query(&sql)?;
+    }
+    let gone = scene.migrate(&from, to, &["--sync"])?.expect(20)?;
+    gone.says(&[&format!("extra: uploads {upload}"), "only in the target"])?;
+    to.database.add_upload("--own")?;
+    let run = scene.migrate(&from, to, &["--sync", "--delete"])?;
+    run.expect(20)?.says(&[
+        "extra: uploads --own",
+        "1 deleted, 1 only in the target",
+        "1 only in the target",
+    ])?;
+    to.database
+        .query("DELETE FROM uploads WHERE id = '--own'")?;
+    scene
+        .migrate(&from, to, &["--sync", "--delete"])?
+        .expect(0)?;
+    assert_eq!(
+        from.database.rows_without(&["files.backend_details"])?,
+        to.database.rows_without(&["files.backend_details"])?
+    );
+    let blobs = to.store.blobs(&to.database)?;
+    let promised = from
+        .database
+        .query("SELECT id FROM files WHERE status IN ('uploaded', 'removed')")?
+        .concat();
+    for blob in &blobs {
+        ensure!(promised.iter().any(|id| blob.starts_with(id)), "{blob}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_gone_from_the_source_is_removed_and_nothing_else() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.local("to")?;
+    removes_what_is_gone(&scene, &to)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn what_is_gone_from_the_source_is_removed_from_services_and_nothing_else() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = services(&scene)?;
+    removes_what_is_gone(&scene, &to)
+}
+
+#[test]
+fn a_row_whose_origin_cannot_be_told_stays() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
+    scene.migrate(&from, &to, &["--no-verify"])?.expect(0)?;
+    let id = file_behind(&from, "")?;
+    from.database
+        .query(&format!("DELETE FROM files WHERE id = '{id}'"))?;
+    for _ in 0..2 {
+        let run = scene.migrate(&from, &to, &["--sync", "--delete"])?;
+        run.expect(20)?
+            .says(&[&format!("extra: files {id}")])?
+            .never_says(&[" deleted"])?;
+    }
+    ensure!(to.store.path_of(&id).exists(), "its blob was removed");
+    Ok(())
+}

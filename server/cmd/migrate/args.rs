@@ -38,7 +38,7 @@ pub enum MigrateCommand {
 }
 
 /// What a plan decides, or has no use for one.
-const PLANNED: [&str; 17] = [
+const PLANNED: [&str; 18] = [
     "to",
     "dialect",
     "overwrite",
@@ -97,6 +97,11 @@ pub struct RunArgs {
     /// earlier run are made equal, those that are new are copied
     #[arg(long)]
     sync: bool,
+
+    /// With --sync, remove rows and blobs from the target that came from this source and are gone
+    /// from it; what the target has of its own stays
+    #[arg(long, requires = "sync")]
+    delete: bool,
 
     /// Blobs copied at the same time
     #[arg(long, value_name = "N", default_value = "4")]
@@ -283,7 +288,9 @@ impl RunArgs {
                 None => halves(self.metadata_only, self.data_only),
             },
             mode: match self.sync {
-                true => Mode::Sync,
+                true => Mode::Sync {
+                    delete: self.delete,
+                },
                 false => Mode::Copy,
             },
             workers: self.workers,

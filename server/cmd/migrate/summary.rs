@@ -197,8 +197,12 @@ fn tables_text(tables: &[TableReport], verb: &str) -> String {
 }
 
 fn blobs_text(blobs: &BlobReport, verb: &str) -> String {
+    let deleted = match blobs.deleted {
+        0 => String::new(),
+        deleted => format!(", {} deleted", HumanCount(deleted)),
+    };
     format!(
-        "{:<20} {:>12} {verb}, {} present, {} skipped, {} failed, {}\n",
+        "{:<20} {:>12} {verb}, {} present, {} skipped, {} failed{deleted}, {}\n",
         "blobs",
         HumanCount(blobs.copied).to_string(),
         HumanCount(blobs.present),
@@ -240,6 +244,7 @@ mod tests {
                 present: 1,
                 skipped: 2,
                 failed: 0,
+                deleted: 0,
                 bytes: 3 << 30,
             }),
             lint: LintReport::default(),

@@ -18,7 +18,8 @@ pub fn options(options: &Options<'_>) -> Value {
     };
     let mode = match options.mode {
         Mode::Copy => "copy",
-        Mode::Sync => "sync",
+        Mode::Sync { delete: false } => "sync",
+        Mode::Sync { delete: true } => "sync and delete",
     };
     json!({
         "halves": halves,
@@ -127,6 +128,7 @@ pub fn blobs(report: &BlobReport) -> Value {
         "present": report.present,
         "skipped": report.skipped,
         "failed": report.failed,
+        "deleted": report.deleted,
         "bytes": report.bytes,
     })
 }

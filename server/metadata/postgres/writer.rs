@@ -14,7 +14,7 @@ use super::{Connector, failure, is_about_a_row, run};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
-use crate::metadata::layout::{Column, Layout, quote};
+use crate::metadata::layout::{Column, Layout, quote, unreferred};
 use crate::metadata::loader::{Delete, Existing, Loaded, OnReject, Write};
 use crate::metadata::snapshot::{Reject, join_key};
 use crate::metadata::table::Kind;
@@ -185,10 +185,11 @@ impl BulkWriter {
         let rows = delete.keys.as_bytes();
         copy_in(&transaction, &staging(&keys), &keys, rows).await?;
         let sql = format!(
-            "DELETE FROM {} t USING {} s WHERE {}",
+            "DELETE FROM {} t USING {} s WHERE {}{}",
             quote(&delete.layout.name),
             staging(&keys),
-            same_key(delete.layout)
+            same_key(delete.layout),
+            unreferred(delete.layout)
         );
         let deleted = transaction.execute(&sql, &[]).await?;
         transaction.commit().await?;

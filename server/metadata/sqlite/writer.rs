@@ -14,7 +14,7 @@ use super::{Access, Location, connect, failure, run};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
-use crate::metadata::layout::{Column, Layout, quote};
+use crate::metadata::layout::{Column, Layout, quote, unreferred};
 use crate::metadata::loader::{Checkpoint, Delete, Existing, Loaded, OnReject, Write};
 use crate::metadata::snapshot::{Reject, shown_key};
 use crate::metadata::table::Kind;
@@ -105,9 +105,10 @@ impl BulkWriter {
         let mut fields = Fields::new(&layout, delete.encoding, &self.zone);
         self.with("delete rows", move |connection| {
             let sql = format!(
-                "DELETE FROM {} WHERE {}",
+                "DELETE FROM {} AS t WHERE {}{}",
                 quote(&layout.name),
-                same_key(&layout)
+                same_key(&layout),
+                unreferred(&layout)
             );
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

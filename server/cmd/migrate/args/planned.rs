@@ -17,6 +17,7 @@ pub struct PlannedArgs {
     metadata_only: bool,
     data_only: bool,
     sync: bool,
+    delete: bool,
     workers: NonZeroUsize,
     ignore_errors: bool,
     rejects: Option<PathBuf>,
@@ -37,6 +38,7 @@ impl RunArgs {
             metadata_only,
             data_only,
             sync,
+            delete,
             workers,
             dry_run: _,
             ignore_errors,
@@ -55,6 +57,7 @@ impl RunArgs {
             metadata_only: *metadata_only,
             data_only: *data_only,
             sync: *sync,
+            delete: *delete,
             workers: *workers,
             ignore_errors: *ignore_errors,
             rejects: rejects.as_deref().map(std::path::absolute).transpose()?,
@@ -71,6 +74,7 @@ impl RunArgs {
             metadata_only,
             data_only,
             sync,
+            delete,
             workers,
             ignore_errors,
             rejects,
@@ -83,6 +87,7 @@ impl RunArgs {
             metadata_only,
             data_only,
             sync,
+            delete,
             workers,
             ignore_errors,
             rejects,
@@ -102,7 +107,7 @@ mod tests {
     #[test]
     fn what_is_planned_is_what_was_asked_for() {
         let asked = parse(
-            "migrate --to /t.cfg --metadata-only --sync --workers 7 --ignore-errors --rejects /r \
+            "migrate --to /t.cfg --metadata-only --sync --delete --workers 7 --ignore-errors --rejects /r \
              --fix-orphans --strip-nul --no-verify --plan p",
         );
         let asked = asked.unwrap().run;

@@ -1,0 +1,161 @@
+//! What the target remembers of a source that it follows: what it got from it, so that nothing
+//! else is ever removed, and the blobs that are still to go.
+
+use super::engine::Statement;
+use super::loader::Loader;
+use super::snapshot::Identity;
+use super::value::{Row, Value};
+use super::{Metadata, MetadataError};
+
+/// The names start with `plikd_migrate_`, as those of all bookkeeping.
+pub(super) const TABLES: [&str; 3] = [
+    // What a finished run has left of each table, as a digest.
+    "CREATE TABLE IF NOT EXISTS plikd_migrate_digests (source text NOT NULL, \
+     table_name text NOT NULL, buckets text NOT NULL, PRIMARY KEY (source, table_name))",
+    // Which rows a run that is not finished may remove.
+    "CREATE TABLE IF NOT EXISTS plikd_migrate_owned (source text NOT NULL, \
+     table_name text NOT NULL, buckets text NOT NULL, PRIMARY KEY (source, table_name))",
+    "CREATE TABLE IF NOT EXISTS plikd_migrate_doomed (source text NOT NULL, \
+     file_id text NOT NULL, place text NOT NULL, upload_id text NOT NULL, \
+     backend_details text NOT NULL, PRIMARY KEY (source, file_id))",
+];
+
+/// A blob in the target whose file is gone from the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoomedBlob {
+    pub file_id: String,
+    pub upload_id: String,
+    /// `backend_details` of the row that the target had of it.
+    pub details: String,
+}
+
+impl Loader {
+    /// What the last finished run from `source` has left in `table`, if it was compared.
+    pub async fn left_digest(
+        &self,
+        source: &Identity,
+        table: &str,
+    ) -> Result<Option<String>, MetadataError> {
+        const SQL: &str =
+            "SELECT buckets FROM plikd_migrate_digests WHERE source = $1 AND table_name = $2";
+        self.buckets(SQL, source, table).await
+    }
+
+    /// Which rows of `table` a run that was cut off found to have come from `source`.
+    pub async fn owned(
+        &self,
+        source: &Identity,
+        table: &str,
+    ) -> Result<Option<String>, MetadataError> {
+        const SQL: &str =
+            "SELECT buckets FROM plikd_migrate_owned WHERE source = $1 AND table_name = $2";
+        self.buckets(SQL, source, table).await
+    }
+
+    async fn buckets(
+        &self,
+        sql: &'static str,
+        source: &Identity,
+        table: &str,
+    ) -> Result<Option<String>, MetadataError> {
+        let params = [Value::Text(source.to_string()), table.into()];
+        let engine = self.metadata.engine();
+        let rows = engine.query("read what it got", sql, params).await?;
+        Ok(rows.first().map(|row| row.text("buckets")))
+    }
+
+    /// Writes down which rows of `table` came from `source`, before the first of them changes.
+    pub async fn set_owned(
+        &self,
+        source: &Identity,
+        table: &str,
+        buckets: &str,
+    ) -> Result<(), MetadataError> {
+        const SQL: &str = "INSERT INTO plikd_migrate_owned (source, table_name, buckets) \
+             VALUES ($1, $2, $3) ON CONFLICT (source, table_name) DO NOTHING";
+        let params = [source.to_string().as_str(), table, buckets].map(Value::from);
+        write(&self.metadata, vec![Statement::new(SQL, params)]).await
+    }
+
+    /// Writes down what the run leaves: a digest for each table that was compared.
+    pub async fn leave_digests(
+        &self,
+        source: &Identity,
+        digests: &[(String, String)],
+    ) -> Result<(), MetadataError> {
+        const FORGET: &str = "DELETE FROM plikd_migrate_digests WHERE source = $1";
+        const SQL: &str = "INSERT INTO plikd_migrate_digests (source, table_name, buckets) \
+             VALUES ($1, $2, $3)";
+        let source = source.to_string();
+        let mut statements = vec![Statement::new(FORGET, [Value::from(source.as_str())])];
+        statements.extend(digests.iter().map(|(table, buckets)| {
+            Statement::new(SQL, [source.as_str(), table, buckets].map(Value::from))
+        }));
+        write(&self.metadata, statements).await
+    }
+
+    /// Writes down blobs that are to go once no row promises them.
+    pub async fn doom(
+        &self,
+        source: &Identity,
+        place: &str,
+        blobs: &[DoomedBlob],
+    ) -> Result<(), MetadataError> {
+        const SQL: &str = "INSERT INTO plikd_migrate_doomed \
+             (source, file_id, place, upload_id, backend_details) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (source, file_id) DO NOTHING";
+        let source = source.to_string();
+        let statements = blobs.iter().map(|blob| {
+            let params = [
+                source.as_str(),
+                &blob.file_id,
+                place,
+                &blob.upload_id,
+                &blob.details,
+            ];
+            Statement::new(SQL, params.map(Value::from))
+        });
+        write(&self.metadata, statements.collect()).await
+    }
+
+    /// Some of the blobs of `place` that were written down, and that no row promises.
+    pub async fn doomed(
+        &self,
+        source: &Identity,
+        place: &str,
+    ) -> Result<Vec<DoomedBlob>, MetadataError> {
+        const SQL: &str = "SELECT file_id, upload_id, backend_details FROM plikd_migrate_doomed d \
+             WHERE source = $1 AND place = $2 AND NOT EXISTS (SELECT 1 FROM files f \
+             WHERE f.id = d.file_id AND f.status IN ('uploaded', 'removed')) LIMIT 500";
+        let params = [source.to_string().as_str(), place].map(Value::from);
+        let engine = self.metadata.engine();
+        let rows = engine
+            .query("read which blobs are to go", SQL, params)
+            .await?;
+        let blob = |row: &Row| DoomedBlob {
+            file_id: row.text("file_id"),
+            upload_id: row.text("upload_id"),
+            details: row.text("backend_details"),
+        };
+        Ok(rows.iter().map(blob).collect())
+    }
+
+    /// Forgets blobs that are gone.
+    pub async fn forget_doomed(
+        &self,
+        source: &Identity,
+        blobs: &[DoomedBlob],
+    ) -> Result<(), MetadataError> {
+        const SQL: &str = "DELETE FROM plikd_migrate_doomed WHERE source = $1 AND file_id = $2";
+        let source = source.to_string();
+        let statements = blobs
+            .iter()
+            .map(|blob| Statement::new(SQL, [source.as_str(), &blob.file_id].map(Value::from)));
+        write(&self.metadata, statements.collect()).await
+    }
+}
+
+async fn write(metadata: &Metadata, statements: Vec<Statement>) -> Result<(), MetadataError> {
+    let written = metadata.engine().write("note what it got", statements);
+    written.await.map(|_| ())
+}
