@@ -48,6 +48,7 @@ const PLANNED: [&str; 18] = [
     "metadata_only",
     "data_only",
     "sync",
+    "delete",
     "workers",
     "dry_run",
     "verbose",
