@@ -38,8 +38,12 @@ async fn refuse_empty(database: &MetadataConfig, aside: &Aside) -> Result<(), Fa
     else {
         return Ok(());
     };
+    // Once there is something in PostgreSQL, the file may be anything.
+    if !Contents::of(database).await?.is_empty() {
+        return Ok(());
+    }
     let left = Contents::of(file).await?;
-    if left.is_empty() || !Contents::of(database).await?.is_empty() {
+    if left.is_empty() {
         return Ok(());
     }
     let path = MovedMarker::of(file).map(|marker| marker.database().display().to_string());

@@ -52,6 +52,13 @@ pub async fn drop_tables(config: &MetadataConfig) -> Result<Vec<String>, Metadat
 /// databases whole, and doing it again finishes it.
 pub fn replace_file(new: &Path, path: &Path, kept: &Path) -> Result<(), MetadataError> {
     let replace = || -> io::Result<()> {
+        // What a database still has in its log would not come along.
+        if std::fs::metadata(beside(new, "-wal")).is_ok_and(|log| log.len() > 0) {
+            return Err(io::Error::other(format!(
+                "{} is still in use",
+                new.display()
+            )));
+        }
         File::open(new)?.sync_all()?;
         // A log that stayed behind would be replayed into the new database.
         for suffix in ["", "-wal", "-shm"] {
@@ -121,6 +128,19 @@ mod tests {
         replace_file(&at("new"), &at("other"), &at("nothing")).unwrap();
         assert_eq!(read("other").as_deref(), Some("new"));
         assert_eq!(read("nothing"), None);
+    }
+
+    #[test]
+    fn a_database_that_is_not_closed_takes_no_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["new", "new-wal", "db"] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        let error = replace_file(&at("new"), &at("db"), &at("old")).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("still in use"), "{cause}");
+        assert_eq!(std::fs::read_to_string(at("db")).unwrap(), "db");
     }
 
     #[test]
