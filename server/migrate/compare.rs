@@ -2,10 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::MigrateError;
+use super::limits::{Limiter, Resting};
 use super::report::TableProof;
 use crate::config::Driver;
 use crate::metadata::table::Kind;
@@ -114,6 +116,8 @@ pub(super) struct Comparison<'a> {
     pub not_compared: &'a [&'a str],
     /// Which rows of both sides.
     pub rows: Rows,
+    /// Spares the source.
+    pub limiter: &'a Arc<Limiter>,
 }
 
 impl Comparison<'_> {
@@ -128,11 +132,13 @@ impl Comparison<'_> {
             return Ok(None);
         };
         let empty = TableDigest::new(&here, &there, encoding, self.not_compared);
-        let start = |snapshot: &Snapshot, layout| {
+        let start = |snapshot: &Snapshot, layout, limiter| {
             let stream = self.stream(snapshot, layout, encoding, Order::Any);
-            AbortOnDropHandle::new(tokio::spawn(digest(stream, empty.clone())))
+            let rows = Resting::new(stream, limiter);
+            AbortOnDropHandle::new(tokio::spawn(digest(rows, empty.clone())))
         };
-        let (from, to) = (start(self.from, &here), start(to, &there));
+        let from = start(self.from, &here, Some(self.limiter));
+        let to = start(to, &there, None);
         let (from, rejected, rejects) = from.await??;
         let (to, _, _) = to.await??;
         Ok(Some(Digests {
@@ -179,12 +185,15 @@ impl Comparison<'_> {
         let (layout, there) = self.common_layouts();
         let skipped = self.not_compared.iter();
         let skipped = skipped.filter_map(|name| layout.position(name)).collect();
-        let side = |snapshot, layout: &Layout| {
-            Side::new(self.stream(snapshot, layout, encoding, Order::Key))
+        let side = |snapshot, layout: &Layout, limiter| {
+            let stream = self.stream(snapshot, layout, encoding, Order::Key);
+            Side::new(Resting::new(stream, limiter))
         };
         Merge {
-            from: side(self.from, &layout),
-            to: there.zip(self.to).map(|(there, (to, _))| side(to, &there)),
+            from: side(self.from, &layout, Some(self.limiter)),
+            to: there
+                .zip(self.to)
+                .map(|(there, (to, _))| side(to, &there, None)),
             kinds: layout.key_kinds(),
             layout,
             skipped,
@@ -342,11 +351,11 @@ const REJECTS_KEPT: usize = 100;
 
 /// The digest of all rows of a stream, how many rows it could not read, and the first of those.
 async fn digest(
-    mut stream: RowStream,
+    mut rows: Resting,
     mut digest: TableDigest,
 ) -> Result<(TableDigest, u64, Vec<Reject>), MetadataError> {
     let (mut rejected, mut rejects) = (0, Vec::new());
-    while let Some(batch) = stream.next().await? {
+    while let Some(batch) = rows.next().await? {
         batch.rows.iter().for_each(|row| digest.add(row));
         rejected += batch.rejects.len() as u64;
         let room = REJECTS_KEPT.saturating_sub(rejects.len());
@@ -357,14 +366,14 @@ async fn digest(
 
 /// One side of a comparison: a stream of rows and the one in hand.
 struct Side {
-    stream: RowStream,
+    stream: Resting,
     batch: Batch,
     row: usize,
     ended: bool,
 }
 
 impl Side {
-    fn new(stream: RowStream) -> Self {
+    fn new(stream: Resting) -> Self {
         Self {
             stream,
             batch: Batch::default(),

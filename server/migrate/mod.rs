@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::buffers::Buffers;
-use crate::data::{BlobRef, DataBackend, Location, Manners, Tuning};
+use crate::data::{BlobRef, DataBackend, Location, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{BackendDetails, Timestamp, id};
 
@@ -202,7 +202,7 @@ impl Run<'_> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
         let tuning = Tuning {
             tries_once: true,
-            manners: Some(Arc::clone(self.limiter) as Arc<dyn Manners>),
+            ..self.limiter.tuning()
         };
         let mut plan = tokio::select! {
             biased;
@@ -268,7 +268,7 @@ impl Run<'_> {
             to: self.to.metadata.driver,
             options: self.options,
             rejects,
-            limiter: Some(self.limiter),
+            limiter: self.limiter,
             progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
@@ -409,6 +409,7 @@ impl Run<'_> {
                 plan,
                 to: self.to.metadata,
                 with_blobs,
+                limiter: self.limiter,
                 progress: self.progress.as_ref(),
                 cancel: self.cancel,
             };

@@ -131,6 +131,7 @@ impl RowCopy<'_> {
             layout: &table.from,
             not_compared: not_compared(&table.from, self.with_blobs),
             rows: Rows::All,
+            limiter: self.limiter,
         };
         let digests = tokio::select! {
             biased;
@@ -240,6 +241,7 @@ impl RowCopy<'_> {
             layout: &table.from,
             not_compared: not_compared(&table.from, self.with_blobs),
             rows: leftovers.rows.clone(),
+            limiter: self.limiter,
         };
         let mut merge = comparison.merge();
         let encoding = merge.encoding();
