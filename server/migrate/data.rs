@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::blob::{BlobRow, parse_md5};
 use super::error::MigrateError;
 use super::gate::Gate;
-use super::known::{Known, Standing};
+use super::known::{Known, Md5, Standing};
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
 use super::retry::{RetryPolicy, Trying};
@@ -249,8 +249,9 @@ impl BlobCopy {
             state.recorded || (self.replace && in_row.is_some() && in_row == row.md5);
         match self.known.standing(row) {
             Standing::Absent | Standing::Different => return Ok(false),
-            Standing::Found { same_md5 } if same_md5 || was_compared => return Ok(true),
-            Standing::Found { .. } | Standing::Unknown => {}
+            Standing::Found(Md5::Same) => return Ok(true),
+            Standing::Found(_) if was_compared => return Ok(true),
+            Standing::Found(_) | Standing::Unknown => {}
         }
         let blob = BlobRef {
             details,
