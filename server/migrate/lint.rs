@@ -1,11 +1,13 @@
 //! Looks at every row of the source before the first write, and names what cannot go to the target.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::error::MigrateError;
+use super::limits::Limiter;
 use super::plan::Plan;
 use super::progress::{Event, Progress};
 use super::rejects::RejectsFile;
@@ -109,6 +111,8 @@ pub(super) struct Lint<'a> {
     pub to: Driver,
     pub options: Options<'a>,
     pub rejects: Option<&'a mut RejectsFile>,
+    /// Leaves a living source alone for a while between batches.
+    pub limiter: Option<&'a Limiter>,
     pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }
@@ -156,10 +160,18 @@ impl Lint<'_> {
     }
 
     async fn next_batch(&self, rows: &mut RowStream) -> Result<Option<SourceBatch>, MigrateError> {
+        let read = async {
+            let asked = Instant::now();
+            let batch = rows.next().await?;
+            if let Some(limiter) = self.limiter {
+                limiter.rest_after(asked.elapsed()).await;
+            }
+            Ok(batch)
+        };
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(MigrateError::Interrupted),
-            batch = rows.next() => Ok(batch?),
+            batch = read => batch,
         }
     }
 

@@ -247,6 +247,7 @@ impl Run<'_> {
             to: self.to.metadata.driver,
             options: self.options,
             rejects,
+            limiter: Some(self.limiter),
             progress: self.progress.as_ref(),
             cancel: self.cancel,
         };

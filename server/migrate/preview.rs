@@ -55,6 +55,7 @@ async fn look(
             to: to.metadata.driver,
             options,
             rejects: None,
+            limiter: None,
             progress: progress.as_ref(),
             cancel,
         };

@@ -94,21 +94,21 @@ fn rows_that_are_there_are_kept() -> Result<()> {
 
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
-fn an_orphan_is_named_although_a_whole_load_cannot() -> Result<()> {
+fn a_text_too_long_for_its_index_is_named_although_a_whole_load_cannot() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (scene.made_up("from", SMALL)?, empty_postgres(&scene)?);
     let definitions = to.database.query(DEFINITIONS)?;
-    let orphan =
-        "INSERT INTO files (id, upload_id, status) VALUES ('theOrphan', 'none', 'missing')";
-    from.database.query(orphan)?;
-    let named = "rejected: files theOrphan";
+    from.database.add_upload("tooLong")?;
+    from.database
+        .query("UPDATE uploads SET user = hex(randomblob(8000)) WHERE id = 'tooLong'")?;
+    let named = "rejected: uploads tooLong";
     let run = scene.migrate(&from, &to, &["--metadata-only"])?;
     run.expect(1)?.says(&[WHOLE_LOAD, STARTING_AGAIN, named])?;
     let options = &["--metadata-only", "--ignore-errors"];
     let run = scene.migrate(&from, &to, options)?.expect(20)?;
-    assert_eq!(run.summary("files")?.failed, 1);
+    assert_eq!(run.summary("uploads")?.failed, 1);
     from.database
-        .query("DELETE FROM files WHERE id = 'theOrphan'")?;
+        .query("DELETE FROM uploads WHERE id = 'tooLong'")?;
     assert_whole(&from, &to, &definitions)
 }
 

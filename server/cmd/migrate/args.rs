@@ -123,7 +123,8 @@ pub struct DialectArgs {
     pub dialect: Option<String>,
 
     /// With --dialect: replace what the target holds; a SQLite file is kept under another name
-    #[arg(long, requires = "dialect")]
+    // The parser forgets what is required where that would conflict, so both are said.
+    #[arg(long, requires = "dialect", conflicts_with = "to")]
     overwrite: bool,
 
     /// With --overwrite: do not ask before tables are dropped
