@@ -2,13 +2,7 @@
 
 use anyhow::Result;
 
-use crate::places::{Database, Store};
-use crate::scene::{NO_FILES, SMALL, Scene, Server};
-
-fn postgres(scene: &Scene) -> Result<Server> {
-    let store = Store::Directory(scene.path("to.files"));
-    scene.server("to", Database::postgres()?, store)
-}
+use crate::scene::{NO_FILES, SMALL, Scene};
 
 /// A file that was removed between two runs would otherwise come back on the target unseen.
 #[test]
@@ -60,7 +54,7 @@ fn a_target_that_is_not_finished_is_no_source() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn keys_that_mean_one_instant_are_rejected() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene)?);
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
     for day in ["2024-05-06 00:00:00+00:00", "2024-05-05 20:00:00-04:00"] {
         from.database.query(&format!(
             "INSERT INTO download_stats_daily (day, entity_type, entity_id, user_id, downloads) \
@@ -84,7 +78,7 @@ fn keys_that_mean_one_instant_are_rejected() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_key_of_bytes_is_rejected() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene)?);
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
     from.database
         .query("INSERT INTO users (id, login) VALUES (x'616263', 'bytes')")?;
     scene

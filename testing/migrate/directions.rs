@@ -3,22 +3,14 @@
 use anyhow::Result;
 
 use crate::places::{Database, Store};
-use crate::scene::{Counts, SMALL, Scene, Server};
-
-/// What `from` holds is in `to`: rows, and the bytes of each blob that a row promises.
-fn assert_equal(from: &Server, to: &Server) -> Result<()> {
-    assert_eq!(from.database.rows()?, to.database.rows()?);
-    let blobs = to.store.blobs(&to.database)?;
-    assert_eq!(from.store.blobs(&from.database)?, blobs);
-    assert!(!blobs.is_empty());
-    Ok(())
-}
+use crate::scene::{Counts, SMALL, Scene, Server, assert_equal};
 
 /// There, once more, and on to a second one: `to` is a source as good as any.
 fn there_and_on(scene: &Scene, to: &Server, further: &Server) -> Result<()> {
     let from = scene.made_up("from", SMALL)?;
     let first = scene.migrate(&from, to, &[])?.expect(0)?;
     assert_equal(&from, to)?;
+    assert!(!to.store.blobs(&to.database)?.is_empty());
     let files = first.summary("files")?;
     assert_eq!(files, Counts::copied(from.database.count("files")?));
     let blobs = first.summary("blobs")?;
@@ -52,11 +44,7 @@ fn to_postgres_and_from_there_to_another() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn to_postgres_and_back() -> Result<()> {
     let scene = Scene::new()?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
+    let to = scene.postgres("to")?;
     there_and_on(&scene, &to, &scene.local("further")?)
 }
 
@@ -150,11 +138,7 @@ fn rows_that_differ_are_named_and_left_as_they_are() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn rows_that_differ_are_named_and_left_as_they_are_in_postgres() -> Result<()> {
     let scene = Scene::new()?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
+    let to = scene.postgres("to")?;
     conflicts_are_named(&scene, &to)
 }
 

@@ -311,16 +311,8 @@ fn a_server_or_another_run_that_uses_the_target() -> Result<()> {
 fn a_run_that_uses_a_postgres_target() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", NO_FILES)?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
-    let held = scene.server(
-        "held",
-        Database::postgres()?,
-        Store::Directory(scene.path("held")),
-    )?;
+    let to = scene.postgres("to")?;
+    let held = scene.postgres("held")?;
     scene.migrate(&from, &held, &[])?.expect(0)?;
     let _held = hold_lock(&to, 30)?;
     refused(&scene, &from, &to, &[], 7)?.says(&["is in use by a server or another migration"])?;
@@ -333,11 +325,7 @@ fn a_run_that_uses_a_postgres_target() -> Result<()> {
 fn a_lock_that_goes_in_a_moment_is_waited_for() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", NO_FILES)?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
+    let to = scene.postgres("to")?;
     for options in [&["--dry-run"][..], &[]] {
         let held = hold_lock(&to, 2)?;
         scene.migrate(&from, &to, options)?.expect(0)?;

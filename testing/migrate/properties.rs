@@ -13,7 +13,7 @@ use rusqlite::types::Value;
 use serde_json::Value as Json;
 
 use crate::hostile::{self, Fate, NO_KEY, Parent};
-use crate::places::{Database, Store};
+use crate::places::Database;
 use crate::plain::{Plain, Row};
 use crate::scene::{NO_FILES, Run, Scene, Server, unique};
 use crate::values::bits;
@@ -204,11 +204,6 @@ fn hostile_server(scene: &Scene, seed: u64) -> Result<(Server, Vec<hostile::Row>
     Ok((from, rows))
 }
 
-fn postgres(scene: &Scene, name: &str) -> Result<Server> {
-    let files = scene.path(&format!("{name}.files"));
-    scene.server(name, Database::postgres()?, Store::Directory(files))
-}
-
 const OPTIONS: &[&str] = &["--metadata-only", "--ignore-errors"];
 
 /// Runs once, and once more: nothing is left to do then, and the same rows are named. The file of
@@ -240,7 +235,7 @@ fn migrate(scene: &Scene, from: &Server, to: &Server) -> Result<Run> {
 fn to_postgres_and_on(seed: u64) -> Result<()> {
     let scene = Scene::new()?;
     let (from, rows) = hostile_server(&scene, seed)?;
-    let to = postgres(&scene, "to")?;
+    let to = scene.postgres("to")?;
     let run = migrate(&scene, &from, &to).context("SQLite to PostgreSQL")?;
     for (table, expected) in expectations(&rows) {
         judge(&run, table, &expected, &to.database).context("SQLite to PostgreSQL")?;
@@ -248,7 +243,7 @@ fn to_postgres_and_on(seed: u64) -> Result<()> {
     for sql in POSTGRES_ONLY {
         to.database.query(sql)?;
     }
-    let further = postgres(&scene, "further")?;
+    let further = scene.postgres("further")?;
     scene
         .migrate(&to, &further, &["--metadata-only"])?
         .expect(0)?;
@@ -384,7 +379,7 @@ fn an_upload_of_very_many_files_arrives_and_comes_back() -> Result<()> {
          SELECT printf('%016x', i * 2654435761 % 2147483647 * 4294967296 + i), 'theUpload', \
          'file ' || i, 'deleted', i FROM n"
     ))?;
-    let (to, back) = (postgres(&scene, "to")?, scene.local("back")?);
+    let (to, back) = (scene.postgres("to")?, scene.local("back")?);
     let there = scene.migrate(&from, &to, &[])?.expect(0)?;
     assert_eq!(there.summary("files")?.copied, files);
     let and_back = scene.migrate(&to, &back, &[])?.expect(0)?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::scene::{NO_FILES, Run, Scene, Server, run};
-use crate::values::{FAULTS, postgres, spoilt};
+use crate::values::{FAULTS, spoilt};
 
 fn replay(scene: &Scene, file: &Path, to: &Server, options: &[&str]) -> Result<Run> {
     let mut command = scene.plikd();
@@ -76,7 +76,7 @@ fn mend(line: &mut Value) -> Result<String> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn every_fault_is_named_at_once_and_nothing_is_written() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (from, to) = (spoilt(&scene)?, scene.postgres("to")?);
     let named: Vec<String> = FAULTS
         .iter()
         .filter(|(_, said)| !said.starts_with("uploads"))
@@ -102,7 +102,7 @@ fn every_fault_is_named_at_once_and_nothing_is_written() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn rejected_rows_are_kept_whole_mended_and_replayed() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (from, to) = (spoilt(&scene)?, scene.postgres("to")?);
     let (_, file) = rejected(&scene, &from, &to)?;
     assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
     let mut kept = lines(&file)?;
@@ -139,7 +139,7 @@ fn rejected_rows_are_kept_whole_mended_and_replayed() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn what_is_not_mended_is_rejected_again() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (from, to) = (spoilt(&scene)?, scene.postgres("to")?);
     let (_, file) = rejected(&scene, &from, &to)?;
     let again = scene.path("again.jsonl");
     let options = ["--rejects", &again.display().to_string()];
@@ -228,7 +228,7 @@ fn orphans_are_left_out_on_request_with_their_blobs() -> Result<()> {
 fn orphans_of_a_database_without_foreign_keys_are_found() -> Result<()> {
     let scene = Scene::new()?;
     let made_up = scene.made_up("made-up", NO_FILES)?;
-    let (from, to) = (postgres(&scene, "from")?, postgres(&scene, "to")?);
+    let (from, to) = (scene.postgres("from")?, scene.postgres("to")?);
     scene.migrate(&made_up, &from, &[])?.expect(0)?;
     from.database
         .query("ALTER TABLE tokens DROP CONSTRAINT fk_users_tokens")?;
@@ -276,7 +276,7 @@ fn orphans_of_a_database_without_foreign_keys_are_found() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn nul_bytes_are_removed_on_request_except_from_keys() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene, "to")?);
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
     from.database
         .query("INSERT INTO users (id, name) VALUES ('nul', 'a' || char(0) || 'b' || char(0))")?;
     let run = scene.migrate(&from, &to, &["--strip-nul"])?.expect(0)?;

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use crate::places::{Database, Store};
-use crate::scene::{Scene, Server, finish, signal, wait_until};
+use crate::scene::{Scene, Server, assert_equal, finish, signal, wait_until};
 
 /// Small blobs, enough of them to be caught in the middle.
 const MANY_BLOBS: &[&str] = &[
@@ -40,15 +40,6 @@ fn blobs_in(directory: &Path) -> usize {
         .filter_map(|entry| fs::read_dir(entry.path()).ok())
         .map(Iterator::count)
         .sum()
-}
-
-fn assert_equal(from: &Server, to: &Server) -> Result<()> {
-    assert_eq!(from.database.rows()?, to.database.rows()?);
-    assert_eq!(
-        from.store.blobs(&from.database)?,
-        to.store.blobs(&to.database)?
-    );
-    Ok(())
 }
 
 pub fn start(scene: &Scene, from: &Server, to: &Server, options: &[&str]) -> Result<Child> {
@@ -165,11 +156,7 @@ fn sigint_among_rows() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn sigint_among_rows_of_postgres() -> Result<()> {
     let scene = Scene::new()?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
+    let to = scene.postgres("to")?;
     interrupted_among_rows(&scene, &to, LOADING_FILES)
 }
 
@@ -178,11 +165,7 @@ fn sigint_among_rows_of_postgres() -> Result<()> {
 fn the_second_signal_does_not_wait() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", crate::scene::NO_FILES)?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
+    let to = scene.postgres("to")?;
     scene.migrate(&from, &to, &["--metadata-only"])?.expect(0)?;
     from.database
         .query("INSERT INTO users (id) VALUES ('new')")?;
@@ -265,11 +248,7 @@ fn killed_at_any_moment_on_the_way_to_services() -> Result<()> {
 fn a_database_that_goes_away_in_the_middle() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", &[MANY_ROWS, &["--file-size=0"]].concat())?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
+    let to = scene.postgres("to")?;
     let run = start(&scene, &from, &to, &["--metadata-only", "--retry-for=0"])?;
     wait_until("some uploads are there", || {
         Ok(to.database.count("uploads").is_ok_and(|count| count > 0))
@@ -312,11 +291,7 @@ fn blobs_that_vanished_since_are_copied_again() -> Result<()> {
 fn a_dry_run_can_be_interrupted_too() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", crate::scene::NO_FILES)?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
+    let to = scene.postgres("to")?;
     scene.migrate(&from, &to, &["--metadata-only"])?.expect(0)?;
     let url = to.database.url();
     let holder = "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(30)";

@@ -15,6 +15,16 @@ use tempfile::TempDir;
 
 use crate::places::{Database, Store, block_on};
 
+/// Fails unless both hold the same rows and the same blobs.
+pub fn assert_equal(from: &Server, to: &Server) -> Result<()> {
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+    assert_eq!(
+        from.store.blobs(&from.database)?,
+        to.store.blobs(&to.database)?
+    );
+    Ok(())
+}
+
 /// A directory of a test's own, gone with it.
 pub struct Scene(TempDir);
 
@@ -90,6 +100,12 @@ impl Scene {
             database,
             Store::Directory(self.path(&format!("{name}.files"))),
         )
+    }
+
+    /// A server in a new database of PostgreSQL and a directory.
+    pub fn postgres(&self, name: &str) -> Result<Server> {
+        let files = self.path(&format!("{name}.files"));
+        self.server(name, Database::postgres()?, Store::Directory(files))
     }
 
     /// A local server full of rows and blobs; `options` are those of `plikd fakedb`.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::places::{Database, Store};
+use crate::places::Database;
 use crate::scene::{NO_FILES, SMALL, Scene, Server, run};
 
 /// Columns of the first releases, the table of a development branch, and one of nobody's.
@@ -78,11 +78,7 @@ fn tables_columns_and_versions_survive() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn tables_columns_and_versions_survive_postgres() -> Result<()> {
     let scene = Scene::new()?;
-    let to = scene.server(
-        "to",
-        Database::postgres()?,
-        Store::Directory(scene.path("to")),
-    )?;
+    let to = scene.postgres("to")?;
     there_and_back(&scene, &to)
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::places::{Database, Store};
+use crate::places::Database;
 use crate::scene::{NO_FILES, Scene, Server};
 
 /// Statements that spoil rows of a source, each with what is said about the row.
@@ -95,19 +95,11 @@ fn add_victims(from: &Server) -> Result<()> {
     from.database.add_upload("badupload")
 }
 
-pub fn postgres(scene: &Scene, name: &str) -> Result<Server> {
-    scene.server(
-        name,
-        Database::postgres()?,
-        Store::Directory(scene.path(name)),
-    )
-}
-
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn rows_that_postgres_cannot_hold_are_named_and_left_out_when_told_so() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (from, to) = (spoilt(&scene)?, scene.postgres("to")?);
     let said: Vec<&str> = FAULTS.iter().map(|(_, said)| *said).collect();
     let run = scene
         .migrate(&from, &to, &["--ignore-errors"])?
@@ -136,7 +128,7 @@ fn rows_that_postgres_cannot_hold_are_named_and_left_out_when_told_so() -> Resul
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_dry_run_names_the_rows_that_postgres_cannot_hold() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (spoilt(&scene)?, postgres(&scene, "to")?);
+    let (from, to) = (spoilt(&scene)?, scene.postgres("to")?);
     let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
     let said: Vec<&str> = FAULTS.iter().map(|(_, said)| *said).collect();
     let run = run.says(&said)?;
@@ -150,7 +142,7 @@ fn a_dry_run_names_the_rows_that_postgres_cannot_hold() -> Result<()> {
 fn each_fault_alone_ends_the_run_before_anything_is_written() -> Result<()> {
     for (sql, said) in FAULTS {
         let scene = Scene::new()?;
-        let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene, "to")?);
+        let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
         add_victims(&from)?;
         from.database.query(sql)?;
         let table = said.split(' ').next().unwrap_or_default();
@@ -181,7 +173,7 @@ fn each_fault_alone_ends_the_run_before_anything_is_written() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn values_that_mean_the_same_arrive() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (scene.made_up("from", NO_FILES)?, postgres(&scene, "to")?);
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
     let times = [
         (
             "'2024-05-06 07:08:09.123456789+02:00'",
@@ -337,7 +329,7 @@ fn a_key_of_null_cannot_be_told_apart_and_is_named() -> Result<()> {
 fn times_that_sqlite_cannot_write_are_named() -> Result<()> {
     let scene = Scene::new()?;
     let made_up = scene.made_up("made-up", NO_FILES)?;
-    let (from, to) = (postgres(&scene, "from")?, scene.local("to")?);
+    let (from, to) = (scene.postgres("from")?, scene.local("to")?);
     scene.migrate(&made_up, &from, &[])?.expect(0)?;
     let times = [
         "infinity",

@@ -35,11 +35,6 @@ fn equal_servers(scene: &Scene, to: Server) -> Result<(Server, Server)> {
     Ok((from, to))
 }
 
-fn postgres(scene: &Scene) -> Result<Server> {
-    let store = Store::Directory(scene.path("to.files"));
-    scene.server("to", Database::postgres()?, store)
-}
-
 fn rows_are_named(scene: &Scene, to: Server) -> Result<()> {
     let (from, to) = equal_servers(scene, to)?;
     verify(scene, &from, &to, &[])?
@@ -82,14 +77,14 @@ fn rows_that_differ_are_named_with_their_columns() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn rows_that_differ_are_named_with_their_columns_in_postgres() -> Result<()> {
     let scene = Scene::new()?;
-    rows_are_named(&scene, postgres(&scene)?)
+    rows_are_named(&scene, scene.postgres("to")?)
 }
 
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn two_postgres_databases_are_compared() -> Result<()> {
     let scene = Scene::new()?;
-    let (_, from) = equal_servers(&scene, postgres(&scene)?)?;
+    let (_, from) = equal_servers(&scene, scene.postgres("to")?)?;
     let store = Store::Directory(scene.path("third.files"));
     let to = scene.server("third", Database::postgres()?, store)?;
     scene.migrate(&from, &to, &[])?.expect(0)?;
@@ -106,7 +101,7 @@ fn two_postgres_databases_are_compared() -> Result<()> {
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_migration_back_is_verified_too() -> Result<()> {
     let scene = Scene::new()?;
-    let (_, from) = equal_servers(&scene, postgres(&scene)?)?;
+    let (_, from) = equal_servers(&scene, scene.postgres("to")?)?;
     let to = scene.local("third")?;
     scene.migrate(&from, &to, &[])?.expect(0)?;
     verify(&scene, &from, &to, &["--deep"])?.expect(0)?;

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::places::{Database, Store};
+use crate::places::Database;
 use crate::scene::{Scene, Server};
 
 /// The tables of the first version, as the second ORM generation declares them.
@@ -137,11 +137,7 @@ fn every_version_arrives_in_postgres() -> Result<()> {
     for (name, sql) in shapes() {
         let scene = Scene::new()?;
         let from = source(&scene, &sql)?;
-        let to = scene.server(
-            "to",
-            Database::postgres()?,
-            Store::Directory(scene.path("to")),
-        )?;
+        let to = scene.postgres("to")?;
         arrives_and_is_served(&scene, &from, &to).map_err(|error| error.context(name))?;
     }
     Ok(())
