@@ -28,7 +28,7 @@ impl Move {
     fn server(&self, name: &str, url: &str) -> Result<Server> {
         let store = Store::Bucket {
             server: url.to_owned(),
-            bucket: name.to_owned(),
+            bucket: format!("bucket-{name}"),
             settings: String::new(),
         };
         let database = Database::Sqlite(self.scene.path(&format!("{name}.db")));
