@@ -7,6 +7,7 @@
 mod attempts;
 mod blob;
 mod compare;
+mod counted;
 mod data;
 mod ends;
 mod error;
