@@ -1,5 +1,7 @@
 //! The blobs: those of every file that has, or may still have, bytes.
 
+mod counted;
+
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::{BlobRow, parse_md5};
-use super::counted::{Counted, Passed};
 use super::error::MigrateError;
 use super::gate::Gate;
 use super::known::{Known, Md5, Standing};
@@ -30,6 +31,7 @@ use crate::metadata::{
     Order, Request, RowStream, Rows, Snapshot, UploadLog,
 };
 use crate::model::{BackendDetails, FileStatus};
+use counted::{Counted, Passed};
 
 /// Finished blobs are written down after so many of them …
 const RECORDS_PER_WRITE: usize = 500;

@@ -7,7 +7,6 @@
 mod attempts;
 mod blob;
 mod compare;
-mod counted;
 mod data;
 mod ends;
 mod error;

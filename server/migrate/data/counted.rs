@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
-use super::progress::{Event, Progress};
 use crate::data::BlobReader;
 use crate::data::buffers::Buffer;
+use crate::migrate::progress::{Event, Progress};
 
 /// How much of a blob has been told as passed, in all tries together.
 #[derive(Clone)]
-pub(super) struct Passed {
+pub struct Passed {
     pub bytes: Arc<AtomicU64>,
     pub progress: Arc<dyn Progress>,
 }
@@ -29,7 +29,7 @@ impl Passed {
 }
 
 /// A blob whose bytes are counted when they were read.
-pub(super) struct Counted {
+pub struct Counted {
     pub from: Arc<dyn BlobReader>,
     pub passed: Passed,
 }
