@@ -154,13 +154,23 @@ fn head(file: &File) -> Response<Body> {
 
 /// The whole file, for the one caller that is first.
 async fn once(app: &Arc<App>, file: File) -> Result<Response<Body>, ApiError> {
+    // Opened before the row says `removed`: a cleaning routine erases the bytes from then on. If
+    // they cannot be had, the download is still to come.
+    let blob = match app.data.get(&BlobRef::from(&file), None).await {
+        Ok(blob) => blob,
+        Err(error) => {
+            let current = file::current(app, &file).await?;
+            return Err(match current.status {
+                FileStatus::Uploaded => ApiError::internal("unable to get file", error),
+                _ => not_available(&current),
+            });
+        }
+    };
     let (from, to) = (FileStatus::Uploaded, FileStatus::Removed);
     let won = app.metadata.change_status(&file.id, from, to).await;
     if !won.map_err(|error| ApiError::internal("unable to update file", error))? {
         return Err(not_available(&file::current(app, &file).await?));
     }
-    let blob = app.data.get(&BlobRef::from(&file), None).await;
-    let blob = blob.map_err(|error| ApiError::internal("unable to get file", error))?;
     let body = one_shot::consume(app, file, blob.body, blob.size_bytes).await;
     Ok(sized(StatusCode::OK, blob.size_bytes, body))
 }

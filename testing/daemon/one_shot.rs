@@ -87,6 +87,22 @@ async fn coming_too_early_does_not_consume_the_file() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The bytes are at hand before the row says `removed`: they may be erased from then on.
+#[tokio::test]
+async fn a_file_whose_bytes_cannot_be_had_is_not_consumed() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let upload = server.share(one_shot(), "a", "hello").await?;
+    let blobs = server.home.files_below("files")?;
+    let away = server.home.path("away");
+    std::fs::rename(&blobs[0], &away)?;
+    assert_eq!(said(server.get(&upload.path(0))).await?.0, 500);
+    assert_eq!(server.file_status(&upload).await?, "uploaded");
+    std::fs::rename(&away, &blobs[0])?;
+    let back = said(server.get(&upload.path(0))).await?;
+    assert_eq!(back, (200, "hello".to_owned()));
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_download_broken_half_way_consumes_the_file() -> anyhow::Result<()> {
     let server = Server::start().await?;

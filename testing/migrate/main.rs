@@ -12,6 +12,7 @@ mod places;
 mod plain;
 mod scene;
 
+mod clients;
 mod dialect;
 mod differences;
 mod directions;
@@ -19,6 +20,7 @@ mod dry_run;
 mod encryption;
 mod fault_table;
 mod faults;
+mod following;
 mod fresh;
 mod hostile;
 mod interlocks;
