@@ -192,7 +192,7 @@ impl BlobLook<'_> {
     ) -> Result<(BlobReport, Vec<StatusReport>), MigrateError> {
         let mut report = BlobReport::default();
         let mut statuses: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
-        let mut rows = BlobRows::all(files, layout);
+        let mut rows = BlobRows::all(files, layout).of_shard(options.shard);
         while let Some(batch) = rows.next().await? {
             for row in &batch {
                 let counts = statuses.entry(row.status.as_str()).or_default();

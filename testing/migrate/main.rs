@@ -39,6 +39,7 @@ mod rejects;
 mod reports;
 mod resume;
 mod retries;
+mod shards;
 mod strangers;
 mod sync;
 mod uploads;

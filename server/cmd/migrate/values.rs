@@ -24,6 +24,7 @@ pub fn options(options: &Options<'_>) -> Value {
     json!({
         "halves": halves,
         "mode": mode,
+        "shard": options.shard.map(|shard| shard.to_string()),
         "workers": options.workers.get(),
         "ignore_errors": options.ignore_errors,
         "rejects": options.rejects.map(|path| path.display().to_string()),

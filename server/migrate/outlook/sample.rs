@@ -65,7 +65,7 @@ pub(super) async fn take(
     if let (Some(blobs), Some(from)) = (&preview.blobs, &plan.from_data)
         && blobs.copied > 0
     {
-        let read = read_blobs(plan, from.as_ref()).await?;
+        let read = read_blobs(plan, from.as_ref(), options).await?;
         estimate.source_blob_microseconds = read.opening.map(micros);
         estimate.bytes_per_second = read.bytes_per_second();
         let target = data::open(to.data, Access::Probe).await?;
@@ -179,13 +179,17 @@ impl BlobSample {
     }
 }
 
-async fn read_blobs(plan: &Plan, from: &dyn DataBackend) -> Result<BlobSample, MigrateError> {
+async fn read_blobs(
+    plan: &Plan,
+    from: &dyn DataBackend,
+    options: Options<'_>,
+) -> Result<BlobSample, MigrateError> {
     let (mut sample, mut opened, mut opening) = (BlobSample::default(), 0, Duration::ZERO);
     let Some(files) = plan.files() else {
         return Ok(sample);
     };
     let started = Instant::now();
-    let mut rows = BlobRows::with_blob(&plan.source, files);
+    let mut rows = BlobRows::with_blob(&plan.source, files).of_shard(options.shard);
     let batch = rows.next().await?.unwrap_or_default();
     let uploaded = batch
         .iter()
@@ -232,6 +236,7 @@ mod tests {
 
     fn options(verify: bool) -> Options<'static> {
         Options {
+            shard: None,
             halves: Halves::Both,
             mode: Mode::Copy,
             workers: NonZeroUsize::new(4).unwrap(),
