@@ -109,7 +109,8 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn one_spelling(endpoint: &str, use_ssl: bool) -> String {
+/// `host:port` of an S3 server, the same for all ways to write it.
+pub(super) fn one_spelling(endpoint: &str, use_ssl: bool) -> String {
     let endpoint = endpoint.to_ascii_lowercase();
     let (host, port) = match endpoint.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),

@@ -10,6 +10,7 @@ mod location;
 mod manners;
 mod md5_pair;
 mod name;
+mod origin;
 mod s3;
 mod survey;
 mod transfer;
@@ -31,6 +32,7 @@ use crate::model::{BackendDetails, File};
 pub use error::{BoxError, DataError};
 pub use location::Location;
 pub use manners::{Manners, Tuning};
+pub use origin::Origin;
 pub use survey::{Feature, Standing, survey};
 pub use transfer::{BlobReader, Transfer};
 pub use unfinished::{SentPart, Unfinished, UploadJournal};
@@ -183,6 +185,26 @@ pub trait DataBackend: Display + Send + Sync + 'static {
     /// parts that are there and equal are read, but not sent again. A try that ends in a way that
     /// can pass, or is dropped, leaves its upload for the next; otherwise nothing is left.
     async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError>;
+
+    /// Where the store has the blob, if that is a store that can copy. Nobody is asked.
+    fn origin(&self, _blob: &BlobRef) -> Option<Origin> {
+        None
+    }
+
+    /// Has the store itself copy the blob at `origin`, replacing any older blob of that file.
+    ///
+    /// As [`put_all_of`](Self::put_all_of), but no byte of it comes by here, and that its bytes are
+    /// those with the `expected` MD5 is the store's word. `None`: it has to be read, because it is
+    /// at another store, or this one does not copy, or does not keep that MD5. What `put_all_of`
+    /// finds wrong with a blob is found by it alone.
+    async fn copy(
+        &self,
+        _blob: &BlobRef,
+        _origin: &Origin,
+        _expected: BlobStat,
+    ) -> Result<Option<Stored>, DataError> {
+        Ok(None)
+    }
 
     /// The blob, to be read at any offset. `size_hint` is what the file's row says: it decides what
     /// is read ahead, and a wrong one costs time only.

@@ -2,14 +2,17 @@
 
 mod bucket;
 mod client;
+mod copy;
 mod download;
 mod encryption;
 mod error;
 mod list;
+mod multipart;
 mod pace;
 mod part;
 mod resume;
 mod survey;
+mod target;
 mod upload;
 
 use std::fmt;
@@ -22,10 +25,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::ServerSideEncryption;
 use tokio_util::task::TaskTracker;
 
+use super::location::one_spelling;
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
-    Stored, Transfer, Tuning, Unfinished,
+    Origin, Stored, Transfer, Tuning, Unfinished,
 };
 use crate::config::{S3Config, Sse};
 use crate::model::BackendDetails;
@@ -54,6 +58,7 @@ struct Store {
     config: S3Config,
     /// What is sent need not be signed: see [`Store::send_proven`].
     e_tags_prove: AtomicBool,
+    copying: copy::Willingness,
     /// Clean-ups of uploads that were dropped; `close` waits for them.
     cleanups: TaskTracker,
 }
@@ -68,6 +73,7 @@ impl S3Backend {
         let store = Arc::new(Store {
             client,
             e_tags_prove: AtomicBool::new(part::e_tags_prove(config)),
+            copying: copy::Willingness::default(),
             config: config.clone(),
             cleanups: TaskTracker::new(),
         });
@@ -133,6 +139,22 @@ impl Store {
     /// Where a blob may be: where this release writes it, and where 1.3 did.
     fn keys(&self, name: &BlobName) -> [String; 2] {
         [self.key(name), name.old_key(&self.config.prefix)]
+    }
+
+    fn endpoint(&self) -> String {
+        one_spelling(&self.config.endpoint, self.config.use_ssl)
+    }
+
+    /// Whether the server may be asked to copy from there, with the rights of the same key.
+    fn can_copy(&self, origin: &Origin) -> bool {
+        self.config.sse != Sse::Customer
+            && self.config.access_key_id == origin.access_key_id
+            && self.endpoint() == origin.endpoint
+            && !self.copying.refuses()
+    }
+
+    fn unwritten(&self, id: &str, failure: Failure) -> DataError {
+        self.failed(format!("write blob {id}"), failure)
     }
 
     fn failed(&self, action: impl Into<String>, failure: Failure) -> DataError {
@@ -273,6 +295,39 @@ impl DataBackend for S3Backend {
             size_bytes,
             details,
         })
+    }
+
+    fn origin(&self, blob: &BlobRef) -> Option<Origin> {
+        // The key to it would have to be given too, and what comes of it be read with another.
+        if self.absent || CustomerKey::of(&blob.details).is_some() {
+            return None;
+        }
+        let name = BlobName::of(blob).ok()?;
+        let config = &self.store.config;
+        Some(Origin {
+            endpoint: self.store.endpoint(),
+            access_key_id: config.access_key_id.clone(),
+            bucket: config.bucket.clone(),
+            keys: self.store.keys(&name).into(),
+        })
+    }
+
+    async fn copy(
+        &self,
+        blob: &BlobRef,
+        origin: &Origin,
+        expected: BlobStat,
+    ) -> Result<Option<Stored>, DataError> {
+        if !self.store.can_copy(origin) {
+            return Ok(None);
+        }
+        let name = BlobName::of(blob)?;
+        let (upload, details) = self.upload(blob, &name);
+        let copied = upload.copy(origin, expected, copy::Sizes::S3).await?;
+        Ok(copied.then_some(Stored {
+            size_bytes: expected.size_bytes,
+            details,
+        }))
     }
 
     async fn reader(

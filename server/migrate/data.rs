@@ -1,12 +1,12 @@
 //! The blobs: those of every file that has, or may still have, bytes.
 
-use std::io;
+mod counted;
+
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use futures::StreamExt;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
@@ -15,21 +15,24 @@ use tokio_util::sync::CancellationToken;
 use super::blob::{BlobRow, parse_md5};
 use super::error::MigrateError;
 use super::gate::Gate;
-use super::known::{Known, Standing};
+use super::known::{Known, Md5, Standing};
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
 use super::retry::{RetryPolicy, Trying};
 use super::shard::Shard;
 use super::uploads::BlobJournal;
 use crate::config::MetadataConfig;
-use crate::data::buffers::{Buffer, Buffers};
+use crate::data::buffers::Buffers;
 use crate::data::digest::hashed;
-use crate::data::{BlobReader, BlobRef, BoxError, ByteStream, DataBackend, DataError, Transfer};
+use crate::data::{
+    BlobReader, BlobRef, BlobStat, BoxError, ByteStream, DataBackend, DataError, Stored, Transfer,
+};
 use crate::metadata::{
     BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Metadata, MetadataError, OpenMode,
     Order, Request, RowStream, Rows, Snapshot, UploadLog,
 };
 use crate::model::{BackendDetails, FileStatus};
+use counted::{Counted, Passed};
 
 /// Finished blobs are written down after so many of them …
 const RECORDS_PER_WRITE: usize = 500;
@@ -145,9 +148,12 @@ impl BlobCopy {
     }
 
     async fn try_copy(&self, row: &BlobRow, state: &BlobState) -> Result<Outcome, MigrateError> {
-        let passed = Arc::new(AtomicU64::new(0));
+        let passed = Passed {
+            bytes: Arc::default(),
+            progress: Arc::clone(&self.progress),
+        };
         let outcome = self.persist(row, state, &passed).await;
-        let passed = passed.load(Ordering::Relaxed);
+        let passed = passed.bytes.load(Ordering::Relaxed);
         self.progress.on(Event::BlobEnd {
             bytes_left: row.size_bytes().saturating_sub(passed),
         });
@@ -167,12 +173,16 @@ impl BlobCopy {
         &self,
         row: &BlobRow,
         state: &BlobState,
-        passed: &Arc<AtomicU64>,
+        passed: &Passed,
     ) -> Result<Outcome, DataError> {
         let mut trying = Trying::new(self.retry);
         loop {
             let pass = self.gate.enter().await;
-            let error = match self.present_or_put(row, state, passed).await {
+            let outcome = match trying.failures() {
+                0 => self.present_or_put(row, state, passed).await,
+                _ => self.arrived_or_put(row, state, passed).await,
+            };
+            let error = match outcome {
                 Ok(outcome) => {
                     pass.succeeded();
                     return Ok(outcome);
@@ -198,7 +208,7 @@ impl BlobCopy {
         &self,
         row: &BlobRow,
         state: &BlobState,
-        passed: &Arc<AtomicU64>,
+        passed: &Passed,
     ) -> Result<Outcome, DataError> {
         let known = state.md5.as_deref().and_then(parse_md5);
         if known.is_some() && known != row.md5 && !self.replace {
@@ -211,6 +221,23 @@ impl BlobCopy {
             });
         }
         self.put(row, passed).await
+    }
+
+    /// For another try: a blob that has arrived is not sent again because the answer was lost.
+    async fn arrived_or_put(
+        &self,
+        row: &BlobRow,
+        state: &BlobState,
+        passed: &Passed,
+    ) -> Result<Outcome, DataError> {
+        if !self.has_arrived(row).await? {
+            return self.present_or_put(row, state, passed).await;
+        }
+        let had_key = row.details.sse_key().is_some();
+        Ok(Outcome::Copied {
+            bytes: row.size_bytes(),
+            details: had_key.then(BackendDetails::default),
+        })
     }
 
     /// Whether the target has the blob with the size and digest that the row says.
@@ -230,8 +257,9 @@ impl BlobCopy {
             state.recorded || (self.replace && in_row.is_some() && in_row == row.md5);
         match self.known.standing(row) {
             Standing::Absent | Standing::Different => return Ok(false),
-            Standing::Found { same_md5 } if same_md5 || was_compared => return Ok(true),
-            Standing::Found { .. } | Standing::Unknown => {}
+            Standing::Found(Md5::Same) => return Ok(true),
+            Standing::Found(_) if was_compared => return Ok(true),
+            Standing::Found(_) | Standing::Unknown => {}
         }
         let blob = BlobRef {
             details,
@@ -254,31 +282,8 @@ impl BlobCopy {
         }
     }
 
-    async fn put(&self, row: &BlobRow, passed: &Arc<AtomicU64>) -> Result<Outcome, DataError> {
+    async fn put(&self, row: &BlobRow, passed: &Passed) -> Result<Outcome, DataError> {
         let source = row.blob();
-        let from = match self.from.reader(&source, row.size_bytes()).await {
-            Ok(from) => from,
-            // The source as a whole could be read when the run began: it is this blob that may
-            // not be, and the others need not wait for it.
-            Err(error @ DataError::Denied { .. }) => {
-                return Ok(Outcome::Problem(row.problem(explain(&error))));
-            }
-            Err(error) => return Err(error),
-        };
-        let transfer = Transfer {
-            from: Arc::new(Counted {
-                from,
-                passed: Arc::clone(passed),
-                progress: Arc::clone(&self.progress),
-            }),
-            size_bytes: row.size_bytes(),
-            md5: row.md5,
-            buffers: self.buffers.clone(),
-            journal: self
-                .uploads
-                .as_ref()
-                .map(|log| BlobJournal::shared(log, &row.file_id)),
-        };
         // A key of the source's backend means nothing to a backend that keeps none.
         let details = match self.to_keeps_keys {
             true => source.details.clone(),
@@ -288,37 +293,78 @@ impl BlobCopy {
             details,
             ..source.clone()
         };
-        let stored = self.to.put_all_of(&target, transfer).await?;
+        let stored = match self.copied_by_store(row, &source, &target, passed).await? {
+            Some(stored) => stored,
+            None => match self.from.reader(&source, row.size_bytes()).await {
+                Ok(from) => {
+                    let transfer = self.transfer(row, from, passed);
+                    self.to.put_all_of(&target, transfer).await?
+                }
+                // The source as a whole could be read when the run began: it is this blob that may
+                // not be, and the others need not wait for it.
+                Err(error @ DataError::Denied { .. }) => {
+                    return Ok(Outcome::Problem(row.problem(explain(&error))));
+                }
+                Err(error) => return Err(error),
+            },
+        };
         let changed = stored.details.sse_key() != source.details.sse_key();
         Ok(Outcome::Copied {
             bytes: stored.size_bytes,
             details: changed.then_some(stored.details),
         })
     }
-}
 
-/// A blob whose bytes are counted when they were read.
-struct Counted {
-    from: Arc<dyn BlobReader>,
-    passed: Arc<AtomicU64>,
-    progress: Arc<dyn Progress>,
-}
-
-#[async_trait]
-impl BlobReader for Counted {
-    fn size_bytes(&self) -> u64 {
-        self.from.size_bytes()
+    fn transfer(&self, row: &BlobRow, from: Arc<dyn BlobReader>, passed: &Passed) -> Transfer {
+        let log = self.uploads.as_ref();
+        Transfer {
+            from: Arc::new(Counted {
+                from,
+                passed: passed.clone(),
+            }),
+            size_bytes: row.size_bytes(),
+            md5: row.md5,
+            buffers: self.buffers.clone(),
+            journal: log.map(|log| BlobJournal::shared(log, &row.file_id)),
+        }
     }
 
-    async fn read(&self, offset: u64, buffer: Buffer) -> io::Result<Buffer> {
-        let buffer = self.from.read(offset, buffer).await?;
-        let end = offset + buffer.length() as u64;
-        // What passed in an earlier try was told then.
-        let before = self.passed.fetch_max(end, Ordering::Relaxed);
-        if end > before {
-            self.progress.on(Event::BlobBytes(end - before));
+    /// What came of it, where the two are one store that copies by itself.
+    async fn copied_by_store(
+        &self,
+        row: &BlobRow,
+        source: &BlobRef,
+        target: &BlobRef,
+        passed: &Passed,
+    ) -> Result<Option<Stored>, DataError> {
+        let Some(origin) = self.from.origin(source) else {
+            return Ok(None);
+        };
+        let expected = BlobStat {
+            size_bytes: row.size_bytes(),
+            md5: row.md5,
+        };
+        let stored = self.to.copy(target, &origin, expected).await?;
+        if stored.is_some() {
+            passed.reach(row.size_bytes());
         }
-        Ok(buffer)
+        Ok(stored)
+    }
+
+    /// Whether an earlier try has stored the blob, though its answer was lost.
+    async fn has_arrived(&self, row: &BlobRow) -> Result<bool, DataError> {
+        if row.md5.is_none() || self.to_keeps_keys {
+            return Ok(false);
+        }
+        let blob = BlobRef {
+            details: BackendDetails::default(),
+            ..row.blob()
+        };
+        let sent = BlobStat {
+            size_bytes: row.size_bytes(),
+            md5: row.md5,
+        };
+        Ok(self.to.stat(&blob).await? == Some(sent))
     }
 }
 

@@ -13,20 +13,34 @@ const MAX_BLOBS: usize = 1 << 20;
 /// A target with many blobs that the source has not is not read to its end to find a few.
 const SPARE_BLOBS: u64 = 10_000;
 
-/// How the target stands to a blob of the source.
+/// In place of a hash, where there is no MD5.
+const UNTOLD: u64 = 0;
+
+/// How a store stands to a blob that a row promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Nothing of that name was there.
     Absent,
     /// One of that name was there, with other bytes.
     Different,
-    /// One of that name and size was there. `same_md5`: and it has the MD5 of the row.
-    Found { same_md5: bool },
+    /// One of that name and size was there, and of its MD5 that is known.
+    Found(Md5),
     /// The listing does not tell.
     Unknown,
 }
 
-/// Names and sizes of the target's blobs when the run began.
+/// What a listing tells of the MD5 of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Md5 {
+    /// It is that of the row.
+    Same,
+    /// It is another, or no MD5 at all.
+    Other,
+    /// None is kept.
+    Untold,
+}
+
+/// Names and sizes of a store's blobs when they were listed.
 ///
 /// Of a name only a hash is kept: two names of one hash make a blob be asked about, or copied,
 /// without need. Of an MD5 half is, in another hash: that two hashes are alike by chance does not
@@ -54,20 +68,20 @@ impl Known {
         }
     }
 
-    /// Lists `target`, as far as that is worth it for `blobs` blobs, and keeps what is in `shard`.
+    /// Lists `store`, as far as that is worth it for `blobs` blobs, and keeps what is in `shard`.
     ///
     /// # Errors
     ///
-    /// As the listing: one that fails is no empty target.
+    /// As the listing: one that fails is no empty store.
     pub async fn of(
-        target: &dyn DataBackend,
+        store: &dyn DataBackend,
         blobs: u64,
         shard: Option<Shard>,
     ) -> Result<Self, DataError> {
         let worth = blobs.saturating_mul(2).saturating_add(SPARE_BLOBS);
         let limit = usize::try_from(worth).unwrap_or(MAX_BLOBS).min(MAX_BLOBS);
         let mut known = Self::default();
-        let mut listing = target.list();
+        let mut listing = store.list();
         while let Some(batch) = listing.next().await {
             let mut batch = batch?;
             batch.retain(|listed| shard.is_none_or(|shard| shard.holds(&listed.file_id)));
@@ -98,9 +112,11 @@ impl Known {
                 continue;
             };
             standing = match entry.size_bytes == row.size_bytes() {
-                true => Standing::Found {
-                    same_md5: md5 == Some(entry.md5),
-                },
+                true => Standing::Found(match entry.md5 {
+                    UNTOLD => Md5::Untold,
+                    told if md5 == Some(told) => Md5::Same,
+                    _ => Md5::Other,
+                }),
                 false => Standing::Different,
             };
             break;
@@ -113,7 +129,7 @@ fn entry(hasher: &RandomState, listed: &Listed) -> Entry {
     Entry {
         name: hasher.hash_one((listed.file_id.as_str(), listed.upload_id.as_deref())),
         size_bytes: listed.stat.size_bytes,
-        md5: listed.stat.md5.map_or(0, |md5| hasher.hash_one(md5)),
+        md5: listed.stat.md5.map_or(UNTOLD, |md5| hasher.hash_one(md5)),
     }
 }
 
@@ -154,13 +170,13 @@ mod tests {
     #[test]
     fn a_blob_is_found_by_either_name_and_only_the_right_md5_proves_it() {
         let known = known(true);
-        let proven = Standing::Found { same_md5: true };
-        let unproven = Standing::Found { same_md5: false };
+        let proven = Standing::Found(Md5::Same);
+        let (other, untold) = (Standing::Found(Md5::Other), Standing::Found(Md5::Untold));
         for (id, standing) in [
             ("same", proven),
             ("older", proven),
-            ("parts", unproven),
-            ("rotten", unproven),
+            ("parts", untold),
+            ("rotten", other),
             ("stranger", Standing::Absent),
             ("missing", Standing::Absent),
         ] {
@@ -169,16 +185,13 @@ mod tests {
         let longer = BlobRow::of_test("same", "upload", 6, Some([1; 16]));
         assert_eq!(known.standing(&longer), Standing::Different);
         let without_md5 = BlobRow::of_test("parts", "upload", 5, None);
-        assert_eq!(known.standing(&without_md5), unproven);
+        assert_eq!(known.standing(&without_md5), untold);
     }
 
     #[test]
     fn a_listing_that_was_not_read_to_its_end_proves_no_absence() {
         let known = known(false);
         assert_eq!(known.standing(&row("missing")), Standing::Unknown);
-        assert_eq!(
-            known.standing(&row("same")),
-            Standing::Found { same_md5: true }
-        );
+        assert_eq!(known.standing(&row("same")), Standing::Found(Md5::Same));
     }
 }

@@ -399,6 +399,8 @@ impl Run<'_> {
             has_blob_notes,
             fresh: HashMap::new(),
             left: HashMap::new(),
+            reads_back: self.options.verify || again,
+            target: self.to.metadata,
             place_of_blobs: &place_of_blobs,
             limiter: self.limiter,
             progress: self.progress.as_ref(),
@@ -407,11 +409,11 @@ impl Run<'_> {
         copy.own_empty_tables(&pairs).await?;
         let mut tables = match self.options.mode {
             Mode::Copy => copy.run(&pairs, false).await?,
-            Mode::Sync { delete } => copy.sync(&pairs, self.to.metadata, delete).await?,
+            Mode::Sync { delete } => copy.sync(&pairs, delete).await?,
         };
         // A further attempt reads another moment of the source than the checkpoints of the one
         // before come from, so it is checked whatever was asked for.
-        if self.options.verify || again {
+        if copy.reads_back {
             let check = EndCheck {
                 plan,
                 to: self.to.metadata,
@@ -427,6 +429,7 @@ impl Run<'_> {
                 (Some(_), Mode::Copy) => {
                     // A run that was resumed on a source that lives on has passed over rows that
                     // are new before the cursor of its checkpoint; a run from the start finds them.
+                    copy.left.clear();
                     tables = copy.run(&pairs, true).await?;
                     let found = check.difference(&mut tables, &mut copy.left).await?;
                     found.map_or(Ok(()), Err)?;

@@ -10,6 +10,7 @@ use super::blob::BlobRow;
 use super::compare::{Comparison, Standing};
 use super::data::{BlobRows, explain};
 use super::error::MigrateError;
+use super::known::{self, Known, Md5};
 use super::lint::Lint;
 use super::metadata::not_compared;
 use super::plan::Plan;
@@ -72,6 +73,8 @@ pub(super) async fn look(
         let look = BlobLook {
             from,
             to: &to,
+            here: Known::of(from.as_ref(), plan.blobs.blobs, options.shard).await?,
+            there: Known::of(to.as_ref(), plan.blobs.blobs, options.shard).await?,
             can_ask: !plan.to_keeps_keys,
             progress,
         };
@@ -173,10 +176,12 @@ async fn compare(
     })
 }
 
-/// Asks both data backends about blobs, and reads none.
+/// Lists the blobs of both data backends, asks about those that a list does not tell, reads none.
 struct BlobLook<'a> {
     from: &'a Arc<dyn DataBackend>,
     to: &'a Arc<dyn DataBackend>,
+    here: Known,
+    there: Known,
     /// Blobs of the target can be asked about without a key from its rows.
     can_ask: bool,
     progress: &'a Arc<dyn Progress>,
@@ -249,6 +254,14 @@ impl BlobLook<'_> {
     }
 
     async fn look(&self, row: &BlobRow) -> Result<(Action, &'static str), DataError> {
+        // Only asking tells whether an encrypted blob has the key of its row.
+        let is_listed = matches!(self.here.standing(row), known::Standing::Found(_));
+        if is_listed && row.details.sse_key().is_none() {
+            return Ok(match self.is_there(row).await? {
+                true => (Action::Keep, ""),
+                false => (Action::Copy, ""),
+            });
+        }
         Ok(match self.from.stat(&row.blob()).await? {
             None if row.status == FileStatus::Removed => (Action::Skip, "its bytes are gone"),
             None => (Action::Reject, "its bytes are missing"),
@@ -264,6 +277,11 @@ impl BlobLook<'_> {
     async fn is_there(&self, row: &BlobRow) -> Result<bool, DataError> {
         if !self.can_ask {
             return Ok(false);
+        }
+        match self.there.standing(row) {
+            known::Standing::Absent | known::Standing::Different => return Ok(false),
+            known::Standing::Found(Md5::Same | Md5::Untold) => return Ok(true),
+            known::Standing::Found(Md5::Other) | known::Standing::Unknown => {}
         }
         let blob = data::BlobRef {
             details: crate::model::BackendDetails::default(),

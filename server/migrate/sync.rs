@@ -15,7 +15,6 @@ use super::compare::{Compared, Comparison, Digests, Standing};
 use super::error::MigrateError;
 use super::metadata::{RowCopy, Table, not_compared};
 use super::report::TableReport;
-use crate::config::MetadataConfig;
 use crate::metadata::{
     Batch, Delete, DoomedBlob, Encoding, Existing, Layout, MetadataError, Owned, Rows, Snapshot,
     SourceBatch, Tally, Tuple,
@@ -45,11 +44,10 @@ impl RowCopy<'_> {
     pub async fn sync(
         &mut self,
         tables: &[Table],
-        to: &MetadataConfig,
         delete: bool,
     ) -> Result<Vec<TableReport>, MigrateError> {
         self.load_fresh(tables).await?;
-        let target = Snapshot::open(to).await?;
+        let target = Snapshot::open(self.target).await?;
         let mut reports = Vec::new();
         let mut leftovers = Vec::new();
         for table in tables {

@@ -28,7 +28,8 @@ pub(super) struct EndCheck<'a> {
 impl EndCheck<'_> {
     /// The first table in which source and target differ by more than the rows that `tables` says
     /// were rejected or in conflict. Counts and tells the rows that only the target has. Tables of
-    /// which there is proof already are not read again; the digests of the others go to `left`.
+    /// which there is proof already, or digests in `left`, are not read again; the digests of the
+    /// others go there.
     pub async fn difference(
         &self,
         tables: &mut [TableReport],
@@ -71,7 +72,10 @@ async fn compare(
     left: &mut HashMap<String, Digests>,
     progress: &dyn Progress,
 ) -> Result<Option<MigrateError>, MigrateError> {
-    let digests = comparison.digests().await?;
+    let digests = match left.remove(&report.table) {
+        Some(digests) => Some(digests),
+        None => comparison.digests().await?,
+    };
     let mut found = Found::default();
     if let Some(digests) = &digests {
         comparison.rows = digests.differing();

@@ -39,6 +39,7 @@ mod rejects;
 mod reports;
 mod resume;
 mod retries;
+mod server_copy;
 mod shards;
 mod strangers;
 mod sync;

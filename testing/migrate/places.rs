@@ -283,6 +283,30 @@ impl Store {
         })
     }
 
+    /// Puts other bytes of the same length into the objects that `is_meant` finds, and tells how
+    /// many.
+    pub fn rewrite_objects(&self, is_meant: impl Fn(&str) -> bool) -> Result<usize> {
+        let Self::Bucket { server, bucket, .. } = self else {
+            anyhow::bail!("a directory has no objects")
+        };
+        let url = format!("{server}/{bucket}");
+        let (client, bucket) = blobs::connect(&url).context("no URL of a bucket")?;
+        block_on(async {
+            let listed = client.list_objects_v2().bucket(bucket).send().await?;
+            let mut count = 0;
+            let keys = listed.contents().iter().filter_map(|object| object.key());
+            for key in keys.filter(|key| is_meant(key)) {
+                let object = client.get_object().bucket(bucket).key(key).send().await?;
+                let bytes = object.body.collect().await?.into_bytes();
+                let other: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+                let put = client.put_object().bucket(bucket).key(key);
+                put.body(other.into()).send().await?;
+                count += 1;
+            }
+            Ok(count)
+        })
+    }
+
     /// Where a directory keeps a blob.
     pub fn path_of(&self, id: &str) -> PathBuf {
         match self {

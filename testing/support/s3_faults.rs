@@ -5,7 +5,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `500`, `503`, `403` | refused as InternalError, SlowDown, AccessDenied; nothing is done |
+//! | `500`, `501`, `503`, `403` | refused as InternalError, NotImplemented, SlowDown, AccessDenied; nothing is done |
 //! | `error-in-200` | refused as InternalError below the status 200 |
 //! | `truncate` | done, but the connection ends in the middle of the answer |
 //! | `etag` | done, but the header `ETag` is that of something else |
@@ -72,6 +72,7 @@ impl FromStr for Kind {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         Ok(match text {
             "500" => Self::Refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+            "501" => Self::Refuse(StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             "503" => Self::Refuse(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
             "403" => Self::Refuse(StatusCode::FORBIDDEN, "AccessDenied"),
             "error-in-200" => Self::Refuse(StatusCode::OK, "InternalError"),

@@ -7,7 +7,7 @@
 //!   being replaced.
 //! - Multipart uploads and their parts can be listed; parts are checked before they are put
 //!   together.
-//! - `If-Match` on reading.
+//! - `If-Match` on reading, and on the source of a copy.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -154,6 +154,34 @@ impl S3Layer {
         Ok(StreamingBlob::wrap(ReaderStream::with_capacity(
             file, READ_BYTES,
         )))
+    }
+
+    /// Whether an object may be copied: it is there, needs no key and has the ETag asked for.
+    async fn check_source<T>(
+        &self,
+        request: &S3Request<T>,
+        source: &CopySource,
+        if_match: Option<&ETagCondition>,
+    ) -> S3Result<HeadObjectOutput> {
+        let CopySource::Bucket { bucket, key, .. } = source else {
+            return Err(s3_error!(NotImplemented));
+        };
+        let lock = self.lock(bucket, key);
+        let _reading = lock.read().await;
+        let input = HeadObjectInput {
+            bucket: bucket.to_string(),
+            key: key.to_string(),
+            ..Default::default()
+        };
+        let head = self.head(same_request(request, input)).await?.output;
+        let matches = match (if_match, &head.e_tag) {
+            (Some(ETagCondition::ETag(expected)), Some(e_tag)) => expected.strong_cmp(e_tag),
+            _ => true,
+        };
+        match matches {
+            true => Ok(head),
+            false => Err(s3_error!(PreconditionFailed)),
+        }
     }
 
     fn open_upload(&self, id: &str, bucket: &str, key: &str) -> S3Result<OpenUpload> {
@@ -485,6 +513,20 @@ impl S3 for S3Layer {
         Ok(response)
     }
 
+    async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> Response<CopyObjectOutput> {
+        let input = &request.input;
+        if input.sse_customer_key.is_some() {
+            return Err(s3_error!(NotImplemented));
+        }
+        self.check_key(&input.bucket, &input.key)?;
+        let if_match = input.copy_source_if_match.as_ref();
+        self.check_source(&request, &input.copy_source, if_match)
+            .await?;
+        let lock = self.lock(&input.bucket, &input.key);
+        let _writing = lock.write().await;
+        self.fs.copy_object(request).await
+    }
+
     async fn delete_object(
         &self,
         request: S3Request<DeleteObjectInput>,
@@ -599,6 +641,39 @@ impl S3 for S3Layer {
         Ok(response)
     }
 
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> Response<UploadPartCopyOutput> {
+        let input = &request.input;
+        let (id, number) = (input.upload_id.clone(), input.part_number);
+        let upload = self.open_upload(&id, &input.bucket, &input.key)?;
+        if upload.sse.is_some() {
+            return Err(s3_error!(NotImplemented));
+        }
+        let if_match = input.copy_source_if_match.as_ref();
+        let head = self
+            .check_source(&request, &input.copy_source, if_match)
+            .await?;
+        let whole = head.content_length.unwrap_or(0).unsigned_abs();
+        let size = input.copy_source_range.as_deref().map_or(whole, range_size);
+        let response = self.fs.upload_part_copy(request).await?;
+        let copied = response.output.copy_part_result.as_ref();
+        let e_tag = copied
+            .and_then(|part| part.e_tag.clone())
+            .ok_or_else(|| s3_error!(InternalError))?;
+        match self.uploads().get_mut(&id) {
+            Some(upload) => upload.parts.insert(number, UploadedPart { e_tag, size }),
+            // Aborted meanwhile: nothing may stay.
+            None => {
+                let name = format!(".upload_id-{id}.part-{number}");
+                let _ = std::fs::remove_file(self.root.join(name));
+                return Err(s3_error!(NoSuchUpload));
+            }
+        };
+        Ok(response)
+    }
+
     async fn list_parts(&self, request: S3Request<ListPartsInput>) -> Response<ListPartsOutput> {
         let input = request.input;
         let upload = self.open_upload(&input.upload_id, &input.bucket, &input.key)?;
@@ -689,6 +764,17 @@ impl S3 for S3Layer {
         self.uploads().remove(&input.upload_id);
         self.fs.abort_multipart_upload(request).await
     }
+}
+
+/// Bytes of a range such as `bytes=0-9`; 0 of another, which is refused later.
+fn range_size(range: &str) -> u64 {
+    let ends = range
+        .strip_prefix("bytes=")
+        .and_then(|ends| ends.split_once('-'));
+    let ends = ends.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    ends.map_or(0, |(first, last): (u64, u64)| {
+        (last + 1).saturating_sub(first)
+    })
 }
 
 /// A bucket is empty when nothing but empty directories is left of it.

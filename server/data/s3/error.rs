@@ -15,6 +15,8 @@ pub(super) enum Kind {
     /// 404, but not for the whole bucket.
     Missing,
     BucketMissing,
+    /// 412: it is not in the state that was the condition.
+    Unmatched,
     /// 400: also how an object with another SSE-C key, or in another region, is refused.
     BadRequest,
     Denied,
@@ -143,7 +145,7 @@ impl Failure {
                 backend,
                 source: Box::new(self),
             },
-            Kind::Missing | Kind::BadRequest | Kind::Other => DataError::Failed {
+            Kind::Missing | Kind::Unmatched | Kind::BadRequest | Kind::Other => DataError::Failed {
                 action,
                 backend,
                 source: Box::new(self),
@@ -204,6 +206,7 @@ fn kind_of(status: u16, code: Option<&str>) -> Kind {
         | (408 | 425 | 500 | 502 | 504, _) => Kind::Passing,
         (404, _) => Kind::Missing,
         (400, _) => Kind::BadRequest,
+        (412, _) => Kind::Unmatched,
         (401 | 403, _) => Kind::Denied,
         _ => Kind::Other,
     }

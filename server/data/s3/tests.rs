@@ -139,6 +139,8 @@ impl Subject for Bucket {
     }
 }
 
+mod copying;
+
 mod plain {
     use super::*;
     contract_tests!(Bucket::new(), [ignore = "needs S3: set PLIKD_TEST_S3"]);

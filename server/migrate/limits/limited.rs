@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use super::Limiter;
 use crate::data::buffers::Buffer;
 use crate::data::{
-    Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing, Stored,
-    Transfer, Unfinished,
+    Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing, Origin,
+    Stored, Transfer, Unfinished,
 };
 
 /// Passes everything on, and slows down what is read. What is stored was read before, so it is
@@ -49,6 +49,20 @@ impl DataBackend for Limited {
 
     async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError> {
         self.backend.put_all_of(blob, transfer).await
+    }
+
+    fn origin(&self, blob: &BlobRef) -> Option<Origin> {
+        self.backend.origin(blob)
+    }
+
+    // Not slowed down: what a store copies by itself is on nobody's line.
+    async fn copy(
+        &self,
+        blob: &BlobRef,
+        origin: &Origin,
+        expected: BlobStat,
+    ) -> Result<Option<Stored>, DataError> {
+        self.backend.copy(blob, origin, expected).await
     }
 
     async fn reader(

@@ -14,6 +14,7 @@ use crate::metadata::{Layout, Snapshot};
 use crate::migrate::blob::BlobRow;
 use crate::migrate::data::{BlobRows, LivingRows, explain};
 use crate::migrate::error::{MigrateError, Side};
+use crate::migrate::known::{Known, Md5, Standing};
 use crate::migrate::progress::{Event, Progress};
 use crate::model::{BackendDetails, FileStatus};
 
@@ -41,6 +42,12 @@ enum TargetRow {
     Present(BackendDetails),
 }
 
+/// Both sides' blobs when the verification began.
+struct Lists {
+    from: Known,
+    to: Known,
+}
+
 /// How a blob is on one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
@@ -64,6 +71,7 @@ impl BlobCheck {
             deep: self.options.deep,
             ..FileVerdict::default()
         };
+        let lists = self.list(blobs).await?;
         let mut rows = BlobRows::with_blob(source, files);
         let mut there = TargetRows::open(target).await?;
         let mut suspects = Vec::new();
@@ -73,7 +81,7 @@ impl BlobCheck {
                 let there = there.of(&row.file_id).await?;
                 pairs.push(FilePair { row, there });
             }
-            let looks = pairs.into_iter().map(|pair| self.look(pair));
+            let looks = pairs.into_iter().map(|pair| self.look(pair, Some(&lists)));
             let mut looks = futures::stream::iter(looks).buffer_unordered(self.workers());
             while let Some((pair, state)) = looks.try_next().await? {
                 match state {
@@ -108,7 +116,7 @@ impl BlobCheck {
             let looks = suspects
                 .into_iter()
                 .map(async |(pair, state)| match may_pass(&state) {
-                    true => self.look(pair).await,
+                    true => self.look(pair, None).await,
                     false => Ok((pair, state)),
                 });
             let looks = futures::stream::iter(looks).buffer_unordered(self.workers());
@@ -127,7 +135,27 @@ impl BlobCheck {
         self.options.workers.get()
     }
 
-    async fn look(&self, pair: FilePair) -> Result<(FilePair, FileState), MigrateError> {
+    /// What the stores hold, where that decides: who reads all blobs need not list them.
+    async fn list(&self, blobs: u64) -> Result<Lists, MigrateError> {
+        if self.options.deep {
+            return Ok(Lists {
+                from: Known::default(),
+                to: Known::default(),
+            });
+        }
+        let (from, to) = tokio::try_join!(
+            Known::of(self.from.as_ref(), blobs, None),
+            Known::of(self.to.as_ref(), blobs, None),
+        )?;
+        Ok(Lists { from, to })
+    }
+
+    /// Without lists, everything is asked for as it is now.
+    async fn look(
+        &self,
+        pair: FilePair,
+        lists: Option<&Lists>,
+    ) -> Result<(FilePair, FileState), MigrateError> {
         let passed = AtomicU64::new(0);
         let row = &pair.row;
         let source = row.blob();
@@ -140,12 +168,21 @@ impl BlobCheck {
         };
         let has_key = !self.to_keeps_keys || target.details.sse_key().is_some();
         let (here, there) = tokio::try_join!(
-            self.condition(&self.from, &source, row, Some(&passed)),
             async {
-                match has_key {
-                    true => self.condition(&self.to, &target, row, None).await,
+                match listed(lists.map(|lists| &lists.from), &source, row) {
+                    Some(condition) => Ok(condition),
+                    None => {
+                        self.condition(&self.from, &source, row, Some(&passed))
+                            .await
+                    }
+                }
+            },
+            async {
+                match (has_key, listed(lists.map(|lists| &lists.to), &target, row)) {
+                    (true, Some(condition)) => Ok(condition),
+                    (true, None) => self.condition(&self.to, &target, row, None).await,
                     // Without its key nobody can read it, nor ask about it.
-                    false => Ok(Condition::Wrong("its row has no key to it".to_owned())),
+                    (false, _) => Ok(Condition::Wrong("its row has no key to it".to_owned())),
                 }
             },
         )?;
@@ -199,6 +236,20 @@ impl BlobCheck {
             Some(digest) => judged(row, digest.size_bytes, Some(digest.md5)),
             None => Condition::Wrong("it cannot be read to its end".to_owned()),
         })
+    }
+}
+
+/// The condition of a blob, where a list tells it. What seems to be missing or wrong is asked about:
+/// the answer has the reason.
+fn listed(list: Option<&Known>, blob: &BlobRef, row: &BlobRow) -> Option<Condition> {
+    // Only asking tells whether an encrypted blob has the key of its row.
+    if blob.details.sse_key().is_some() {
+        return None;
+    }
+    match list?.standing(row) {
+        Standing::Found(Md5::Same) => Some(Condition::Good(row.md5)),
+        Standing::Found(Md5::Untold) => Some(Condition::Good(None)),
+        _ => None,
     }
 }
 
