@@ -2,10 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::MigrateError;
+use super::limits::{Limiter, Resting};
 use super::report::TableProof;
 use crate::config::Driver;
 use crate::metadata::table::Kind;
@@ -109,8 +111,8 @@ impl Reading {
             .extend(batch.rejects.iter().take(room).cloned());
     }
 
-    async fn all_of(mut self, mut stream: RowStream) -> Result<Self, MetadataError> {
-        while let Some(batch) = stream.next().await? {
+    async fn all_of(mut self, mut rows: Resting) -> Result<Self, MetadataError> {
+        while let Some(batch) = rows.next().await? {
             self.add(&batch);
         }
         Ok(self)
@@ -169,6 +171,8 @@ pub(super) struct Comparison<'a> {
     pub not_compared: &'a [&'a str],
     /// Which rows of both sides.
     pub rows: Rows,
+    /// Spares the source.
+    pub limiter: &'a Arc<Limiter>,
 }
 
 impl Comparison<'_> {
@@ -182,7 +186,8 @@ impl Comparison<'_> {
         else {
             return Ok(None);
         };
-        let from = from.all_of(self.stream(self.from, &here, Order::Any));
+        let rows = self.stream(self.from, &here, Order::Any);
+        let from = from.all_of(Resting::new(rows, Some(self.limiter)));
         let from = AbortOnDropHandle::new(tokio::spawn(from));
         let to = to.await??;
         Ok(Some(Digests::new(from.await??, to)))
@@ -194,7 +199,7 @@ impl Comparison<'_> {
         let (_, there) = self.common_layouts()?;
         let (snapshot, _) = self.to?;
         let rows = self.stream(snapshot, &there, Order::Any);
-        let reading = self.reading()?.all_of(rows);
+        let reading = self.reading()?.all_of(Resting::new(rows, None));
         Some(AbortOnDropHandle::new(tokio::spawn(reading)))
     }
 
@@ -239,10 +244,15 @@ impl Comparison<'_> {
         };
         let skipped = self.not_compared.iter();
         let skipped = skipped.filter_map(|name| layout.position(name)).collect();
-        let side = |snapshot, layout: &Layout| Side::new(self.stream(snapshot, layout, Order::Key));
+        let side = |snapshot, layout: &Layout, limiter| {
+            let stream = self.stream(snapshot, layout, Order::Key);
+            Side::new(Resting::new(stream, limiter))
+        };
         Merge {
-            from: side(self.from, &layout),
-            to: there.zip(self.to).map(|(there, (to, _))| side(to, &there)),
+            from: side(self.from, &layout, Some(self.limiter)),
+            to: there
+                .zip(self.to)
+                .map(|(there, (to, _))| side(to, &there, None)),
             kinds: layout.key_kinds(),
             layout,
             skipped,
@@ -396,14 +406,14 @@ fn equal(a: Tuple<'_>, b: Tuple<'_>, skipped: &[usize]) -> bool {
 
 /// One side of a comparison: a stream of rows and the one in hand.
 struct Side {
-    stream: RowStream,
+    stream: Resting,
     batch: Batch,
     row: usize,
     ended: bool,
 }
 
 impl Side {
-    fn new(stream: RowStream) -> Self {
+    fn new(stream: Resting) -> Self {
         Self {
             stream,
             batch: Batch::default(),

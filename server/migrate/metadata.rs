@@ -1,6 +1,7 @@
 //! The rows: every table of the source, in foreign-key order, to the target.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,7 @@ pub(super) struct RowCopy<'a> {
     pub rejects: Option<&'a mut RejectsFile>,
     /// The blobs were copied too, so `files.backend_details` is the target's own business.
     pub with_blobs: bool,
-    pub limiter: &'a Limiter,
+    pub limiter: &'a Arc<Limiter>,
     /// Some blobs did not arrive, or have other details than their rows say.
     pub has_blob_notes: bool,
     /// What became of the tables that were loaded whole.
@@ -173,6 +174,7 @@ impl<'s> RowCopy<'s> {
             layout: &table.from,
             not_compared: not_compared(&table.from, self.with_blobs),
             rows,
+            limiter: self.limiter,
         }
     }
 

@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::buffers::Buffers;
-use crate::data::{BlobRef, DataBackend, Location, Manners, Tuning};
+use crate::data::{BlobRef, DataBackend, Location, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{BackendDetails, Timestamp, id};
 
@@ -207,7 +207,7 @@ impl Run<'_> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
         let tuning = Tuning {
             tries_once: true,
-            manners: Some(Arc::clone(self.limiter) as Arc<dyn Manners>),
+            ..self.limiter.tuning()
         };
         let mut plan = tokio::select! {
             biased;
@@ -274,7 +274,7 @@ impl Run<'_> {
             to: self.to.metadata.driver,
             options: self.options,
             rejects,
-            limiter: Some(self.limiter),
+            limiter: self.limiter,
             progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
@@ -418,6 +418,7 @@ impl Run<'_> {
                 plan,
                 to: self.to.metadata,
                 with_blobs,
+                limiter: self.limiter,
                 progress: self.progress.as_ref(),
                 cancel: self.cancel,
             };

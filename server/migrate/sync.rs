@@ -129,6 +129,7 @@ impl RowCopy<'_> {
             layout: &table.from,
             not_compared: not_compared(&table.from, self.with_blobs),
             rows: Rows::All,
+            limiter: self.limiter,
         };
         let digests = tokio::select! {
             biased;
@@ -238,6 +239,7 @@ impl RowCopy<'_> {
             layout: &table.from,
             not_compared: not_compared(&table.from, self.with_blobs),
             rows: leftovers.rows.clone(),
+            limiter: self.limiter,
         };
         let mut merge = comparison.merge();
         let encoding = merge.encoding();

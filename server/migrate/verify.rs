@@ -4,11 +4,13 @@
 //! differ.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{Compared, Comparison, Digests, Standing};
 use super::error::MigrateError;
+use super::limits::Limiter;
 use super::metadata::not_compared;
 use super::plan::Plan;
 use super::progress::{Event, Progress};
@@ -21,6 +23,7 @@ pub(super) struct EndCheck<'a> {
     pub plan: &'a Plan,
     pub to: &'a MetadataConfig,
     pub with_blobs: bool,
+    pub limiter: &'a Arc<Limiter>,
     pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }
@@ -51,6 +54,7 @@ impl EndCheck<'_> {
                 layout,
                 not_compared: not_compared(layout, self.with_blobs),
                 rows: Rows::All,
+                limiter: self.limiter,
             };
             let difference = tokio::select! {
                 biased;

@@ -153,6 +153,19 @@ pub struct RunArgs {
     #[arg(long, short, requires = "looks")]
     pub verbose: bool,
 
+    #[command(flatten)]
+    pub tell: TellArgs,
+
+    #[command(flatten)]
+    retry: RetryArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// Who is told besides a person.
+#[derive(Debug, clap::Args)]
+pub struct TellArgs {
     /// Write what happens to standard output as it happens, one JSON object per line
     #[arg(long)]
     pub json: bool,
@@ -160,12 +173,6 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-
-    #[command(flatten)]
-    retry: RetryArgs,
-
-    #[command(flatten)]
-    pub limits: LimitArgs,
 }
 
 /// The rows of one server to its other database.
@@ -243,6 +250,12 @@ pub struct VerifyArgs {
     /// Blobs looked at at the same time
     #[arg(long, value_name = "N", default_value = "4")]
     workers: NonZeroUsize,
+
+    #[command(flatten)]
+    pub tell: TellArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 impl VerifyArgs {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use serde::Serialize;
 
-use crate::data::{self, Access, BlobRef, DataBackend};
+use crate::data::{self, Access, BlobRef, DataBackend, Tuning};
 use crate::metadata::{MetadataError, Order, Request, Rows, Snapshot};
 use crate::migrate::data::BlobRows;
 use crate::migrate::error::MigrateError;
@@ -53,6 +53,7 @@ pub(super) async fn take(
     to: Endpoint<'_>,
     options: Options<'_>,
     preview: &Preview,
+    tuning: Tuning,
 ) -> Result<Estimate, MigrateError> {
     let mut estimate = Estimate {
         how: HOW,
@@ -68,7 +69,7 @@ pub(super) async fn take(
         let read = read_blobs(plan, from.as_ref(), options).await?;
         estimate.source_blob_microseconds = read.opening.map(micros);
         estimate.bytes_per_second = read.bytes_per_second();
-        let target = data::open(to.data, Access::Probe).await?;
+        let target = data::open_with(to.data, Access::Probe, tuning).await?;
         if !target.is_absent() {
             estimate.target_data_microseconds = data_round_trip(target.as_ref()).await;
         }

@@ -92,14 +92,20 @@ impl BlobCheck {
                     }
                     _ => {}
                 }
-                verdict.count(|| pair.names(), state);
+                self.count(&mut verdict, &pair, state);
             }
         }
         for (pair, state) in self.settle(suspects).await? {
-            verdict.count(|| pair.names(), state);
+            self.count(&mut verdict, &pair, state);
         }
         verdict.shown.sort_by(|a, b| a.file_id.cmp(&b.file_id));
         Ok(verdict)
+    }
+
+    fn count(&self, verdict: &mut FileVerdict, pair: &FilePair, state: FileState) {
+        if let Some(found) = verdict.count(|| pair.names(), state) {
+            self.progress.on(Event::FileDiffers(&found));
+        }
     }
 
     /// Looks at the blobs again that were not equal, until they are or it has been long enough.

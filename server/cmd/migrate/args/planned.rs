@@ -50,8 +50,7 @@ impl RunArgs {
             strip_nul,
             no_verify,
             verbose: _,
-            json: _,
-            report: _,
+            tell: _,
             retry: _,
             limits: _,
         } = self;
