@@ -89,6 +89,9 @@ async fn migrate(
     let target = load_target(source, path, env)?;
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
+    if let Some(shard) = options.shard {
+        tracing::info!("part {shard} of the blobs, no rows");
+    }
     let draft = args.plan.as_ref();
     let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
     let draft = draft.transpose()?;

@@ -1,5 +1,7 @@
 //! The source of a migration: a database at one moment, only read.
 
+use std::ops::RangeInclusive;
+
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -113,6 +115,8 @@ pub enum Rows {
     WithBlob,
     /// Those whose key begins with a text in one of these ranges; none if there is no range.
     Within(Vec<KeyRange>),
+    /// Of SQLite, those with such a row-id.
+    Numbered(RangeInclusive<i64>),
 }
 
 impl Rows {
@@ -128,6 +132,11 @@ impl Rows {
                     false => format!("({})", ranges.join(" OR ")),
                 })
             }
+            (Self::Numbered(range), _) => Some(format!(
+                "_rowid_ BETWEEN {} AND {}",
+                range.start(),
+                range.end()
+            )),
             (Self::All, _) | (Self::Within(_), None) => None,
         }
     }
@@ -512,7 +521,8 @@ impl Snapshot {
 
     /// Reads one table, as the rules say.
     ///
-    /// One stream at a time: a second one waits until the first is dropped or read to its end.
+    /// One stream at a time: a second one waits until the first is dropped or read to its end. A
+    /// large table of SQLite is read by two threads if it may come in any order.
     pub fn read(&self, request: Request) -> RowStream {
         let checks = self.rules().checks(&request.layout);
         match self {

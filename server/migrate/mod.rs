@@ -27,6 +27,7 @@ mod rejects;
 mod replay;
 mod report;
 mod retry;
+mod shard;
 mod sync;
 mod uploads;
 mod verify;
@@ -59,6 +60,7 @@ pub use report::{
     BlobReport, FileStates, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
 };
 pub use retry::RetryPolicy;
+pub use shard::{BadShard, Shard};
 
 use attempts::Attempts;
 use census::Census;
@@ -116,6 +118,9 @@ pub enum Mode {
 pub struct Options<'a> {
     pub halves: Halves,
     pub mode: Mode,
+    /// Which part of the blobs to move. Others may be moved at the same time by processes that
+    /// share nothing with this one but the target. For [`Halves::DataOnly`].
+    pub shard: Option<Shard>,
     /// Blobs copied at the same time.
     pub workers: NonZeroUsize,
     /// Carry on past rows and blobs that cannot be copied.
@@ -231,6 +236,7 @@ impl Run<'_> {
             loader.begin(plan.source.identity()).await?;
         }
         let mut report = Report {
+            shard: self.options.shard,
             lint,
             ..Report::default()
         };
@@ -291,7 +297,7 @@ impl Run<'_> {
         else {
             return Ok(BlobReport::default());
         };
-        let (blobs, bytes) = plan.source.blob_totals().await?;
+        let BlobTotals { blobs, bytes } = plan.blobs;
         self.progress.on(Event::BlobsBegin { blobs, bytes });
         let limited = |backend: &Arc<dyn DataBackend>| -> Arc<dyn DataBackend> {
             Arc::new(Limited::new(Arc::clone(backend), self.limiter))
@@ -301,7 +307,7 @@ impl Run<'_> {
             false => tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
-                known = Known::of(to.as_ref(), blobs) => known?,
+                known = Known::of(to.as_ref(), blobs, self.options.shard) => known?,
             },
         };
         let loader = target.loader.as_ref();
@@ -313,6 +319,7 @@ impl Run<'_> {
             source: LivingRows::new(self.from.metadata),
             known: Arc::new(known),
             to_keeps_keys: plan.to_keeps_keys,
+            shard: self.options.shard,
             workers: self.options.workers,
             replace: self.options.mode != Mode::Copy,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),

@@ -74,12 +74,11 @@ pub(super) async fn look(
         && let (Some(from), Some(files)) = (&plan.from_data, plan.files())
     {
         let to = data::open_with(to.data, Access::Probe, tuning).await?;
-        let (blobs, _) = plan.source.blob_totals().await?;
         let look = BlobLook {
             from,
             to: &to,
-            here: Known::of(from.as_ref(), blobs).await?,
-            there: Known::of(to.as_ref(), blobs).await?,
+            here: Known::of(from.as_ref(), plan.blobs.blobs, options.shard).await?,
+            there: Known::of(to.as_ref(), plan.blobs.blobs, options.shard).await?,
             can_ask: !plan.to_keeps_keys,
             progress,
         };
@@ -216,7 +215,7 @@ impl BlobLook<'_> {
     ) -> Result<(BlobReport, Vec<StatusReport>), MigrateError> {
         let mut report = BlobReport::default();
         let mut statuses: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
-        let mut rows = BlobRows::all(files, layout);
+        let mut rows = BlobRows::all(files, layout).of_shard(options.shard);
         while let Some(batch) = rows.next().await? {
             for row in &batch {
                 let counts = statuses.entry(row.status.as_str()).or_default();

@@ -104,6 +104,7 @@ pub async fn replay(
     replay.loader.close().await;
     Ok(Report {
         files: None,
+        shard: None,
         tables,
         blobs: None,
         lint: LintReport::default(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::lint::LintReport;
+use super::shard::Shard;
 use crate::metadata::{TableDigest, Tally};
 
 /// One table after the run.
@@ -119,6 +120,8 @@ pub struct Report {
     pub blobs: Option<BlobReport>,
     /// `None` if only one half was copied, or the rows were not compared at the end.
     pub files: Option<FileStates>,
+    /// The part of the blobs that it was about; `None` for all of them.
+    pub shard: Option<Shard>,
     /// What was wrong with the rows of the source; nothing if only data was copied.
     pub lint: LintReport,
     pub elapsed: Duration,
@@ -199,6 +202,7 @@ mod tests {
                 ..BlobReport::default()
             }),
             files: None,
+            shard: None,
             lint: LintReport::default(),
             elapsed: Duration::ZERO,
         };

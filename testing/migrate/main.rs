@@ -40,6 +40,7 @@ mod reports;
 mod resume;
 mod retries;
 mod server_copy;
+mod shards;
 mod strangers;
 mod sync;
 mod uploads;

@@ -57,11 +57,19 @@ fn report_text(report: &Report) -> String {
     text += &lint_text(&report.lint);
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
     text += &match (report.left_behind(), report.extra()) {
-        (0, 0) => match &report.tables[..] {
-            [] => "next: migrate the metadata, or use the new data backend with this metadata\n"
-                .into(),
-            _ => "next: put the settings of the target into the configuration, start the server\n"
-                .into(),
+        (0, 0) => match (&report.tables[..], report.shard) {
+            ([], Some(shard)) => format!(
+                "next: when the other parts of {} are there, migrate the rows without --shard\n",
+                shard.of()
+            ),
+            ([], None) => {
+                "next: migrate the metadata, or use the new data backend with this metadata\n"
+                    .into()
+            }
+            (_, _) => {
+                "next: put the settings of the target into the configuration, start the server\n"
+                    .into()
+            }
         },
         (0, extra) => format!(
             "next: look at the {extra} rows named above: the target's own, or removed from the \
@@ -235,6 +243,7 @@ mod tests {
             rows,
         };
         Report {
+            shard: None,
             tables: vec![
                 table("users", rows(12_345, 0)),
                 table("uploads", rows(1, 3)),
@@ -282,6 +291,11 @@ mod tests {
         assert!(report_text(&complete).contains("0 failed, 2 only in the target\n"));
         assert!(report_text(&complete).contains("next: look at the 2 rows named above"));
         assert!(report_text(&Report::default()).contains("next: migrate the metadata"));
+        let part = Report {
+            shard: "2/4".parse().ok(),
+            ..Report::default()
+        };
+        assert!(report_text(&part).contains("next: when the other parts of 4 are there"));
     }
 
     #[test]

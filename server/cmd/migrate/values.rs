@@ -23,6 +23,7 @@ pub fn options(options: &Options<'_>, limits: &LimitArgs) -> Value {
     let mut options = json!({
         "halves": halves(options.halves),
         "mode": mode,
+        "shard": options.shard.map(|shard| shard.to_string()),
         "workers": options.workers.get(),
         "ignore_errors": options.ignore_errors,
         "rejects": options.rejects.map(|path| path.display().to_string()),

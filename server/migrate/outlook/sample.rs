@@ -66,7 +66,7 @@ pub(super) async fn take(
     if let (Some(blobs), Some(from)) = (&preview.blobs, &plan.from_data)
         && blobs.copied > 0
     {
-        let read = read_blobs(plan, from.as_ref()).await?;
+        let read = read_blobs(plan, from.as_ref(), options).await?;
         estimate.source_blob_microseconds = read.opening.map(micros);
         estimate.bytes_per_second = read.bytes_per_second();
         let target = data::open_with(to.data, Access::Probe, tuning).await?;
@@ -180,13 +180,17 @@ impl BlobSample {
     }
 }
 
-async fn read_blobs(plan: &Plan, from: &dyn DataBackend) -> Result<BlobSample, MigrateError> {
+async fn read_blobs(
+    plan: &Plan,
+    from: &dyn DataBackend,
+    options: Options<'_>,
+) -> Result<BlobSample, MigrateError> {
     let (mut sample, mut opened, mut opening) = (BlobSample::default(), 0, Duration::ZERO);
     let Some(files) = plan.files() else {
         return Ok(sample);
     };
     let started = Instant::now();
-    let mut rows = BlobRows::with_blob(&plan.source, files);
+    let mut rows = BlobRows::with_blob(&plan.source, files).of_shard(options.shard);
     let batch = rows.next().await?.unwrap_or_default();
     let uploaded = batch
         .iter()
@@ -233,6 +237,7 @@ mod tests {
 
     fn options(verify: bool) -> Options<'static> {
         Options {
+            shard: None,
             halves: Halves::Both,
             mode: Mode::Copy,
             workers: NonZeroUsize::new(4).unwrap(),

@@ -150,8 +150,8 @@ impl BlobCheck {
             });
         }
         let (from, to) = tokio::try_join!(
-            Known::of(self.from.as_ref(), blobs),
-            Known::of(self.to.as_ref(), blobs),
+            Known::of(self.from.as_ref(), blobs, None),
+            Known::of(self.to.as_ref(), blobs, None),
         )?;
         Ok(Lists { from, to })
     }
