@@ -432,15 +432,24 @@ impl LivingRows {
         }
     }
 
+    /// Whether the source has a file of that id with bytes.
+    pub async fn promise_blob(&self, file_id: &str) -> Result<bool, MetadataError> {
+        let file = self.metadata().await?.file(file_id).await?;
+        Ok(file.is_some_and(|file| file.status.has_blob()))
+    }
+
     /// Whether a server removed the file since the snapshot was taken.
     pub async fn has_removed(&self, row: &BlobRow) -> Result<bool, MetadataError> {
         if row.status != FileStatus::Uploaded {
             return Ok(false);
         }
-        let open = || Metadata::open(&self.config, OpenMode::ReadOnly);
-        let file = self.metadata.get_or_try_init(open).await?;
-        let file = file.file(&row.file_id).await?;
+        let file = self.metadata().await?.file(&row.file_id).await?;
         Ok(file.is_none_or(|file| file.status != FileStatus::Uploaded))
+    }
+
+    async fn metadata(&self) -> Result<&Metadata, MetadataError> {
+        let open = || Metadata::open(&self.config, OpenMode::ReadOnly);
+        self.metadata.get_or_try_init(open).await
     }
 }
 

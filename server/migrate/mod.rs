@@ -24,6 +24,7 @@ mod preview;
 mod progress;
 pub mod proof;
 mod rejects;
+mod removal;
 mod replay;
 mod report;
 mod retry;
@@ -43,9 +44,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::buffers::Buffers;
-use crate::data::{BlobRef, DataBackend, Location, Tuning};
+use crate::data::{DataBackend, Location, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord};
-use crate::model::{BackendDetails, Timestamp, id};
+use crate::model::{Timestamp, id};
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{BadLine, MigrateError, Problem, Side};
@@ -72,6 +73,7 @@ use lint::Lint;
 use metadata::{RowCopy, Table};
 use plan::{Plan, Target};
 use rejects::RejectsFile;
+use removal::BlobRemoval;
 use verify::EndCheck;
 
 /// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
@@ -361,34 +363,20 @@ impl Run<'_> {
         census.take(report).await
     }
 
-    /// Removes the blobs whose files are gone from the source, and gives their number. Their rows
-    /// are gone from the target, or promise no bytes any more.
+    /// Removes the blobs whose files are gone from the source, and gives their number.
     async fn remove_blobs(&self, plan: &Plan, target: &Target) -> Result<u64, MigrateError> {
         let (Some(loader), Some(to)) = (&target.loader, &target.data) else {
             return Ok(0);
         };
-        let (source, place) = (plan.source.identity(), self.place_of_blobs());
-        let mut removed = 0;
-        loop {
-            let blobs = loader.doomed(source, &place).await?;
-            if blobs.is_empty() {
-                return Ok(removed);
-            }
-            for blob in &blobs {
-                if self.cancel.is_cancelled() {
-                    return Err(MigrateError::Interrupted);
-                }
-                let blob = BlobRef {
-                    file_id: blob.file_id.clone(),
-                    upload_id: blob.upload_id.clone(),
-                    content_type: String::new(),
-                    details: BackendDetails::new(blob.details.clone()),
-                };
-                to.remove(&blob).await?;
-            }
-            loader.forget_doomed(source, &blobs).await?;
-            removed += blobs.len() as u64;
-        }
+        let removal = BlobRemoval {
+            loader,
+            to: to.as_ref(),
+            source: plan.source.identity(),
+            living: LivingRows::new(self.from.metadata),
+            place: &self.place_of_blobs(),
+            cancel: self.cancel,
+        };
+        removal.run().await
     }
 
     /// The target's directory or bucket, as messages name it.

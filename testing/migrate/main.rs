@@ -43,6 +43,7 @@ mod server_copy;
 mod shards;
 mod strangers;
 mod sync;
+mod sync_kills;
 mod uploads;
 mod values;
 mod verify;
