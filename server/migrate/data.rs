@@ -432,7 +432,7 @@ impl BlobRow {
     }
 }
 
-/// The source's rows as they are now, not as the snapshot has them. Clones share what is opened.
+/// The rows of a server as they are now, not as the snapshot has them. Clones share what is opened.
 #[derive(Clone)]
 pub(super) struct LivingRows {
     config: MetadataConfig,
@@ -452,6 +452,12 @@ impl LivingRows {
     pub async fn promise_blob(&self, file_id: &str) -> Result<bool, MetadataError> {
         let file = self.metadata().await?.file(file_id).await?;
         Ok(file.is_some_and(|file| file.status.has_blob()))
+    }
+
+    /// Whether there is a file of that id, of whatever status.
+    pub async fn has_file(&self, file_id: &str) -> Result<bool, MetadataError> {
+        let file = self.metadata().await?.file(file_id).await?;
+        Ok(file.is_some())
     }
 
     /// Whether a server removed the file since the snapshot was taken.
