@@ -479,8 +479,8 @@ impl Snapshot {
         }
     }
 
-    /// How many files there are whose status says that they have bytes, and how many bytes.
-    pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
+    /// Of the files whose status says that they have bytes.
+    pub async fn blob_totals(&self) -> Result<BlobSizes, MetadataError> {
         match self {
             Self::Sqlite(reader) => reader.blob_totals().await,
             Self::Postgres(reader) => reader.blob_totals().await,
@@ -636,8 +636,30 @@ impl Snapshot {
 /// Keys that are held in memory at once, for one table.
 const MOST_KEYS: usize = 1_000_000;
 
+/// How many blobs there should be, as the rows say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlobSizes {
+    pub blobs: u64,
+    pub bytes: u64,
+    /// Of the largest.
+    pub largest_bytes: u64,
+}
+
+impl BlobSizes {
+    /// Of a row of [`BLOB_TOTALS`].
+    pub(super) fn new(blobs: i64, bytes: f64, largest_bytes: f64) -> Self {
+        Self {
+            blobs: blobs.unsigned_abs(),
+            bytes: bytes as u64,
+            largest_bytes: largest_bytes as u64,
+        }
+    }
+}
+
 /// Floating point, because a sum may be beyond 64 bits where sizes are nonsense.
-pub(super) const BLOB_TOTALS: &str = "SELECT count(*), CAST(coalesce(sum(CAST(size AS double precision)), 0) AS double precision) \
+pub(super) const BLOB_TOTALS: &str = "SELECT count(*), \
+     CAST(coalesce(sum(CAST(size AS double precision)), 0) AS double precision), \
+     CAST(coalesce(max(CAST(size AS double precision)), 0) AS double precision) \
      FROM files WHERE status IN ('uploaded', 'removed')";
 
 /// Rows and bytes after which a batch is handed on.

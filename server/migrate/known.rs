@@ -67,7 +67,8 @@ impl Known {
         }
     }
 
-    /// Lists `store`, as far as that is worth it for `blobs` blobs.
+    /// Lists `store`, as far as that is worth it for `blobs` blobs; not one whose listing cannot be
+    /// relied on.
     ///
     /// # Errors
     ///
@@ -76,6 +77,9 @@ impl Known {
         let worth = blobs.saturating_mul(2).saturating_add(SPARE_BLOBS);
         let limit = usize::try_from(worth).unwrap_or(MAX_BLOBS).min(MAX_BLOBS);
         let mut known = Self::default();
+        if !store.can_list() {
+            return Ok(known);
+        }
         let mut listing = store.list();
         while let Some(batch) = listing.next().await {
             let batch = batch?;

@@ -27,6 +27,7 @@ mod replay;
 mod report;
 mod retry;
 mod sync;
+mod target;
 mod uploads;
 mod verify;
 
@@ -42,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::buffers::Buffers;
 use crate::data::{BlobRef, DataBackend, Location, Manners, Tuning};
-use crate::metadata::{Loader, OnReject, RunRecord};
+use crate::metadata::{BlobSizes, Loader, OnReject, RunRecord};
 use crate::model::{BackendDetails, Timestamp, id};
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
@@ -66,8 +67,9 @@ use known::Known;
 use limits::Limited;
 use lint::Lint;
 use metadata::{RowCopy, Table};
-use plan::{Plan, Target};
+use plan::Plan;
 use rejects::RejectsFile;
+use target::{Opening, Target};
 use verify::EndCheck;
 
 /// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
@@ -224,7 +226,14 @@ impl Run<'_> {
             .map(|path| RejectsFile::open(path, &plan.source, &plan.layouts))
             .transpose()?;
         let lint = self.lint(&mut plan, rejects.as_mut()).await?;
-        let mut target = Target::open(&plan, self.to, &tuning).await?;
+        let opening = Opening {
+            plan: &plan,
+            to: self.to,
+            tuning: &tuning,
+            progress: (!again).then_some(self.progress.as_ref()),
+            cancel: self.cancel,
+        };
+        let mut target = opening.open().await?;
         if let Some(loader) = &target.loader {
             loader.begin(plan.source.identity()).await?;
         }
@@ -288,7 +297,7 @@ impl Run<'_> {
         else {
             return Ok(BlobReport::default());
         };
-        let (blobs, bytes) = plan.source.blob_totals().await?;
+        let BlobSizes { blobs, bytes, .. } = plan.source.blob_totals().await?;
         self.progress.on(Event::BlobsBegin { blobs, bytes });
         let limited = |backend: &Arc<dyn DataBackend>| -> Arc<dyn DataBackend> {
             Arc::new(Limited::new(Arc::clone(backend), self.limiter))

@@ -12,7 +12,7 @@ use super::{Endpoint, Options};
 use crate::config::{DataConfig, MetadataConfig, Sse};
 use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
-use crate::metadata::{self, Layout, Loader, MetadataError, Snapshot};
+use crate::metadata::{self, BlobSizes, Layout, MetadataError, Snapshot};
 
 /// Room that a database needs besides its rows, for its log.
 const SPARE_BYTES: u64 = 16 << 20;
@@ -30,13 +30,15 @@ pub(super) struct Plan {
     /// The source has no counters, so the target's are to be counted.
     pub lacks_counters: bool,
     pub from_data: Option<Arc<dyn DataBackend>>,
+    /// As the rows say.
+    pub largest_blob_bytes: u64,
     /// The target's directory or bucket is still to be created, so it has no blob.
     pub to_is_absent: bool,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
     /// The target's metadata is written to: rows, keys, or records of blobs.
     pub needs_loader: bool,
-    needs_data: bool,
+    pub needs_data: bool,
 }
 
 impl Plan {
@@ -66,11 +68,13 @@ impl Plan {
         let plan = plan?;
         let foreign = plan.as_ref().map(|plan| &plan.foreign_versions[..]);
         let (foreign, problems) = (foreign.unwrap_or_default(), &check.problems);
-        let checks = Preflight::of(&check.ends, problems, foreign, check.blobs, to, tuning).await;
+        let blobs = check.blobs.map(|blobs| blobs.blobs);
+        let checks = Preflight::of(&check.ends, problems, foreign, blobs, to, tuning).await;
         match plan {
             Some(plan) if check.problems.is_empty() => Ok(Self {
                 checks,
                 ends: check.ends,
+                largest_blob_bytes: check.blobs.map_or(0, |blobs| blobs.largest_bytes),
                 ..plan
             }),
             _ => {
@@ -96,45 +100,6 @@ fn tell(checks: &[CheckItem], progress: &dyn Progress) {
     }
 }
 
-/// The target, opened for writing.
-pub(super) struct Target {
-    pub loader: Option<Loader>,
-    pub data: Option<Arc<dyn DataBackend>>,
-}
-
-impl Target {
-    /// Opens what the plan needs, creating what is missing.
-    pub async fn open(
-        plan: &Plan,
-        to: Endpoint<'_>,
-        tuning: &Tuning,
-    ) -> Result<Self, MigrateError> {
-        let refused = |problem| MigrateError::Preflight(vec![problem]);
-        let loader = match plan.needs_loader {
-            true => Some(Loader::open(to.metadata).await.map_err(|source| {
-                refused(Problem::Metadata {
-                    side: Side::Target,
-                    source,
-                })
-            })?),
-            false => None,
-        };
-        let data = match plan.needs_data {
-            true => {
-                let opened = data::open_with(to.data, Access::Serve, tuning.clone()).await;
-                Some(opened.map_err(|source| {
-                    refused(Problem::Data {
-                        side: Side::Target,
-                        source,
-                    })
-                })?)
-            }
-            false => None,
-        };
-        Ok(Self { loader, data })
-    }
-}
-
 struct Check<'a> {
     from: Endpoint<'a>,
     to: Endpoint<'a>,
@@ -142,8 +107,8 @@ struct Check<'a> {
     tuning: &'a Tuning,
     problems: Vec<Problem>,
     ends: Ends,
-    /// How many the source has, once they were counted.
-    blobs: Option<u64>,
+    /// Of the source, once they were counted.
+    blobs: Option<BlobSizes>,
 }
 
 impl Check<'_> {
@@ -180,6 +145,7 @@ impl Check<'_> {
             source,
             layouts,
             from_data,
+            largest_blob_bytes: 0,
             to_is_absent,
             to_keeps_keys,
             needs_loader: halves.has_metadata() || to_keeps_keys,
@@ -350,9 +316,9 @@ impl Check<'_> {
         if self.options.halves.has_data() {
             let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
-            let (blobs, bytes) = source.blob_totals().await?;
+            let blobs = source.blob_totals().await?;
             self.blobs = Some(blobs);
-            if free.is_some_and(|free| free < bytes) {
+            if free.is_some_and(|free| free < blobs.bytes) {
                 // A run that is resumed has most of them there already.
                 let needed = missing_bytes(source, layouts, to.as_ref()).await?;
                 self.check_free(to.to_string(), free, needed);

@@ -70,7 +70,7 @@ pub(super) async fn look(
         && let (Some(from), Some(files)) = (&plan.from_data, plan.files())
     {
         let to = data::open(to.data, Access::Probe).await?;
-        let (blobs, _) = plan.source.blob_totals().await?;
+        let blobs = plan.source.blob_totals().await?.blobs;
         let look = BlobLook {
             from,
             to: &to,

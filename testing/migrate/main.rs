@@ -42,6 +42,7 @@ mod retries;
 mod server_copy;
 mod strangers;
 mod sync;
+mod trial;
 mod uploads;
 mod values;
 mod verify;

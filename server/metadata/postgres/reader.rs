@@ -19,8 +19,8 @@ use crate::metadata::layout::{self, Column, Index, Layout, quote};
 use crate::metadata::rules::{Checks, Keys, Rules, Standing};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
-    BLOB_TOTALS, Cursor, Identity, Message, Reject, Request, RowStream, Sender, SourceBatch,
-    is_full,
+    BLOB_TOTALS, BlobSizes, Cursor, Identity, Message, Reject, Request, RowStream, Sender,
+    SourceBatch, is_full,
 };
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Encoding, Fields, POSTGRES_EPOCH_MICROS, Tuple};
@@ -91,12 +91,13 @@ impl Reader {
         Ok(self.number(&sql).await?.unsigned_abs())
     }
 
-    pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
+    pub async fn blob_totals(&self) -> Result<BlobSizes, MetadataError> {
         let row = self.client.query_one(BLOB_TOTALS, &[]).await;
-        let totals = row.and_then(|row| Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, f64>(1)?)));
-        let (blobs, bytes) =
-            totals.map_err(|error| failure(during(&self.label, "count blobs"), &error))?;
-        Ok((blobs.unsigned_abs(), bytes as u64))
+        let totals = row.and_then(|row| {
+            let (blobs, bytes) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(BlobSizes::new(blobs, bytes, row.try_get(2)?))
+        });
+        totals.map_err(|error| failure(during(&self.label, "count blobs"), &error))
     }
 
     pub async fn size_bytes(&self) -> Result<u64, MetadataError> {

@@ -15,8 +15,8 @@ use crate::metadata::layout::{self, Column, Index, Layout, quote};
 use crate::metadata::rules::{Checks, Keys, Rules, Standing};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
-    BLOB_TOTALS, Cursor, Identity, Message, Reject, Request, RowStream, Sender, SourceBatch,
-    is_full, kind_of_declared,
+    BLOB_TOTALS, BlobSizes, Cursor, Identity, Message, Reject, Request, RowStream, Sender,
+    SourceBatch, is_full, kind_of_declared,
 };
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Batch, Encoding, Native, POSTGRES_EPOCH_MICROS, Tuple};
@@ -84,11 +84,10 @@ impl Reader {
         Ok(self.with(count).await?.unsigned_abs())
     }
 
-    pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
+    pub async fn blob_totals(&self) -> Result<BlobSizes, MetadataError> {
         self.with(|connection| {
             connection.query_row(BLOB_TOTALS, (), |row| {
-                let (blobs, bytes): (i64, f64) = (row.get(0)?, row.get(1)?);
-                Ok((blobs.unsigned_abs(), bytes as u64))
+                Ok(BlobSizes::new(row.get(0)?, row.get(1)?, row.get(2)?))
             })
         })
         .await

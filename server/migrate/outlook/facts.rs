@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, Sse};
-use crate::metadata::{Layout, MetadataError, Snapshot};
+use crate::metadata::{BlobSizes, Layout, MetadataError, Snapshot};
 use crate::migrate::ends::{DataEnd, DatabaseEnd, Ends};
 use crate::migrate::error::MigrateError;
 use crate::migrate::plan::Plan;
@@ -81,7 +81,7 @@ impl Facts {
             ..Self::default()
         };
         if halves.has_data() {
-            let (blobs, bytes) = plan.source.blob_totals().await?;
+            let BlobSizes { blobs, bytes, .. } = plan.source.blob_totals().await?;
             facts.blobs = Some(BlobTotals { blobs, bytes });
         } else {
             facts.encryption = None;

@@ -10,7 +10,7 @@ use super::report::{FileState, FileVerdict};
 use super::{LOOKED_AT_AGAIN, PAUSES, VerifyOptions};
 use crate::data::digest::hashed;
 use crate::data::{BlobRef, DataBackend, DataError};
-use crate::metadata::{Layout, Snapshot};
+use crate::metadata::{BlobSizes, Layout, Snapshot};
 use crate::migrate::blob::BlobRow;
 use crate::migrate::data::{BlobRows, LivingRows, explain};
 use crate::migrate::error::{MigrateError, Side};
@@ -64,7 +64,7 @@ impl BlobCheck {
         files: &Layout,
         target: Option<&Snapshot>,
     ) -> Result<FileVerdict, MigrateError> {
-        let (blobs, bytes) = source.blob_totals().await?;
+        let BlobSizes { blobs, bytes, .. } = source.blob_totals().await?;
         self.progress.on(Event::BlobsBegin { blobs, bytes });
         let mut verdict = FileVerdict {
             bytes,
