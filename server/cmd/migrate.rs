@@ -30,7 +30,7 @@ use crate::migrate::{
 
 pub use args::MigrateArgs;
 use args::{MigrateCommand, ReplayArgs, RunArgs, VerifyArgs};
-use audience::Audience;
+use audience::{Audience, Opening};
 use dialect::{Dialect, Move};
 use plan::{PlanDraft, Planned};
 use summary::Summary;
@@ -38,7 +38,11 @@ use summary::Summary;
 /// Runs what `args` ask for from the server that `source` describes.
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
     match (args.command, args.run) {
-        (Some(MigrateCommand::Verify(args)), _) => verify(args, source, env).await,
+        (Some(MigrateCommand::Verify(args)), _) => {
+            let audience = Arc::new(Audience::gather(&Opening::of_verification(&args))?);
+            let outcome = verify(&args, source, env, &audience).await;
+            audience.end(outcome)
+        }
         (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
         (None, args) => {
             let (args, facts) = follow_plan(args)?;
@@ -46,7 +50,7 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
                 expected: facts.as_ref(),
                 ..args.options()
             };
-            let audience = Arc::new(Audience::gather(&args, &options)?);
+            let audience = Arc::new(Audience::gather(&Opening::of_run(&args, &options))?);
             let outcome = match &args.dialect.dialect {
                 Some(name) => change_dialect(name, &args, options, source, &audience).await,
                 None => migrate(&args, options, source, env, &audience).await,
@@ -64,7 +68,7 @@ fn follow_plan(args: RunArgs) -> Result<(RunArgs, Option<Facts>), Failure> {
     match Planned::read(path) {
         Ok(planned) => Ok((args.with_planned(planned.args), Some(planned.facts))),
         Err(failure) => {
-            let audience = Audience::gather(&args, &args.options())?;
+            let audience = Audience::gather(&Opening::of_run(&args, &args.options()))?;
             audience.end(Err(failure))?;
             Ok((args, None))
         }
@@ -85,6 +89,9 @@ async fn migrate(
     let target = load_target(source, path, env)?;
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
+    if let Some(shard) = options.shard {
+        tracing::info!("part {shard} of the blobs, no rows");
+    }
     let draft = args.plan.as_ref();
     let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
     let draft = draft.transpose()?;
@@ -135,11 +142,11 @@ async fn carry_out(
     let cancel = shutdown.ask.clone();
     let work = async {
         match (args.dry_run, &args.plan) {
-            (true, _) => migrate::preview(from, to, options, &progress, &cancel)
+            (true, _) => migrate::preview(from, to, options, &limiter, &progress, &cancel)
                 .await
                 .map(Summary::Preview)
                 .map_err(|error| failure::not_startable(error, &shutdown)),
-            (false, Some(_)) => migrate::outlook(from, to, options, &progress, &cancel)
+            (false, Some(_)) => migrate::outlook(from, to, options, &limiter, &progress, &cancel)
                 .await
                 .map(|outlook| Summary::Plan(Box::new(outlook)))
                 .map_err(|error| failure::not_startable(error, &shutdown)),
@@ -158,17 +165,26 @@ async fn carry_out(
 }
 
 /// Compares the target with the source. Nothing is written, so the first signal ends it at once.
-async fn verify(args: VerifyArgs, source: &Loaded, env: &Environment) -> Outcome {
+async fn verify(
+    args: &VerifyArgs,
+    source: &Loaded,
+    env: &Environment,
+    audience: &Arc<Audience>,
+) -> Outcome {
     let target = load_target(source, &args.to, env)?;
     let options = args.options();
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
-    let progress = progress::watcher(false);
+    let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
+    let limiter = Arc::new(Limiter::new(args.limits.limits()?));
+    let _limits = args.limits.follow(&limiter, &progress)?;
     let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
-    proof::verify(from, to, options, &progress, &shutdown.ask)
+    let found = proof::verify(from, to, options, &limiter, &progress, &shutdown.ask)
         .await
-        .map(|found| verdict::print(&found))
-        .map_err(|error| failure::not_compared(error, &shutdown))
+        .map_err(|error| failure::not_compared(error, &shutdown))?;
+    let summary = Summary::Verification(found);
+    audience.summary(&summary);
+    Ok(summary.exit())
 }
 
 /// Tries rejected rows again.

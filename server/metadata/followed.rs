@@ -140,6 +140,25 @@ impl Loader {
         Ok(rows.iter().map(blob).collect())
     }
 
+    /// Some of the files behind `after`, in order, whose blobs a run brought that is not finished,
+    /// and of which no row promises bytes.
+    pub async fn unpromised(
+        &self,
+        source: &Identity,
+        after: &str,
+    ) -> Result<Vec<String>, MetadataError> {
+        const SQL: &str = "SELECT file_id FROM plikd_migrate_blobs b WHERE source = $1 \
+             AND file_id > $2 AND arrived AND NOT EXISTS (SELECT 1 FROM files f \
+             WHERE f.id = b.file_id AND f.status IN ('uploaded', 'removed')) \
+             ORDER BY file_id LIMIT 500";
+        let params = [source.to_string().as_str(), after].map(Value::from);
+        let engine = self.metadata.engine();
+        let rows = engine
+            .query("read which blobs it brought", SQL, params)
+            .await?;
+        Ok(rows.iter().map(|row| row.text("file_id")).collect())
+    }
+
     /// Forgets blobs that are gone.
     pub async fn forget_doomed(
         &self,

@@ -125,16 +125,25 @@ impl FreshLoad {
         }
     }
 
-    /// Builds keys, indexes and foreign keys, `tell`ing how far it is. `loader` is the one that
-    /// began this load; it is usable again with all tables as they were, but full.
-    pub async fn finish(
+    /// Builds indexes and primary keys, `tell`ing how far it is. `loader` is the one that began
+    /// this load. From then on the rows can be read like any others.
+    pub async fn build(
         &mut self,
         loader: &mut Loader,
         tell: &(dyn Fn(Built) + Sync),
     ) -> Result<(), FreshError> {
         match &mut self.0 {
             Target::Sqlite(load) => loader.replace(load.finish(tell).await?).await,
-            Target::Postgres(load) => load.finish(tell).await,
+            Target::Postgres(load) => load.build(tell).await,
+        }
+    }
+
+    /// Builds the foreign keys, which is the last step: the tables are as they were, but full.
+    pub async fn relate(&mut self, tell: &(dyn Fn(Built) + Sync)) -> Result<(), FreshError> {
+        match &mut self.0 {
+            // Its tables have had theirs all the time, and SQLite has not looked at them.
+            Target::Sqlite(_) => Ok(()),
+            Target::Postgres(load) => load.relate(tell).await,
         }
     }
 

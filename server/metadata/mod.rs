@@ -69,8 +69,8 @@ pub use probe::{free_connections, probe};
 pub use rules::{Keys, Rules};
 use schema::State;
 pub use snapshot::{
-    BlobSizes, Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch,
-    StoredRow, shown_key,
+    Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, StoredRow,
+    shown_key,
 };
 pub use stored::ReadRow;
 pub use tuple::{Batch, Encoding, Tuple, integer_of, order_of, text_of};

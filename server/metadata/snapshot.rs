@@ -1,5 +1,7 @@
 //! The source of a migration: a database at one moment, only read.
 
+use std::ops::RangeInclusive;
+
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -113,6 +115,8 @@ pub enum Rows {
     WithBlob,
     /// Those whose key begins with a text in one of these ranges; none if there is no range.
     Within(Vec<KeyRange>),
+    /// Of SQLite, those with such a row-id.
+    Numbered(RangeInclusive<i64>),
 }
 
 impl Rows {
@@ -128,6 +132,11 @@ impl Rows {
                     false => format!("({})", ranges.join(" OR ")),
                 })
             }
+            (Self::Numbered(range), _) => Some(format!(
+                "_rowid_ BETWEEN {} AND {}",
+                range.start(),
+                range.end()
+            )),
             (Self::All, _) | (Self::Within(_), None) => None,
         }
     }
@@ -479,11 +488,19 @@ impl Snapshot {
         }
     }
 
-    /// Of the files whose status says that they have bytes.
-    pub async fn blob_totals(&self) -> Result<BlobSizes, MetadataError> {
+    /// How many files there are whose status says that they have bytes, and how many bytes.
+    pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
         match self {
             Self::Sqlite(reader) => reader.blob_totals().await,
             Self::Postgres(reader) => reader.blob_totals().await,
+        }
+    }
+
+    /// Bytes of the largest of these blobs.
+    pub async fn largest_blob(&self) -> Result<u64, MetadataError> {
+        match self {
+            Self::Sqlite(reader) => reader.largest_blob().await,
+            Self::Postgres(reader) => reader.largest_blob().await,
         }
     }
 
@@ -512,7 +529,8 @@ impl Snapshot {
 
     /// Reads one table, as the rules say.
     ///
-    /// One stream at a time: a second one waits until the first is dropped or read to its end.
+    /// One stream at a time: a second one waits until the first is dropped or read to its end. A
+    /// large table of SQLite is read by two threads if it may come in any order.
     pub fn read(&self, request: Request) -> RowStream {
         let checks = self.rules().checks(&request.layout);
         match self {
@@ -636,30 +654,11 @@ impl Snapshot {
 /// Keys that are held in memory at once, for one table.
 const MOST_KEYS: usize = 1_000_000;
 
-/// How many blobs there should be, as the rows say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BlobSizes {
-    pub blobs: u64,
-    pub bytes: u64,
-    /// Of the largest.
-    pub largest_bytes: u64,
-}
-
-impl BlobSizes {
-    /// Of a row of [`BLOB_TOTALS`].
-    pub(super) fn new(blobs: i64, bytes: f64, largest_bytes: f64) -> Self {
-        Self {
-            blobs: blobs.unsigned_abs(),
-            bytes: bytes as u64,
-            largest_bytes: largest_bytes as u64,
-        }
-    }
-}
-
 /// Floating point, because a sum may be beyond 64 bits where sizes are nonsense.
-pub(super) const BLOB_TOTALS: &str = "SELECT count(*), \
-     CAST(coalesce(sum(CAST(size AS double precision)), 0) AS double precision), \
-     CAST(coalesce(max(CAST(size AS double precision)), 0) AS double precision) \
+pub(super) const BLOB_TOTALS: &str = "SELECT count(*), CAST(coalesce(sum(CAST(size AS double precision)), 0) AS double precision) \
+     FROM files WHERE status IN ('uploaded', 'removed')";
+
+pub(super) const LARGEST_BLOB: &str = "SELECT CAST(coalesce(max(CAST(size AS double precision)), 0) AS double precision) \
      FROM files WHERE status IN ('uploaded', 'removed')";
 
 /// Rows and bytes after which a batch is handed on.

@@ -2,13 +2,16 @@
 //! pool of readers.
 
 mod commit;
+pub(super) mod encode;
 mod fields;
 pub(super) mod fresh;
 mod functions;
+mod layouts;
 pub(super) mod loading;
 mod location;
 pub(super) mod reader;
 mod readers;
+mod rows;
 pub(super) mod writer;
 
 use std::path::{Path, PathBuf};

@@ -2,17 +2,22 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::MigrateError;
+use super::limits::{Limiter, Resting};
 use super::report::TableProof;
 use crate::config::Driver;
 use crate::metadata::table::Kind;
 use crate::metadata::{
     Batch, Encoding, Layout, MetadataError, Order, Reject, Request, RowStream, Rows, Snapshot,
-    TableDigest, Tuple, order_of, shown_key,
+    SourceBatch, TableDigest, Tuple, order_of, shown_key,
 };
+
+/// Rejected rows that are kept by name.
+const REJECTS_KEPT: usize = 100;
 
 /// How a row stands on the two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,49 @@ impl Compared<'_> {
     }
 }
 
+/// What one reading of a table told, on one side.
+#[derive(Clone)]
+pub(super) struct Reading {
+    digest: TableDigest,
+    /// Rows that the target cannot hold.
+    rejected: u64,
+    /// The first hundred of them.
+    rejects: Vec<Reject>,
+}
+
+impl Reading {
+    /// Before the first row of `layout`, or of `there`, which is the same table on the other side.
+    /// `None` if the two have nothing that could be equal: another key.
+    pub fn of(
+        layout: &Layout,
+        there: &Layout,
+        encoding: Encoding,
+        not_compared: &[&str],
+    ) -> Option<Self> {
+        let (here, there) = common_layouts(layout, there)?;
+        Some(Self {
+            digest: TableDigest::new(&here, &there, encoding, not_compared),
+            rejected: 0,
+            rejects: Vec::new(),
+        })
+    }
+
+    pub fn add(&mut self, batch: &SourceBatch) {
+        batch.rows.iter().for_each(|row| self.digest.add(row));
+        self.rejected += batch.rejects.len() as u64;
+        let room = REJECTS_KEPT.saturating_sub(self.rejects.len());
+        self.rejects
+            .extend(batch.rejects.iter().take(room).cloned());
+    }
+
+    async fn all_of(mut self, mut rows: Resting) -> Result<Self, MetadataError> {
+        while let Some(batch) = rows.next().await? {
+            self.add(&batch);
+        }
+        Ok(self)
+    }
+}
+
 /// What one reading of both sides told.
 pub(super) struct Digests {
     pub from: TableDigest,
@@ -82,6 +130,15 @@ pub(super) struct Digests {
 }
 
 impl Digests {
+    pub fn new(from: Reading, to: Reading) -> Self {
+        Self {
+            from: from.digest,
+            to: to.digest,
+            rejected: from.rejected,
+            rejects: from.rejects,
+        }
+    }
+
     pub fn are_same(&self) -> bool {
         self.from.is_same(&self.to)
     }
@@ -114,6 +171,8 @@ pub(super) struct Comparison<'a> {
     pub not_compared: &'a [&'a str],
     /// Which rows of both sides.
     pub rows: Rows,
+    /// Spares the source.
+    pub limiter: &'a Arc<Limiter>,
 }
 
 impl Comparison<'_> {
@@ -122,37 +181,41 @@ impl Comparison<'_> {
     ///
     /// What [`Comparison::run`] finds equal, row by row, has equal digests here.
     pub async fn digests(&self) -> Result<Option<Digests>, MigrateError> {
-        let encoding = self.from.encoding_for(self.driver);
-        let (here, there) = self.common_layouts();
-        let Some((there, (to, _))) = there.zip(self.to) else {
+        let (Some((here, _)), Some(from), Some(to)) =
+            (self.common_layouts(), self.reading(), self.read_target())
+        else {
             return Ok(None);
         };
-        let empty = TableDigest::new(&here, &there, encoding, self.not_compared);
-        let start = |snapshot: &Snapshot, layout| {
-            let stream = self.stream(snapshot, layout, encoding, Order::Any);
-            AbortOnDropHandle::new(tokio::spawn(digest(stream, empty.clone())))
-        };
-        let (from, to) = (start(self.from, &here), start(to, &there));
-        let (from, rejected, rejects) = from.await??;
-        let (to, _, _) = to.await??;
-        Ok(Some(Digests {
-            from,
-            to,
-            rejected,
-            rejects,
-        }))
+        let rows = self.stream(self.from, &here, Order::Any);
+        let from = from.all_of(Resting::new(rows, Some(self.limiter)));
+        let from = AbortOnDropHandle::new(tokio::spawn(from));
+        let to = to.await??;
+        Ok(Some(Digests::new(from.await??, to)))
     }
 
-    fn stream(
-        &self,
-        snapshot: &Snapshot,
-        layout: &Layout,
-        encoding: Encoding,
-        order: Order,
-    ) -> RowStream {
+    /// Reads the target only, for a source that was read before. `None` as for
+    /// [`Comparison::digests`].
+    pub fn read_target(&self) -> Option<AbortOnDropHandle<Result<Reading, MetadataError>>> {
+        let (_, there) = self.common_layouts()?;
+        let (snapshot, _) = self.to?;
+        let rows = self.stream(snapshot, &there, Order::Any);
+        let reading = self.reading()?.all_of(Resting::new(rows, None));
+        Some(AbortOnDropHandle::new(tokio::spawn(reading)))
+    }
+
+    fn reading(&self) -> Option<Reading> {
+        let (_, there) = self.to?;
+        Reading::of(self.layout, there, self.encoding(), self.not_compared)
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.from.encoding_for(self.driver)
+    }
+
+    fn stream(&self, snapshot: &Snapshot, layout: &Layout, order: Order) -> RowStream {
         snapshot.read(Request {
             layout: layout.clone(),
-            encoding,
+            encoding: self.encoding(),
             to: self.driver,
             after: None,
             rows: self.rows.clone(),
@@ -175,47 +238,51 @@ impl Comparison<'_> {
 
     /// The same, one row after the other.
     pub fn merge(&self) -> Merge {
-        let encoding = self.from.encoding_for(self.driver);
-        let (layout, there) = self.common_layouts();
+        let (layout, there) = match self.common_layouts() {
+            Some((here, there)) => (here, Some(there)),
+            None => (self.layout.clone(), None),
+        };
         let skipped = self.not_compared.iter();
         let skipped = skipped.filter_map(|name| layout.position(name)).collect();
-        let side = |snapshot, layout: &Layout| {
-            Side::new(self.stream(snapshot, layout, encoding, Order::Key))
+        let side = |snapshot, layout: &Layout, limiter| {
+            let stream = self.stream(snapshot, layout, Order::Key);
+            Side::new(Resting::new(stream, limiter))
         };
         Merge {
-            from: side(self.from, &layout),
-            to: there.zip(self.to).map(|(there, (to, _))| side(to, &there)),
+            from: side(self.from, &layout, Some(self.limiter)),
+            to: there
+                .zip(self.to)
+                .map(|(there, (to, _))| side(to, &there, None)),
             kinds: layout.key_kinds(),
             layout,
             skipped,
-            encoding,
+            encoding: self.encoding(),
             in_hand: None,
             matched: false,
             rejects: VecDeque::new(),
         }
     }
 
-    /// The columns that both sides have, in one order; nothing of the target if its key is another.
-    fn common_layouts(&self) -> (Layout, Option<Layout>) {
-        let Some((_, there)) = self.to else {
-            return (self.layout.clone(), None);
-        };
-        let names: Vec<&str> = self
-            .layout
-            .columns
-            .iter()
-            .map(|column| column.name.as_str())
-            .filter(|name| there.position(name).is_some())
-            .collect();
-        let (here, mut there) = (self.layout.project(&names), there.project(&names));
-        if here.primary_key.is_empty() || here.primary_key != there.primary_key {
-            return (self.layout.clone(), None);
-        }
-        for (there, here) in there.columns.iter_mut().zip(&here.columns) {
-            there.kind = here.kind;
-        }
-        (here, Some(there))
+    fn common_layouts(&self) -> Option<(Layout, Layout)> {
+        let (_, there) = self.to?;
+        common_layouts(self.layout, there)
     }
+}
+
+/// The columns that both sides have, in the order of the first. `None` if they have another key.
+fn common_layouts(layout: &Layout, there: &Layout) -> Option<(Layout, Layout)> {
+    let columns = layout.columns.iter().map(|column| column.name.as_str());
+    let names: Vec<&str> = columns
+        .filter(|name| there.position(name).is_some())
+        .collect();
+    let (here, mut there) = (layout.project(&names), there.project(&names));
+    if here.primary_key.is_empty() || here.primary_key != there.primary_key {
+        return None;
+    }
+    for (there, here) in there.columns.iter_mut().zip(&here.columns) {
+        there.kind = here.kind;
+    }
+    Some((here, there))
 }
 
 /// A row, or why the target cannot hold it.
@@ -337,34 +404,16 @@ fn equal(a: Tuple<'_>, b: Tuple<'_>, skipped: &[usize]) -> bool {
         .all(|(column, (a, b))| a == b || skipped.contains(&column))
 }
 
-/// Rejected rows that are kept by name.
-const REJECTS_KEPT: usize = 100;
-
-/// The digest of all rows of a stream, how many rows it could not read, and the first of those.
-async fn digest(
-    mut stream: RowStream,
-    mut digest: TableDigest,
-) -> Result<(TableDigest, u64, Vec<Reject>), MetadataError> {
-    let (mut rejected, mut rejects) = (0, Vec::new());
-    while let Some(batch) = stream.next().await? {
-        batch.rows.iter().for_each(|row| digest.add(row));
-        rejected += batch.rejects.len() as u64;
-        let room = REJECTS_KEPT.saturating_sub(rejects.len());
-        rejects.extend(batch.rejects.into_iter().take(room));
-    }
-    Ok((digest, rejected, rejects))
-}
-
 /// One side of a comparison: a stream of rows and the one in hand.
 struct Side {
-    stream: RowStream,
+    stream: Resting,
     batch: Batch,
     row: usize,
     ended: bool,
 }
 
 impl Side {
-    fn new(stream: RowStream) -> Self {
+    fn new(stream: Resting) -> Self {
         Self {
             stream,
             batch: Batch::default(),

@@ -19,6 +19,7 @@ use super::known::{Known, Md5, Standing};
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
 use super::retry::{RetryPolicy, Trying};
+use super::shard::Shard;
 use super::uploads::BlobJournal;
 use crate::config::MetadataConfig;
 use crate::data::buffers::Buffers;
@@ -48,6 +49,8 @@ pub(super) struct BlobCopy {
     pub known: Arc<Known>,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
+    /// The part of the blobs to copy, if not all.
+    pub shard: Option<Shard>,
     pub workers: NonZeroUsize,
     /// A blob of other bytes than the source's gives way, instead of being a problem.
     pub replace: bool,
@@ -118,7 +121,7 @@ impl BlobCopy {
         layout: &Layout,
         mut journal: Option<&mut Loader>,
     ) -> Result<BlobReport, MigrateError> {
-        let mut rows = BlobRows::with_blob(files, layout);
+        let mut rows = BlobRows::with_blob(files, layout).of_shard(self.shard);
         let mut run = Run::new(self, files.identity());
         let ended = run.copy_all(&mut rows, journal.as_deref_mut()).await;
         // Also after a failure: what was finished need not be copied again. Dropping the set
@@ -429,15 +432,24 @@ impl LivingRows {
         }
     }
 
+    /// Whether the source has a file of that id with bytes.
+    pub async fn promise_blob(&self, file_id: &str) -> Result<bool, MetadataError> {
+        let file = self.metadata().await?.file(file_id).await?;
+        Ok(file.is_some_and(|file| file.status.has_blob()))
+    }
+
     /// Whether a server removed the file since the snapshot was taken.
     pub async fn has_removed(&self, row: &BlobRow) -> Result<bool, MetadataError> {
         if row.status != FileStatus::Uploaded {
             return Ok(false);
         }
-        let open = || Metadata::open(&self.config, OpenMode::ReadOnly);
-        let file = self.metadata.get_or_try_init(open).await?;
-        let file = file.file(&row.file_id).await?;
+        let file = self.metadata().await?.file(&row.file_id).await?;
         Ok(file.is_none_or(|file| file.status != FileStatus::Uploaded))
+    }
+
+    async fn metadata(&self) -> Result<&Metadata, MetadataError> {
+        let open = || Metadata::open(&self.config, OpenMode::ReadOnly);
+        self.metadata.get_or_try_init(open).await
     }
 }
 
@@ -569,6 +581,7 @@ pub(super) struct BlobRows {
     stream: RowStream,
     layout: Layout,
     encoding: Encoding,
+    shard: Option<Shard>,
 }
 
 impl BlobRows {
@@ -599,15 +612,24 @@ impl BlobRows {
             stream,
             layout,
             encoding,
+            shard: None,
         }
     }
 
+    /// Only those whose blob is in that part.
+    pub fn of_shard(self, shard: Option<Shard>) -> Self {
+        Self { shard, ..self }
+    }
+
+    /// A batch of them, which may be empty; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<BlobRow>>, MigrateError> {
         let Some(batch) = self.stream.next().await? else {
             return Ok(None);
         };
-        let decode = |row| BlobRow::decode(row, &self.layout, self.encoding);
-        Ok(Some(batch.rows.iter().map(decode).collect()))
+        let rows = batch.rows.iter();
+        let rows = rows.map(|row| BlobRow::decode(row, &self.layout, self.encoding));
+        let is_asked_for = |row: &BlobRow| self.shard.is_none_or(|shard| shard.holds(&row.file_id));
+        Ok(Some(rows.filter(is_asked_for).collect()))
     }
 }
 

@@ -31,6 +31,10 @@ pub enum Problem {
         "the target encrypts each blob with a key of its own (SSE-C), and there is no row of the target to keep it in"
     )]
     NoPlaceForKeys,
+    #[error(
+        "the target encrypts each blob with a key of its own (SSE-C), and keys are written by one run at a time"
+    )]
+    ShardWithKeys,
 }
 
 /// One of the two ends of a migration.
@@ -89,6 +93,9 @@ impl Problem {
             Self::NoPlaceForKeys => Some(
                 "migrate the metadata to a database of its own first (or together), or set SSE to 'S3' or ''".to_owned(),
             ),
+            Self::ShardWithKeys => {
+                Some("leave out --shard, or set SSE of the target to 'S3' or ''".to_owned())
+            }
         }
     }
 }
@@ -179,7 +186,8 @@ impl Problem {
             Self::SamePlace { .. }
             | Self::NoSpace { .. }
             | Self::NoPrimaryKey(_)
-            | Self::NoPlaceForKeys => false,
+            | Self::NoPlaceForKeys
+            | Self::ShardWithKeys => false,
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
-use crate::metadata::{Built, Checkpoint, FreshError, FreshLoad, Reject, Request, Rows, Tally};
+use crate::metadata::{
+    Built, Checkpoint, FreshError, FreshLoad, Reject, Request, Rows, Snapshot, Tally,
+};
 
+use super::compare::{Digests, Reading};
 use super::error::MigrateError;
-use super::metadata::{RowCopy, Table};
+use super::metadata::{RowCopy, Table, not_compared};
 use super::progress::Event;
 
 /// Rows left out that are kept to be told at the end: if the load is abandoned, they are found
@@ -39,26 +42,65 @@ impl RowCopy<'_> {
         load: &mut FreshLoad,
         tables: &[Table],
     ) -> Result<(), Fault> {
-        let mut rejects = Vec::new();
+        let (mut rejects, mut readings) = (Vec::new(), Vec::new());
         for table in tables {
             if !load.takes(&table.to) {
                 continue;
             }
             self.table_begins(table).await?;
-            let tally = self.load_table(load, table, &mut rejects).await?;
+            let (tally, reading) = self.load_table(load, table, &mut rejects).await?;
             self.table_ends(table);
             self.fresh.insert(table.from.name.clone(), tally);
+            readings.extend(reading.map(|reading| (table, reading)));
         }
         self.keep_rejects(&rejects)?;
-        let progress = self.progress;
-        let tell = |built: Built| progress.on(Event::Keys(built));
+        let cancel = self.cancel.clone();
         tokio::select! {
             biased;
-            () = self.cancel.cancelled() => return Err(MigrateError::Interrupted.into()),
-            built = load.finish(self.to, &tell) => built?,
+            () = cancel.cancelled() => return Err(MigrateError::Interrupted.into()),
+            built = self.build(load, readings) => built?,
         }
         self.tell_rejects(&rejects);
         Ok(())
+    }
+
+    /// Makes the keys. Foreign keys leave a processor free, which reads back what was loaded.
+    async fn build(
+        &mut self,
+        load: &mut FreshLoad,
+        readings: Vec<(&Table, Reading)>,
+    ) -> Result<(), Fault> {
+        let progress = self.progress;
+        let tell = |built: Built| progress.on(Event::Keys(built));
+        load.build(self.to, &tell).await?;
+        let relate = async { Ok(load.relate(&tell).await?) };
+        let ((), digests) = tokio::try_join!(relate, self.read_back(readings))?;
+        self.left.extend(digests);
+        Ok(())
+    }
+
+    /// What the target holds of the tables that were loaded, beside what the source was read to
+    /// hold.
+    async fn read_back(
+        &self,
+        readings: Vec<(&Table, Reading)>,
+    ) -> Result<Vec<(String, Digests)>, Fault> {
+        let mut digests = Vec::new();
+        if !self.reads_back {
+            return Ok(digests);
+        }
+        let target = Snapshot::open(self.target)
+            .await
+            .map_err(MigrateError::from)?;
+        for (table, from) in readings {
+            let comparison = self.comparison(table, &target, Rows::All);
+            if let Some(to) = comparison.read_target() {
+                let to = to.await.map_err(MigrateError::from)?;
+                let to = to.map_err(MigrateError::from)?;
+                digests.push((table.from.name.clone(), Digests::new(from, to)));
+            }
+        }
+        Ok(digests)
     }
 
     async fn load_table(
@@ -66,7 +108,7 @@ impl RowCopy<'_> {
         load: &mut FreshLoad,
         table: &Table,
         rejects: &mut Vec<Reject>,
-    ) -> Result<Tally, Fault> {
+    ) -> Result<(Tally, Option<Reading>), Fault> {
         let layout = &table.from;
         let encoding = self.from.encoding_for(self.to.driver());
         let mut stream = self.from.read(Request {
@@ -79,9 +121,15 @@ impl RowCopy<'_> {
         });
         let mut checkpoint = Checkpoint::new(self.from.identity(), &layout.name);
         checkpoint.whole = true;
+        let not_compared = not_compared(layout, self.with_blobs);
+        let mut reading = match self.reads_back {
+            true => Reading::of(layout, &table.to, encoding, not_compared),
+            false => None,
+        };
         load.begin_table(&table.to, encoding).await?;
         let mut begun = Instant::now();
         while let Some(batch) = self.next_batch(&mut stream).await? {
+            reading.iter_mut().for_each(|reading| reading.add(&batch));
             let batch = self.prepared(layout, encoding, batch).await?;
             let (rows, failed) = (batch.rows.len() as u64, batch.rejects.len() as u64);
             checkpoint.tally.copied += rows;
@@ -99,7 +147,7 @@ impl RowCopy<'_> {
             begun = Instant::now();
         }
         load.end_table(&checkpoint).await?;
-        Ok(checkpoint.tally)
+        Ok((checkpoint.tally, reading))
     }
 }
 

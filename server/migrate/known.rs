@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use futures::StreamExt;
 
 use super::blob::BlobRow;
+use super::shard::Shard;
 use crate::data::{DataBackend, DataError, Listed};
 
 /// Blobs remembered at most, in 24 bytes each. Those after them are asked about.
@@ -67,13 +68,17 @@ impl Known {
         }
     }
 
-    /// Lists `store`, as far as that is worth it for `blobs` blobs; not one whose listing cannot be
-    /// relied on.
+    /// Lists `store`, as far as that is worth it for `blobs` blobs, and keeps what is in `shard`. One
+    /// whose listing cannot be relied on is not listed.
     ///
     /// # Errors
     ///
     /// As the listing: one that fails is no empty store.
-    pub async fn of(store: &dyn DataBackend, blobs: u64) -> Result<Self, DataError> {
+    pub async fn of(
+        store: &dyn DataBackend,
+        blobs: u64,
+        shard: Option<Shard>,
+    ) -> Result<Self, DataError> {
         let worth = blobs.saturating_mul(2).saturating_add(SPARE_BLOBS);
         let limit = usize::try_from(worth).unwrap_or(MAX_BLOBS).min(MAX_BLOBS);
         let mut known = Self::default();
@@ -82,7 +87,8 @@ impl Known {
         }
         let mut listing = store.list();
         while let Some(batch) = listing.next().await {
-            let batch = batch?;
+            let mut batch = batch?;
+            batch.retain(|listed| shard.is_none_or(|shard| shard.holds(&listed.file_id)));
             if known.blobs.len() + batch.len() > limit {
                 known.blobs.sort_unstable();
                 return Ok(known);

@@ -3,6 +3,7 @@
 mod limited;
 mod limiter;
 mod priority;
+mod resting;
 mod schedule;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 pub(super) use limited::Limited;
 pub use limiter::Limiter;
 pub use priority::lower_priority;
+pub(super) use resting::Resting;
 pub use schedule::Schedule;
 
 /// Limits that can change while a migration runs. By default there are none.
@@ -88,7 +90,8 @@ impl Nice {
         }
     }
 
-    fn ratio(self) -> f64 {
+    /// The number.
+    pub fn ratio(self) -> f64 {
         self.0
     }
 }

@@ -1,21 +1,21 @@
 //! Looks at every row of the source before the first write, and names what cannot go to the target.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::error::MigrateError;
-use super::limits::Limiter;
+use super::limits::{Limiter, Resting};
 use super::plan::Plan;
 use super::progress::{Event, Progress};
 use super::rejects::RejectsFile;
 use crate::config::Driver;
 use crate::metadata::table::{Kind, TABLES};
 use crate::metadata::{
-    Encoding, Fault, Keys, Layout, Order, Reason, Reject, Request, RowStream, Rows, Rules,
-    SourceBatch, Tuple, shown_key,
+    Encoding, Fault, Keys, Layout, Order, Reason, Reject, Request, Rows, Rules, SourceBatch, Tuple,
+    shown_key,
 };
 
 /// Findings that are kept; all of them are told as they are found.
@@ -112,7 +112,7 @@ pub(super) struct Lint<'a> {
     pub options: Options<'a>,
     pub rejects: Option<&'a mut RejectsFile>,
     /// Leaves a living source alone for a while between batches.
-    pub limiter: Option<&'a Limiter>,
+    pub limiter: &'a Arc<Limiter>,
     pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }
@@ -129,7 +129,7 @@ impl Lint<'_> {
             rules.set_same_keys(&layout.name, plan.source.same_keys(layout, self.to).await?);
             plan.source.set_rules(rules.clone());
             let mut scan = Scan::new(layout, self.to, self.options);
-            let mut rows = plan.source.read_suspects(Request {
+            let rows = plan.source.read_suspects(Request {
                 layout: layout.clone(),
                 encoding: plan.source.encoding_for(self.to),
                 to: self.to,
@@ -137,6 +137,7 @@ impl Lint<'_> {
                 rows: Rows::All,
                 order: Order::Any,
             });
+            let mut rows = Resting::new(rows, Some(self.limiter));
             while let Some(batch) = self.next_batch(&mut rows).await? {
                 let findings = scan.judge(&batch, plan.source.encoding_for(self.to));
                 self.keep(&batch, &scan)?;
@@ -159,19 +160,11 @@ impl Lint<'_> {
         Ok(report)
     }
 
-    async fn next_batch(&self, rows: &mut RowStream) -> Result<Option<SourceBatch>, MigrateError> {
-        let read = async {
-            let asked = Instant::now();
-            let batch = rows.next().await?;
-            if let Some(limiter) = self.limiter {
-                limiter.rest_after(asked.elapsed()).await;
-            }
-            Ok(batch)
-        };
+    async fn next_batch(&self, rows: &mut Resting) -> Result<Option<SourceBatch>, MigrateError> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(MigrateError::Interrupted),
-            batch = read => batch,
+            batch = rows.next() => Ok(batch?),
         }
     }
 

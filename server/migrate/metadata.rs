@@ -1,16 +1,18 @@
 //! The rows: every table of the source, in foreign-key order, to the target.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::compare::Digests;
+use super::compare::{Comparison, Digests};
 use super::error::MigrateError;
 use super::limits::Limiter;
 use super::progress::{Event, Progress};
 use super::rejects::RejectsFile;
 use super::report::TableReport;
+use crate::config::MetadataConfig;
 use crate::metadata::{
     Batch, BlobRecord, Checkpoint, Encoding, Existing, Layout, Loaded, Loader, OnReject, Order,
     Reject, Request, RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
@@ -45,20 +47,24 @@ pub(super) struct RowCopy<'a> {
     pub rejects: Option<&'a mut RejectsFile>,
     /// The blobs were copied too, so `files.backend_details` is the target's own business.
     pub with_blobs: bool,
-    pub limiter: &'a Limiter,
+    pub limiter: &'a Arc<Limiter>,
     /// Some blobs did not arrive, or have other details than their rows say.
     pub has_blob_notes: bool,
     /// What became of the tables that were loaded whole.
     pub fresh: HashMap<String, Tally>,
     /// What the tables hold at the end, as far as they were compared.
     pub left: HashMap<String, Digests>,
+    /// Compare what is loaded whole while its foreign keys are made; `left` has it then.
+    pub reads_back: bool,
+    /// The database that `to` writes to.
+    pub target: &'a MetadataConfig,
     /// The target's directory or bucket, as messages name it.
     pub place_of_blobs: &'a str,
     pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }
 
-impl RowCopy<'_> {
+impl<'s> RowCopy<'s> {
     /// Copies every table, each from where its checkpoint says, or `from_start`. Tables that the
     /// target has no rows of are loaded whole.
     pub async fn run(
@@ -149,6 +155,27 @@ impl RowCopy<'_> {
             begun = Instant::now();
         }
         Ok(checkpoint.tally)
+    }
+
+    /// The table on both sides.
+    pub(super) fn comparison<'t>(
+        &self,
+        table: &'t Table,
+        target: &'t Snapshot,
+        rows: Rows,
+    ) -> Comparison<'t>
+    where
+        's: 't,
+    {
+        Comparison {
+            from: self.from,
+            driver: self.to.driver(),
+            to: Some((target, &table.to)),
+            layout: &table.from,
+            not_compared: not_compared(&table.from, self.with_blobs),
+            rows,
+            limiter: self.limiter,
+        }
     }
 
     /// The batch as it goes to the writer: every row of every table passes here.

@@ -23,9 +23,11 @@ mod preview;
 mod progress;
 pub mod proof;
 mod rejects;
+mod removal;
 mod replay;
 mod report;
 mod retry;
+mod shard;
 mod sync;
 mod target;
 mod uploads;
@@ -42,9 +44,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::buffers::Buffers;
-use crate::data::{BlobRef, DataBackend, Location, Manners, Tuning};
-use crate::metadata::{BlobSizes, Loader, OnReject, RunRecord};
-use crate::model::{BackendDetails, Timestamp, id};
+use crate::data::{DataBackend, Location, Tuning};
+use crate::metadata::{Loader, OnReject, RunRecord};
+use crate::model::{Timestamp, id};
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{BadLine, MigrateError, Problem, Side};
@@ -59,6 +61,7 @@ pub use report::{
     BlobReport, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
 };
 pub use retry::RetryPolicy;
+pub use shard::{BadShard, Shard};
 
 use attempts::Attempts;
 use data::{BlobCopy, Earlier, LivingRows};
@@ -69,6 +72,7 @@ use lint::Lint;
 use metadata::{RowCopy, Table};
 use plan::Plan;
 use rejects::RejectsFile;
+use removal::BlobRemoval;
 use target::{Opening, Target};
 use verify::EndCheck;
 
@@ -116,6 +120,9 @@ pub enum Mode {
 pub struct Options<'a> {
     pub halves: Halves,
     pub mode: Mode,
+    /// Which part of the blobs to move. Others may be moved at the same time by processes that
+    /// share nothing with this one but the target. For [`Halves::DataOnly`].
+    pub shard: Option<Shard>,
     /// Blobs copied at the same time.
     pub workers: NonZeroUsize,
     /// Carry on past rows and blobs that cannot be copied.
@@ -204,7 +211,7 @@ impl Run<'_> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
         let tuning = Tuning {
             tries_once: true,
-            manners: Some(Arc::clone(self.limiter) as Arc<dyn Manners>),
+            ..self.limiter.tuning()
         };
         let mut plan = tokio::select! {
             biased;
@@ -238,6 +245,7 @@ impl Run<'_> {
             loader.begin(plan.source.identity()).await?;
         }
         let mut report = Report {
+            shard: self.options.shard,
             lint,
             ..Report::default()
         };
@@ -277,7 +285,7 @@ impl Run<'_> {
             to: self.to.metadata.driver,
             options: self.options,
             rejects,
-            limiter: Some(self.limiter),
+            limiter: self.limiter,
             progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
@@ -297,7 +305,7 @@ impl Run<'_> {
         else {
             return Ok(BlobReport::default());
         };
-        let BlobSizes { blobs, bytes, .. } = plan.source.blob_totals().await?;
+        let BlobTotals { blobs, bytes } = plan.blobs;
         self.progress.on(Event::BlobsBegin { blobs, bytes });
         let limited = |backend: &Arc<dyn DataBackend>| -> Arc<dyn DataBackend> {
             Arc::new(Limited::new(Arc::clone(backend), self.limiter))
@@ -307,7 +315,7 @@ impl Run<'_> {
             false => tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
-                known = Known::of(to.as_ref(), blobs) => known?,
+                known = Known::of(to.as_ref(), blobs, self.options.shard) => known?,
             },
         };
         let loader = target.loader.as_ref();
@@ -319,6 +327,7 @@ impl Run<'_> {
             source: LivingRows::new(self.from.metadata),
             known: Arc::new(known),
             to_keeps_keys: plan.to_keeps_keys,
+            shard: self.options.shard,
             workers: self.options.workers,
             replace: self.options.mode != Mode::Copy,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
@@ -338,34 +347,20 @@ impl Run<'_> {
         copied
     }
 
-    /// Removes the blobs whose files are gone from the source, and gives their number. Their rows
-    /// are gone from the target, or promise no bytes any more.
+    /// Removes the blobs whose files are gone from the source, and gives their number.
     async fn remove_blobs(&self, plan: &Plan, target: &Target) -> Result<u64, MigrateError> {
         let (Some(loader), Some(to)) = (&target.loader, &target.data) else {
             return Ok(0);
         };
-        let (source, place) = (plan.source.identity(), self.place_of_blobs());
-        let mut removed = 0;
-        loop {
-            let blobs = loader.doomed(source, &place).await?;
-            if blobs.is_empty() {
-                return Ok(removed);
-            }
-            for blob in &blobs {
-                if self.cancel.is_cancelled() {
-                    return Err(MigrateError::Interrupted);
-                }
-                let blob = BlobRef {
-                    file_id: blob.file_id.clone(),
-                    upload_id: blob.upload_id.clone(),
-                    content_type: String::new(),
-                    details: BackendDetails::new(blob.details.clone()),
-                };
-                to.remove(&blob).await?;
-            }
-            loader.forget_doomed(source, &blobs).await?;
-            removed += blobs.len() as u64;
-        }
+        let removal = BlobRemoval {
+            loader,
+            to: to.as_ref(),
+            source: plan.source.identity(),
+            living: LivingRows::new(self.from.metadata),
+            place: &self.place_of_blobs(),
+            cancel: self.cancel,
+        };
+        removal.run().await
     }
 
     /// The target's directory or bucket, as messages name it.
@@ -401,6 +396,8 @@ impl Run<'_> {
             has_blob_notes,
             fresh: HashMap::new(),
             left: HashMap::new(),
+            reads_back: self.options.verify || again,
+            target: self.to.metadata,
             place_of_blobs: &place_of_blobs,
             limiter: self.limiter,
             progress: self.progress.as_ref(),
@@ -409,15 +406,16 @@ impl Run<'_> {
         copy.own_empty_tables(&pairs).await?;
         let mut tables = match self.options.mode {
             Mode::Copy => copy.run(&pairs, false).await?,
-            Mode::Sync { delete } => copy.sync(&pairs, self.to.metadata, delete).await?,
+            Mode::Sync { delete } => copy.sync(&pairs, delete).await?,
         };
         // A further attempt reads another moment of the source than the checkpoints of the one
         // before come from, so it is checked whatever was asked for.
-        if self.options.verify || again {
+        if copy.reads_back {
             let check = EndCheck {
                 plan,
                 to: self.to.metadata,
                 with_blobs,
+                limiter: self.limiter,
                 progress: self.progress.as_ref(),
                 cancel: self.cancel,
             };
@@ -429,6 +427,7 @@ impl Run<'_> {
                 (Some(_), Mode::Copy) => {
                     // A run that was resumed on a source that lives on has passed over rows that
                     // are new before the cursor of its checkpoint; a run from the start finds them.
+                    copy.left.clear();
                     tables = copy.run(&pairs, true).await?;
                     let found = check.difference(&mut tables, &mut copy.left).await?;
                     found.map_or(Ok(()), Err)?;

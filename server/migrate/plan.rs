@@ -5,14 +5,15 @@ use std::sync::Arc;
 use super::data::BlobRows;
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
-use super::outlook::Room;
+use super::outlook::{BlobTotals, Room};
 use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
+use super::shard;
 use super::{Endpoint, Options};
 use crate::config::{DataConfig, MetadataConfig, Sse};
 use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
-use crate::metadata::{self, BlobSizes, Layout, MetadataError, Snapshot};
+use crate::metadata::{self, Layout, MetadataError, Snapshot};
 
 /// Room that a database needs besides its rows, for its log.
 const SPARE_BYTES: u64 = 16 << 20;
@@ -30,8 +31,8 @@ pub(super) struct Plan {
     /// The source has no counters, so the target's are to be counted.
     pub lacks_counters: bool,
     pub from_data: Option<Arc<dyn DataBackend>>,
-    /// As the rows say.
-    pub largest_blob_bytes: u64,
+    /// What is to be copied of the source's blobs, as the rows say.
+    pub blobs: BlobTotals,
     /// The target's directory or bucket is still to be created, so it has no blob.
     pub to_is_absent: bool,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
@@ -68,13 +69,13 @@ impl Plan {
         let plan = plan?;
         let foreign = plan.as_ref().map(|plan| &plan.foreign_versions[..]);
         let (foreign, problems) = (foreign.unwrap_or_default(), &check.problems);
-        let blobs = check.blobs.map(|blobs| blobs.blobs);
+        let blobs = check.blobs.map(|totals| totals.blobs);
         let checks = Preflight::of(&check.ends, problems, foreign, blobs, to, tuning).await;
         match plan {
             Some(plan) if check.problems.is_empty() => Ok(Self {
                 checks,
+                blobs: check.blobs.unwrap_or_default(),
                 ends: check.ends,
-                largest_blob_bytes: check.blobs.map_or(0, |blobs| blobs.largest_bytes),
                 ..plan
             }),
             _ => {
@@ -107,8 +108,8 @@ struct Check<'a> {
     tuning: &'a Tuning,
     problems: Vec<Problem>,
     ends: Ends,
-    /// Of the source, once they were counted.
-    blobs: Option<BlobSizes>,
+    /// Those to be copied, once they were counted.
+    blobs: Option<BlobTotals>,
 }
 
 impl Check<'_> {
@@ -130,7 +131,9 @@ impl Check<'_> {
         let layouts = metadata::migrated(source.layouts().await?);
         self.check_keys(&layouts);
         let to_keeps_keys = keeps_keys(self.to.data) && halves.has_data();
-        if to_keeps_keys && !halves.has_metadata() {
+        if to_keeps_keys && self.options.shard.is_some() {
+            self.problems.push(Problem::ShardWithKeys);
+        } else if to_keeps_keys && !halves.has_metadata() {
             self.check_place_for_keys(target.as_ref()).await?;
         }
         self.check_space(&source, &layouts).await?;
@@ -145,7 +148,7 @@ impl Check<'_> {
             source,
             layouts,
             from_data,
-            largest_blob_bytes: 0,
+            blobs: BlobTotals::default(),
             to_is_absent,
             to_keeps_keys,
             needs_loader: halves.has_metadata() || to_keeps_keys,
@@ -316,15 +319,38 @@ impl Check<'_> {
         if self.options.halves.has_data() {
             let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
-            let blobs = source.blob_totals().await?;
-            self.blobs = Some(blobs);
-            if free.is_some_and(|free| free < blobs.bytes) {
+            let totals = shard::blob_totals(source, layouts, self.options.shard).await?;
+            self.blobs = Some(totals);
+            if free.is_some_and(|free| free < totals.bytes) {
                 // A run that is resumed has most of them there already.
-                let needed = missing_bytes(source, layouts, to.as_ref()).await?;
+                let needed = self.missing_bytes(source, layouts, to.as_ref()).await?;
                 self.check_free(to.to_string(), free, needed);
             }
         }
         Ok(())
+    }
+
+    /// Bytes of the blobs that the target does not have in full.
+    async fn missing_bytes(
+        &self,
+        source: &Snapshot,
+        layouts: &[Layout],
+        to: &dyn DataBackend,
+    ) -> Result<u64, MigrateError> {
+        let Some(files) = layouts.iter().find(|layout| layout.name == "files") else {
+            return Ok(0);
+        };
+        let mut rows = BlobRows::with_blob(source, files).of_shard(self.options.shard);
+        let mut bytes = 0;
+        while let Some(batch) = rows.next().await? {
+            for row in batch {
+                let stat = to.stat(&row.blob()).await?;
+                if stat.is_none_or(|stat| stat.size_bytes != row.size_bytes()) {
+                    bytes += row.size_bytes();
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     fn check_free(&mut self, place: String, free: Option<u64>, needed: u64) {
@@ -364,28 +390,6 @@ pub(super) fn shared_place(from: &Location, to: &Location) -> Option<String> {
     } else {
         None
     }
-}
-
-/// Bytes of the blobs that the target does not have in full.
-async fn missing_bytes(
-    source: &Snapshot,
-    layouts: &[Layout],
-    to: &dyn DataBackend,
-) -> Result<u64, MigrateError> {
-    let Some(files) = layouts.iter().find(|layout| layout.name == "files") else {
-        return Ok(0);
-    };
-    let mut rows = BlobRows::with_blob(source, files);
-    let mut bytes = 0;
-    while let Some(batch) = rows.next().await? {
-        for row in batch {
-            let stat = to.stat(&row.blob()).await?;
-            if stat.is_none_or(|stat| stat.size_bytes != row.size_bytes()) {
-                bytes += row.size_bytes();
-            }
-        }
-    }
-    Ok(bytes)
 }
 
 pub(super) fn keeps_keys(config: &DataConfig) -> bool {

@@ -11,6 +11,7 @@ use super::compare::{Comparison, Standing};
 use super::data::{BlobRows, explain};
 use super::error::MigrateError;
 use super::known::{self, Known, Md5};
+use super::limits::Limiter;
 use super::lint::Lint;
 use super::metadata::not_compared;
 use super::plan::Plan;
@@ -18,7 +19,7 @@ use super::progress::{Action, Event, Progress};
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Mode, Options};
 use crate::config::Driver;
-use crate::data::{self, Access, DataBackend, DataError, Tuning};
+use crate::data::{self, Access, DataBackend, DataError};
 use crate::metadata::{Layout, MetadataError, Rows, Snapshot, Tally};
 use crate::model::FileStatus;
 
@@ -31,6 +32,7 @@ pub async fn preview(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     options: Options<'_>,
+    limiter: &Arc<Limiter>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Preview, MigrateError> {
@@ -38,7 +40,7 @@ pub async fn preview(
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(MigrateError::Interrupted),
-        looked = look(from, to, options, progress, cancel, &mut note) => {
+        looked = look(from, to, options, limiter, progress, cancel, &mut note) => {
             looked.map(|(_, preview)| preview)
         }
     }
@@ -49,18 +51,20 @@ pub(super) async fn look(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     options: Options<'_>,
+    limiter: &Arc<Limiter>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
     note: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(Plan, Preview), MigrateError> {
-    let mut plan = Plan::make(from, to, options, &Tuning::default(), progress.as_ref()).await?;
+    let tuning = limiter.tuning();
+    let mut plan = Plan::make(from, to, options, &tuning, progress.as_ref()).await?;
     let mut preview = Preview::default();
     if options.halves.has_metadata() {
         let lint = Lint {
             to: to.metadata.driver,
             options,
             rejects: None,
-            limiter: None,
+            limiter,
             progress: progress.as_ref(),
             cancel,
         };
@@ -69,13 +73,12 @@ pub(super) async fn look(
     if options.halves.has_data()
         && let (Some(from), Some(files)) = (&plan.from_data, plan.files())
     {
-        let to = data::open(to.data, Access::Probe).await?;
-        let blobs = plan.source.blob_totals().await?.blobs;
+        let to = data::open_with(to.data, Access::Probe, tuning).await?;
         let look = BlobLook {
             from,
             to: &to,
-            here: Known::of(from.as_ref(), blobs).await?,
-            there: Known::of(to.as_ref(), blobs).await?,
+            here: Known::of(from.as_ref(), plan.blobs.blobs, options.shard).await?,
+            there: Known::of(to.as_ref(), plan.blobs.blobs, options.shard).await?,
             can_ask: !plan.to_keeps_keys,
             progress,
         };
@@ -89,92 +92,106 @@ pub(super) async fn look(
             Err(MetadataError::NotInitialised { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let driver = to.metadata.driver;
+        let look = RowLook {
+            plan: &plan,
+            target: target.as_ref(),
+            driver: to.metadata.driver,
+            options,
+            limiter,
+            progress: progress.as_ref(),
+        };
         for layout in &plan.layouts {
-            let report = compare(&plan, target.as_ref(), driver, layout, options, progress).await?;
-            preview.tables.push(report);
+            preview.tables.push(look.at(layout).await?);
         }
     }
     plan.tell_checks(progress.as_ref());
     Ok((plan, preview))
 }
 
-async fn compare(
-    plan: &Plan,
-    target: Option<&Snapshot>,
+/// Compares the rows of both sides.
+struct RowLook<'a> {
+    plan: &'a Plan,
+    /// `None` for a database that does not exist yet.
+    target: Option<&'a Snapshot>,
     driver: Driver,
-    layout: &Layout,
-    options: Options<'_>,
-    progress: &Arc<dyn Progress>,
-) -> Result<TableReport, MigrateError> {
-    let rows = plan.source.count(&layout.name).await?;
-    progress.on(Event::TableBegin {
-        table: &layout.name,
-        rows,
-    });
-    let there = match target {
-        Some(target) => target
-            .layouts()
-            .await?
-            .into_iter()
-            .find(|found| found.name == layout.name),
-        None => None,
-    };
-    let comparison = Comparison {
-        from: &plan.source,
-        driver,
-        to: target.zip(there.as_ref()),
-        layout,
-        not_compared: not_compared(layout, options.halves.has_data()),
-        rows: Rows::All,
-    };
-    let (mut tally, mut extra) = (Tally::default(), 0);
-    let what = layout.name.as_str();
-    comparison
-        .run(|row| {
-            let (count, action) = match &row {
-                Ok(row) => match row.standing {
-                    Standing::Missing => (&mut tally.copied, Action::Copy),
-                    Standing::Equal => (&mut tally.present, Action::Keep),
-                    Standing::Different => match options.mode {
-                        Mode::Copy => (&mut tally.conflicts, Action::Conflict),
-                        Mode::Sync { .. } => (&mut tally.updated, Action::Update),
+    options: Options<'a>,
+    limiter: &'a Arc<Limiter>,
+    progress: &'a dyn Progress,
+}
+
+impl RowLook<'_> {
+    async fn at(&self, layout: &Layout) -> Result<TableReport, MigrateError> {
+        let progress = self.progress;
+        let rows = self.plan.source.count(&layout.name).await?;
+        progress.on(Event::TableBegin {
+            table: &layout.name,
+            rows,
+        });
+        let there = match self.target {
+            Some(target) => target
+                .layouts()
+                .await?
+                .into_iter()
+                .find(|found| found.name == layout.name),
+            None => None,
+        };
+        let comparison = Comparison {
+            from: &self.plan.source,
+            driver: self.driver,
+            to: self.target.zip(there.as_ref()),
+            layout,
+            not_compared: not_compared(layout, self.options.halves.has_data()),
+            rows: Rows::All,
+            limiter: self.limiter,
+        };
+        let (mut tally, mut extra) = (Tally::default(), 0);
+        let what = layout.name.as_str();
+        comparison
+            .run(|row| {
+                let (count, action) = match &row {
+                    Ok(row) => match row.standing {
+                        Standing::Missing => (&mut tally.copied, Action::Copy),
+                        Standing::Equal => (&mut tally.present, Action::Keep),
+                        Standing::Different => match self.options.mode {
+                            Mode::Copy => (&mut tally.conflicts, Action::Conflict),
+                            Mode::Sync { .. } => (&mut tally.updated, Action::Update),
+                        },
+                        Standing::Extra => (&mut extra, Action::Extra),
                     },
-                    Standing::Extra => (&mut extra, Action::Extra),
-                },
-                Err(_) => (&mut tally.failed, Action::Reject),
-            };
-            *count += 1;
-            match row {
-                Ok(row) => progress.on(Event::Would {
-                    action,
-                    what,
-                    key: &row.key(),
-                    detail: "",
-                }),
-                Err(reject) => {
-                    let (key, detail) = (&reject.key, &reject.reason);
-                    progress.on(Event::Would {
+                    Err(_) => (&mut tally.failed, Action::Reject),
+                };
+                *count += 1;
+                match row {
+                    Ok(row) => progress.on(Event::Would {
                         action,
                         what,
-                        key,
-                        detail,
-                    });
+                        key: &row.key(),
+                        detail: "",
+                    }),
+                    Err(reject) => {
+                        let (key, detail) = (&reject.key, &reject.reason);
+                        progress.on(Event::Would {
+                            action,
+                            what,
+                            key,
+                            detail,
+                        });
+                    }
                 }
-            }
-            progress.on(Event::Rows {
-                table: what,
-                rows: 1,
-            });
+                progress.on(Event::Rows {
+                    table: what,
+                    rows: 1,
+                });
+            })
+            .await?;
+        progress.on(Event::TableEnd { table: what });
+        Ok(TableReport {
+            table: layout.name.clone(),
+            rows: tally,
+            extra,
+            proof: None,
         })
-        .await?;
-    progress.on(Event::TableEnd { table: what });
-    Ok(TableReport {
-        table: layout.name.clone(),
-        rows: tally,
-        extra,
-        proof: None,
-    })
+    }
 }
 
 /// Lists the blobs of both data backends, asks about those that a list does not tell, reads none.
@@ -198,7 +215,7 @@ impl BlobLook<'_> {
     ) -> Result<(BlobReport, Vec<StatusReport>), MigrateError> {
         let mut report = BlobReport::default();
         let mut statuses: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
-        let mut rows = BlobRows::all(files, layout);
+        let mut rows = BlobRows::all(files, layout).of_shard(options.shard);
         while let Some(batch) = rows.next().await? {
             for row in &batch {
                 let counts = statuses.entry(row.status.as_str()).or_default();

@@ -6,6 +6,7 @@ use super::ends::Ends;
 use super::limits::Limits;
 use super::lint::Finding;
 use super::preflight::CheckItem;
+use super::proof::{FileDifference, RowDifference};
 use crate::metadata::{Built, Reject};
 
 /// Something that happened, for a person who watches.
@@ -81,6 +82,13 @@ pub enum Event<'a> {
     Limits(&'a Limits),
     /// The target is being compared with the source.
     VerifyBegin,
+    /// A verification found a row that is not the same on both sides, also at a further look.
+    RowDiffers {
+        table: &'a str,
+        row: &'a RowDifference,
+    },
+    /// The same of a file.
+    FileDiffers(&'a FileDifference),
     /// Something that a dry run would do with one row or blob.
     Would {
         action: Action,

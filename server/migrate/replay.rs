@@ -103,6 +103,7 @@ pub async fn replay(
     replay.loader.finish(&run, &[]).await?;
     replay.loader.close().await;
     Ok(Report {
+        shard: None,
         tables,
         blobs: None,
         lint: LintReport::default(),

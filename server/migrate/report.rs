@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::lint::LintReport;
+use super::shard::Shard;
 use crate::metadata::{TableDigest, Tally};
 
 /// One table after the run.
@@ -68,6 +69,8 @@ pub struct Report {
     pub tables: Vec<TableReport>,
     /// `None` if only metadata was copied.
     pub blobs: Option<BlobReport>,
+    /// The part of the blobs that it was about; `None` for all of them.
+    pub shard: Option<Shard>,
     /// What was wrong with the rows of the source; nothing if only data was copied.
     pub lint: LintReport,
     pub elapsed: Duration,
@@ -147,6 +150,7 @@ mod tests {
                 skipped: 9,
                 ..BlobReport::default()
             }),
+            shard: None,
             lint: LintReport::default(),
             elapsed: Duration::ZERO,
         };

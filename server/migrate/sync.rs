@@ -10,15 +10,13 @@
 //! empty when the first run began. That is written down before the first change, so that a run
 //! that was cut off still knows it.
 
-use super::blob::BlobRow;
-use super::compare::{Compared, Comparison, Digests, Standing};
+use super::compare::{Comparison, Digests, Standing};
 use super::error::MigrateError;
 use super::metadata::{RowCopy, Table, not_compared};
+use super::removal::Leftovers;
 use super::report::TableReport;
-use crate::config::MetadataConfig;
 use crate::metadata::{
-    Batch, Delete, DoomedBlob, Encoding, Existing, Layout, MetadataError, Owned, Rows, Snapshot,
-    SourceBatch, Tally, Tuple,
+    Encoding, Existing, MetadataError, Owned, Rows, Snapshot, SourceBatch, Tally,
 };
 
 /// A table that was gone through.
@@ -28,14 +26,8 @@ struct Synced {
     leftovers: Option<Leftovers>,
 }
 
-/// Among which rows those are that only the target has, and which came from the source.
-struct Leftovers {
-    rows: Rows,
-    owned: Owned,
-}
-
 /// Rows and bytes after which what has changed is written.
-const BATCH_ROWS: usize = 10_000;
+pub(super) const BATCH_ROWS: usize = 10_000;
 const BATCH_BYTES: usize = 1 << 20;
 
 impl RowCopy<'_> {
@@ -45,11 +37,10 @@ impl RowCopy<'_> {
     pub async fn sync(
         &mut self,
         tables: &[Table],
-        to: &MetadataConfig,
         delete: bool,
     ) -> Result<Vec<TableReport>, MigrateError> {
         self.load_fresh(tables).await?;
-        let target = Snapshot::open(to).await?;
+        let target = Snapshot::open(self.target).await?;
         let mut reports = Vec::new();
         let mut leftovers = Vec::new();
         for table in tables {
@@ -131,6 +122,7 @@ impl RowCopy<'_> {
             layout: &table.from,
             not_compared: not_compared(&table.from, self.with_blobs),
             rows: Rows::All,
+            limiter: self.limiter,
         };
         let digests = tokio::select! {
             biased;
@@ -224,97 +216,6 @@ impl RowCopy<'_> {
         self.doom(doomed).await?;
         tally = tally + self.write_both(table, encoding, (missing, changed)).await?;
         Ok((tally, extra))
-    }
-
-    /// Removes the rows that only the target has, as far as they came from the source.
-    async fn delete_leftovers(
-        &mut self,
-        table: &Table,
-        target: &Snapshot,
-        leftovers: &Leftovers,
-    ) -> Result<u64, MigrateError> {
-        let comparison = Comparison {
-            from: self.from,
-            driver: self.to.driver(),
-            to: Some((target, &table.to)),
-            layout: &table.from,
-            not_compared: not_compared(&table.from, self.with_blobs),
-            rows: leftovers.rows.clone(),
-        };
-        let mut merge = comparison.merge();
-        let encoding = merge.encoding();
-        let (mut keys, mut doomed, mut deleted) = (Batch::default(), Vec::new(), 0);
-        loop {
-            let row = tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
-                row = merge.next() => row?,
-            };
-            let ended = row.is_none();
-            if let Some(Ok(row)) = row
-                && row.standing == Standing::Extra
-                && leftovers.owned.holds(row.row())
-            {
-                keys.push_tuple(&row.key_bytes());
-                doomed.extend(self.promised_blob(&table.from, encoding, row.row()));
-            }
-            if ended || keys.len() >= BATCH_ROWS {
-                // Should the run die between the two, the row still promises its blob, which stays.
-                self.doom(std::mem::take(&mut doomed)).await?;
-                let layout = &table.to.project(&table.to.key_names());
-                let keys = &std::mem::take(&mut keys);
-                if !keys.is_empty() {
-                    deleted += self
-                        .to
-                        .delete(Delete {
-                            layout,
-                            keys,
-                            encoding,
-                        })
-                        .await?;
-                }
-            }
-            if ended {
-                return Ok(deleted);
-            }
-        }
-    }
-
-    /// The blob that the target's row of a file promises and the source's does not any more.
-    fn erased_blob(
-        &self,
-        layout: &Layout,
-        encoding: Encoding,
-        row: &Compared<'_>,
-    ) -> Option<DoomedBlob> {
-        let is_promised = self.promised_blob(layout, encoding, row.row()).is_some();
-        let there = row.other().filter(|_| !is_promised)?;
-        self.promised_blob(layout, encoding, there)
-    }
-
-    fn promised_blob(
-        &self,
-        layout: &Layout,
-        encoding: Encoding,
-        row: Tuple<'_>,
-    ) -> Option<DoomedBlob> {
-        if layout.name != "files" || !self.with_blobs {
-            return None;
-        }
-        let row = BlobRow::decode(row, layout, encoding);
-        row.status.has_blob().then(|| DoomedBlob {
-            details: row.details.as_str().to_owned(),
-            file_id: row.file_id,
-            upload_id: row.upload_id,
-        })
-    }
-
-    async fn doom(&self, blobs: Vec<DoomedBlob>) -> Result<(), MigrateError> {
-        if !blobs.is_empty() {
-            let source = self.from.identity();
-            self.to.doom(source, self.place_of_blobs, &blobs).await?;
-        }
-        Ok(())
     }
 
     async fn write_both(

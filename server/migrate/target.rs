@@ -69,7 +69,7 @@ impl Opening<'_> {
     async fn tried_bucket(&self) -> Result<Arc<dyn DataBackend>, MigrateError> {
         let bucket = self.data().await?;
         let trial = Trial {
-            largest_bytes: self.plan.largest_blob_bytes,
+            largest_bytes: self.plan.source.largest_blob().await?,
             origin: self.origin(),
         };
         let tried = tokio::select! {

@@ -4,11 +4,13 @@
 //! differ.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{Compared, Comparison, Digests, Standing};
 use super::error::MigrateError;
+use super::limits::Limiter;
 use super::metadata::not_compared;
 use super::plan::Plan;
 use super::progress::{Event, Progress};
@@ -21,6 +23,7 @@ pub(super) struct EndCheck<'a> {
     pub plan: &'a Plan,
     pub to: &'a MetadataConfig,
     pub with_blobs: bool,
+    pub limiter: &'a Arc<Limiter>,
     pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }
@@ -28,7 +31,8 @@ pub(super) struct EndCheck<'a> {
 impl EndCheck<'_> {
     /// The first table in which source and target differ by more than the rows that `tables` says
     /// were rejected or in conflict. Counts and tells the rows that only the target has. Tables of
-    /// which there is proof already are not read again; the digests of the others go to `left`.
+    /// which there is proof already, or digests in `left`, are not read again; the digests of the
+    /// others go there.
     pub async fn difference(
         &self,
         tables: &mut [TableReport],
@@ -50,6 +54,7 @@ impl EndCheck<'_> {
                 layout,
                 not_compared: not_compared(layout, self.with_blobs),
                 rows: Rows::All,
+                limiter: self.limiter,
             };
             let difference = tokio::select! {
                 biased;
@@ -71,7 +76,10 @@ async fn compare(
     left: &mut HashMap<String, Digests>,
     progress: &dyn Progress,
 ) -> Result<Option<MigrateError>, MigrateError> {
-    let digests = comparison.digests().await?;
+    let digests = match left.remove(&report.table) {
+        Some(digests) => Some(digests),
+        None => comparison.digests().await?,
+    };
     let mut found = Found::default();
     if let Some(digests) = &digests {
         comparison.rows = digests.differing();

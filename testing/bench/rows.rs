@@ -10,8 +10,16 @@ use rusqlite::{Connection, OpenFlags};
 use crate::contest::{Amount, Attempt, Contest, PLIKD};
 use crate::places::{Postgres, Stage, metadata_section, succeed};
 
-/// Those that have nearly all rows.
-const TABLES: [&str; 4] = ["users", "tokens", "uploads", "files"];
+/// Those that have rows, but for a few that every database has.
+const TABLES: [&str; 7] = [
+    "users",
+    "tokens",
+    "uploads",
+    "files",
+    "usage_stats",
+    "download_stats_daily",
+    "upload_stats_daily",
+];
 /// Tables that plikd needs for itself, in a database that it filled.
 const BOOKKEEPING: &str = "plikd_migrate%";
 

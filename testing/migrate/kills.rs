@@ -19,7 +19,7 @@ use crate::properties::setting;
 use crate::scene::{Run, Scene, Server, finish, signal, unique, wait_until};
 
 /// Moments that `make test` tries of each.
-const KILLS: u64 = 2;
+pub const KILLS: u64 = 2;
 
 /// Rows for a while, and small blobs.
 const SOURCE: &[&str] = &[
@@ -33,7 +33,7 @@ const SOURCE: &[&str] = &[
 ];
 
 /// Of a bucket: large blobs have several parts.
-const PART_SIZE: &str = "PartSize = 5242880";
+pub const PART_SIZE: &str = "PartSize = 5242880";
 
 /// What both ends of a move hold when it is done.
 #[derive(Debug, PartialEq)]
@@ -89,7 +89,7 @@ fn with_rows(scene: &Scene, to: Server) -> Result<Server> {
 }
 
 /// What goes away in the middle of a run, and comes back.
-trait Victim {
+pub trait Victim {
     /// Kills it; the run goes on or ends.
     fn kill(&self, run: &Child) -> Result<()>;
 
@@ -99,7 +99,7 @@ trait Victim {
     }
 }
 
-struct Plikd;
+pub struct Plikd;
 
 impl Victim for Plikd {
     fn kill(&self, run: &Child) -> Result<()> {
@@ -133,7 +133,7 @@ fn survives(
     while survived < kills {
         let to = target(scene)?;
         let moment = duration.mul_f64(random.below(1000) as f64 / 1000.0);
-        let cut = once(scene, from, &to, victim, moment, code)
+        let cut = once(scene, from, &to, &[], victim, moment, code)
             .and_then(|cut| Ok((cut, scene.migrate(from, &to, &[])?)))
             .and_then(|(cut, run)| Ok((cut, run.expect(code)?)))
             .and_then(|(cut, _)| Ok((cut, Contents::of(&to)?)));
@@ -158,15 +158,16 @@ fn survives(
 }
 
 /// One run with a kill; whether it was in the middle of it.
-fn once(
+pub fn once(
     scene: &Scene,
     from: &Server,
     to: &Server,
+    options: &[&str],
     victim: &dyn Victim,
     moment: Duration,
     code: i32,
 ) -> Result<bool> {
-    let mut run = scene.migration(&from.config, &to.config, &[]).spawn()?;
+    let mut run = scene.migration(&from.config, &to.config, options).spawn()?;
     sleep(moment);
     let was_cut = run.try_wait()?.is_none();
     if was_cut {
@@ -292,7 +293,7 @@ impl Victim for Backend<'_> {
 }
 
 /// The whole of PostgreSQL, which starts again where its log ends.
-struct Postmaster<'a>(&'a Cluster);
+pub struct Postmaster<'a>(pub &'a Cluster);
 
 impl Victim for Postmaster<'_> {
     fn kill(&self, _: &Child) -> Result<()> {
@@ -308,7 +309,7 @@ impl Victim for Postmaster<'_> {
 }
 
 /// A target in a cluster of the test's own.
-fn in_cluster(scene: &Scene, cluster: &Cluster) -> Result<Server> {
+pub fn in_cluster(scene: &Scene, cluster: &Cluster) -> Result<Server> {
     let maintenance = cluster.url("postgres");
     let database = Database::postgres_at(&maintenance)?;
     let name = unique("to");

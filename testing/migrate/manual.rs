@@ -248,6 +248,16 @@ fn following_a_living_source() -> Result<()> {
 
 #[test]
 #[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn split_over_machines() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.write_target("Both at once")?;
+    stage.run("Split over machines")?;
+    stage.assert_rows_arrived()?;
+    stage.assert_blobs_arrived()
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
 fn resuming() -> Result<()> {
     let stage = Stage::new()?;
     stage.write_target("Both at once")?;

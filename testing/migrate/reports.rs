@@ -12,9 +12,10 @@ use crate::scene::{NO_FILES, Run, SMALL, SOME, Scene, Server, finish, signal, wa
 
 const MANUAL: &str = include_str!("../../docs/operations/migration-report.md");
 
-/// The cells of the rows of the table under a heading.
+/// The cells of the rows of the table under a heading, of whatever level.
 fn table(heading: &str) -> Result<Vec<Vec<&'static str>>> {
-    let mut sections = MANUAL.split("\n## ");
+    let sections = MANUAL.split("\n## ");
+    let mut sections = sections.flat_map(|section| section.split("\n### "));
     let section = sections.find(|section| section.starts_with(heading));
     let section = section.with_context(|| format!("no section `{heading}`"))?;
     let rows = section.lines().filter(|line| line.starts_with("| `"));
@@ -159,6 +160,21 @@ fn a_report_has_the_fields_of_the_manual_and_no_others() -> Result<()> {
     }
     let unstartable = take(&[], &from, 2)?;
     assert_eq!(unstartable["problems"].as_array().map(Vec::len), Some(2));
+    scene
+        .verify(
+            &from,
+            &to,
+            &["--report", "report.json", "--max-rps=900", "--nice=0"],
+        )?
+        .expect(21)?;
+    let verified = report(&scene)?;
+    assert_eq!(verified["exit_code"], 21);
+    flatten("", &verified, &mut seen);
+    let states = verified["file_states"].as_array().into_iter().flatten();
+    let states: BTreeSet<&str> = states.filter_map(|state| state["state"].as_str()).collect();
+    let known = table("States of files")?;
+    let known: BTreeSet<String> = known.iter().flat_map(|row| quoted(row[0])).collect();
+    assert_eq!(states, known.iter().map(String::as_str).collect());
 
     let documented = fields()?;
     let undocumented: Vec<_> = seen
@@ -179,6 +195,121 @@ fn a_report_has_the_fields_of_the_manual_and_no_others() -> Result<()> {
         .collect();
     ensure!(absent.is_empty(), "never in a report: {absent:#?}");
     Ok(())
+}
+
+/// What a verification finds, as its report and its events have it.
+#[test]
+fn a_verification_tells_programs_every_difference() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = troubled(&scene)?;
+    let options = ["--json", "--report", "report.json"];
+    let run = scene.verify(&from, &to, &options)?.expect(21)?;
+    let report = report(&scene)?;
+    assert_eq!(
+        kinds(&report),
+        [
+            "different",
+            "extra",
+            "file_without_row",
+            "missing",
+            "missing",
+            "missing",
+            "missing"
+        ]
+    );
+    let finding = |kind: &str| {
+        let findings = report["findings"].as_array().into_iter().flatten();
+        let mut of_kind = findings.filter(|found| found["kind"] == kind);
+        of_kind.next().cloned().unwrap_or_default()
+    };
+    assert_eq!(finding("different")["columns"], serde_json::json!(["name"]));
+    assert_eq!(finding("extra")["key"], "extraUpload");
+    assert_eq!(finding("file_without_row")["file"], "failedFile");
+    let told: Vec<(Value, Value)> = events(&run)?
+        .into_iter()
+        .filter(|event| {
+            ["row_difference", "file_difference"]
+                .map(Value::from)
+                .contains(&event["event"])
+        })
+        .map(|event| (event["standing"].clone(), event["key"].clone()))
+        .collect();
+    assert_eq!(told.len(), 7, "{run}");
+    let table = |name: &str| {
+        let tables = report["tables"].as_array().into_iter().flatten();
+        let mut of_name = tables.filter(|table| table["table"] == name);
+        of_name.next().cloned().unwrap_or_default()
+    };
+    assert_eq!(table("users")["different"], 1);
+    assert_eq!(table("uploads")["extra"], 1);
+    assert_eq!(table("files")["missing"], 2);
+    ensure!(table("users")["proof"]["from"]["digest"] != table("users")["proof"]["to"]["digest"]);
+    ensure!(
+        report["to"]["metadata"]["identity"].is_string(),
+        "{report:#}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_verification_names_more_differences_to_programs_than_to_people() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    // More than are looked at again.
+    from.database.query(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1200) \
+         INSERT INTO uploads (id) SELECT 'new' || n FROM n",
+    )?;
+    let options = ["--metadata-only", "--report", "report.json"];
+    scene
+        .verify(&from, &to, &options)?
+        .expect(21)?
+        .says(&["1,200 missing", "and 1,100 more"])?;
+    assert_eq!(kinds(&report(&scene)?), ["missing"; 1200]);
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_verification_tells_it_and_leaves_its_report() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let before = scene.listing()?;
+    for (asked, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let options = [
+            "--deep",
+            "--bwlimit=1KiB",
+            "--json",
+            "--report",
+            "report.json",
+        ];
+        let cut = scene.verification(&from, &to, &options).spawn()?;
+        wait_until("a report is begun", || {
+            Ok(fs::read_dir(scene.path(""))?.any(|entry| {
+                entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().ends_with(b".partial"))
+            }))
+        })?;
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        signal(&cut, asked)?;
+        let run = finish(cut)?.expect(code)?;
+        ensure!(names(&events(&run)?).contains("blobs_begin"), "{run}");
+        let report = report(&scene)?;
+        assert_eq!(report["exit_code"], code);
+        let error = report["error"].as_str().unwrap_or_default();
+        ensure!(error.ends_with("interrupted"), "{report:#}");
+        ensure!(
+            report["file_states"].is_null() && report["phase"] == "blobs",
+            "{report:#}"
+        );
+        let done = &report["blobs_done"];
+        ensure!(
+            done["bytes"].as_u64() < done["bytes_total"].as_u64(),
+            "{report:#}"
+        );
+        fs::remove_file(scene.path("report.json"))?;
+    }
+    scene.is_as(&before)
 }
 
 #[test]
@@ -263,24 +394,27 @@ fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
         documented.insert(name, fields);
     }
     let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
     for (options, code) in [
         (&["--dry-run", "--json"][..], 20),
         (&["--ignore-errors", "--json"], 20),
     ] {
         let run = scene.migrate(&from, &to, options)?.expect(code)?;
-        for event in events(&run)? {
-            let name = event["event"].as_str().context("a name")?.to_owned();
-            let fields: BTreeSet<String> = event
-                .as_object()
-                .context("an object")?
-                .keys()
-                .cloned()
-                .collect();
-            assert_eq!(Some(&fields), documented.get(&name), "{event}");
-            let time = event["time"].as_str().context("a time")?;
-            time.parse::<jiff::Timestamp>()?;
-            seen.insert(name);
-        }
+        all.extend(events(&run)?);
+    }
+    all.extend(events(&scene.verify(&from, &to, &["--json"])?.expect(21)?)?);
+    for event in all {
+        let name = event["event"].as_str().context("a name")?.to_owned();
+        let fields: BTreeSet<String> = event
+            .as_object()
+            .context("an object")?
+            .keys()
+            .cloned()
+            .collect();
+        assert_eq!(Some(&fields), documented.get(&name), "{event}");
+        let time = event["time"].as_str().context("a time")?;
+        time.parse::<jiff::Timestamp>()?;
+        seen.insert(name);
     }
     let absent: Vec<_> = documented
         .keys()

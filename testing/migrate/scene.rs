@@ -177,6 +177,19 @@ impl Scene {
         run(self.migration(from, to, options))
     }
 
+    /// `plikd migrate verify` of two servers, not yet started.
+    pub fn verification(&self, from: &Server, to: &Server, options: &[&str]) -> Command {
+        let mut command = self.plikd();
+        command.arg("--config").arg(&from.config);
+        command.args(["migrate", "verify", "--to"]).arg(&to.config);
+        command.args(options);
+        command
+    }
+
+    pub fn verify(&self, from: &Server, to: &Server, options: &[&str]) -> Result<Run> {
+        run(self.verification(from, to, options))
+    }
+
     /// Every path below the directory, with size and content digest of files: what a dry run must
     /// leave as it was.
     pub fn listing(&self) -> Result<BTreeSet<String>> {

@@ -3,24 +3,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::places::{Database, Store};
-use crate::scene::{NO_FILES, Run, SMALL, Scene, Server, run};
-
-fn verification(scene: &Scene, from: &Server, to: &Server, options: &[&str]) -> Command {
-    let mut command = scene.plikd();
-    command.arg("--config").arg(&from.config);
-    command.args(["migrate", "verify", "--to"]).arg(&to.config);
-    command.args(options);
-    command
-}
-
-fn verify(scene: &Scene, from: &Server, to: &Server, options: &[&str]) -> Result<Run> {
-    run(verification(scene, from, to, options))
-}
+use crate::scene::{NO_FILES, SMALL, Scene, Server};
 
 /// Two servers that a migration has just made equal, with three files to play with.
 fn equal_servers(scene: &Scene, to: Server) -> Result<(Server, Server)> {
@@ -37,9 +24,7 @@ fn equal_servers(scene: &Scene, to: Server) -> Result<(Server, Server)> {
 
 fn rows_are_named(scene: &Scene, to: Server) -> Result<()> {
     let (from, to) = equal_servers(scene, to)?;
-    verify(scene, &from, &to, &[])?
-        .expect(0)?
-        .says(&["equal"])?;
+    scene.verify(&from, &to, &[])?.expect(0)?.says(&["equal"])?;
     for sql in [
         "DELETE FROM files WHERE id = 'aaFile'",
         "UPDATE files SET name = 'other', size = 7 WHERE id = 'mmFile'",
@@ -47,7 +32,8 @@ fn rows_are_named(scene: &Scene, to: Server) -> Result<()> {
         to.database.query(sql)?;
     }
     to.database.add_upload("strayUpload")?;
-    verify(scene, &from, &to, &[])?
+    scene
+        .verify(&from, &to, &[])?
         .expect(21)?
         .says(&[
             "missing: files aaFile",
@@ -59,8 +45,9 @@ fn rows_are_named(scene: &Scene, to: Server) -> Result<()> {
         ])?
         .never_says(&["zzFile"])?;
     // Each half alone sees its own.
-    verify(scene, &from, &to, &["--data-only"])?.expect(0)?;
-    verify(scene, &from, &to, &["--metadata-only"])?
+    scene.verify(&from, &to, &["--data-only"])?.expect(0)?;
+    scene
+        .verify(&from, &to, &["--metadata-only"])?
         .expect(21)?
         .says(&["missing: files aaFile"])?
         .never_says(&["its row is not in the target"])?;
@@ -88,10 +75,11 @@ fn two_postgres_databases_are_compared() -> Result<()> {
     let store = Store::Directory(scene.path("third.files"));
     let to = scene.server("third", Database::postgres()?, store)?;
     scene.migrate(&from, &to, &[])?.expect(0)?;
-    verify(&scene, &from, &to, &["--deep"])?.expect(0)?;
+    scene.verify(&from, &to, &["--deep"])?.expect(0)?;
     to.database
         .query("UPDATE uploads SET comments = 'other' WHERE id = 'theUpload'")?;
-    verify(&scene, &from, &to, &[])?
+    scene
+        .verify(&from, &to, &[])?
         .expect(21)?
         .says(&["different: uploads theUpload: comments"])?;
     Ok(())
@@ -104,9 +92,10 @@ fn a_migration_back_is_verified_too() -> Result<()> {
     let (_, from) = equal_servers(&scene, scene.postgres("to")?)?;
     let to = scene.local("third")?;
     scene.migrate(&from, &to, &[])?.expect(0)?;
-    verify(&scene, &from, &to, &["--deep"])?.expect(0)?;
+    scene.verify(&from, &to, &["--deep"])?.expect(0)?;
     to.database.query("DELETE FROM files WHERE id = 'zzFile'")?;
-    verify(&scene, &from, &to, &[])?
+    scene
+        .verify(&from, &to, &[])?
         .expect(21)?
         .says(&["missing: files zzFile"])?;
     Ok(())
@@ -119,14 +108,14 @@ fn a_blob_that_is_gone_or_cut_is_found_without_reading_it() -> Result<()> {
     to.store.put("aaFile", b"aa")?;
     fs::remove_file(to.store.path_of("mmFile"))?;
     fs::remove_file(from.store.path_of("zzFile"))?;
-    verify(&scene, &from, &to, &[])?.expect(21)?.says(&[
+    scene.verify(&from, &to, &[])?.expect(21)?.says(&[
         "target: blob aaFile of upload theUpload: it has 2 bytes instead of 6",
         "target: blob mmFile of upload theUpload: it is missing",
         "source: blob zzFile of upload theUpload: it is missing",
         "1 wrong in the source, 2 wrong in the target",
     ])?;
     fs::remove_file(from.store.path_of("mmFile"))?;
-    verify(&scene, &from, &to, &[])?.expect(21)?.says(&[
+    scene.verify(&from, &to, &[])?.expect(21)?.says(&[
         "both: blob mmFile of upload theUpload: source: it is missing; target: it is missing",
     ])?;
     Ok(())
@@ -136,16 +125,16 @@ fn a_blob_that_is_gone_or_cut_is_found_without_reading_it() -> Result<()> {
 fn a_blob_that_rotted_is_found_by_reading_it_and_its_side_is_named() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = equal_servers(&scene, scene.local("to")?)?;
-    verify(&scene, &from, &to, &["--deep", "--workers=2"])?.expect(0)?;
+    scene
+        .verify(&from, &to, &["--deep", "--workers=2"])?
+        .expect(0)?;
     to.store.put("aaFile", b"AAFile")?;
     from.store.put("zzFile", b"ZZFile")?;
-    verify(&scene, &from, &to, &[])?.expect(0)?;
-    verify(&scene, &from, &to, &["--deep"])?
-        .expect(21)?
-        .says(&[
-            "target: blob aaFile of upload theUpload: its MD5 is not the one of its row",
-            "source: blob zzFile of upload theUpload: its MD5 is not the one of its row",
-        ])?;
+    scene.verify(&from, &to, &[])?.expect(0)?;
+    scene.verify(&from, &to, &["--deep"])?.expect(21)?.says(&[
+        "target: blob aaFile of upload theUpload: its MD5 is not the one of its row",
+        "source: blob zzFile of upload theUpload: its MD5 is not the one of its row",
+    ])?;
     Ok(())
 }
 
@@ -159,9 +148,10 @@ fn blobs_without_digest_are_compared_with_each_other() -> Result<()> {
             .database
             .query("UPDATE files SET md5 = '' WHERE id = 'aaFile'")?;
     }
-    verify(&scene, &from, &to, &["--deep"])?.expect(0)?;
+    scene.verify(&from, &to, &["--deep"])?.expect(0)?;
     to.store.put("aaFile", b"AAFile")?;
-    verify(&scene, &from, &to, &["--deep"])?
+    scene
+        .verify(&from, &to, &["--deep"])?
         .expect(21)?
         .says(&["both: blob aaFile", "no MD5 to tell"])?;
     Ok(())
@@ -178,13 +168,14 @@ fn blobs_in_a_bucket_are_verified() -> Result<()> {
     )?;
     let (from, to) = equal_servers(&scene, to)?;
     for options in [&[][..], &["--deep"]] {
-        verify(&scene, &from, &to, options)?.expect(0)?;
+        scene.verify(&from, &to, options)?.expect(0)?;
     }
     let renamed = to
         .store
         .rename_objects(|key| key.contains("mmFile").then(|| format!("{key}x")))?;
     assert_eq!(renamed, 1);
-    verify(&scene, &from, &to, &[])?
+    scene
+        .verify(&from, &to, &[])?
         .expect(21)?
         .says(&["target: blob mmFile of upload theUpload: it is missing"])?;
     Ok(())
@@ -198,7 +189,8 @@ fn a_removed_file_whose_bytes_are_gone_is_no_difference() -> Result<()> {
     from.database
         .add_file("goneFile", "theUpload", "removed", b"bytes")?;
     scene.migrate(&from, &to, &[])?.expect(0)?;
-    verify(&scene, &from, &to, &["--deep"])?
+    scene
+        .verify(&from, &to, &["--deep"])?
         .expect(0)?
         .says(&["1 removed and gone"])?;
     Ok(())
@@ -209,12 +201,13 @@ fn a_verification_writes_nothing() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = equal_servers(&scene, scene.local("to")?)?;
     let before = scene.listing()?;
-    verify(&scene, &from, &to, &["--deep"])?.expect(0)?;
+    scene.verify(&from, &to, &["--deep"])?.expect(0)?;
     scene.is_as(&before)?;
     // Not even a target that is not there.
     let absent = scene.local("absent")?;
     let before = scene.listing()?;
-    verify(&scene, &from, &absent, &[])?
+    scene
+        .verify(&from, &absent, &[])?
         .expect(3)?
         .says(&["could not be compared", "the target cannot be used"])?;
     scene.is_as(&before)?;
@@ -225,7 +218,8 @@ fn a_verification_writes_nothing() -> Result<()> {
 fn a_server_is_not_compared_with_itself() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", NO_FILES)?;
-    verify(&scene, &from, &from, &[])?
+    scene
+        .verify(&from, &from, &[])?
         .expect(2)?
         .says(&["source and target are the same"])?;
     Ok(())
@@ -242,14 +236,17 @@ fn a_column_and_a_table_that_the_target_lacks_are_named() -> Result<()> {
     ] {
         from.database.query(sql)?;
     }
-    verify(&scene, &from, &to, &["--metadata-only"])?
+    scene
+        .verify(&from, &to, &["--metadata-only"])?
         .expect(21)?
         .says(&[
             "column note: the target does not have it",
             "the target has no such table, 2 missing",
         ])?;
     scene.migrate(&from, &to, &[])?;
-    verify(&scene, &from, &to, &["--metadata-only"])?.says(&["notes", "2 in the target, equal"])?;
+    scene
+        .verify(&from, &to, &["--metadata-only"])?
+        .says(&["notes", "2 in the target, equal"])?;
     Ok(())
 }
 
@@ -260,7 +257,8 @@ fn more_than_a_hundred_differences_are_counted() -> Result<()> {
     for number in 0..150 {
         from.database.add_upload(&format!("new{number:03}"))?;
     }
-    let found = verify(&scene, &from, &to, &["--metadata-only"])?
+    let found = scene
+        .verify(&from, &to, &["--metadata-only"])?
         .expect(21)?
         .says(&["150 missing", "missing: uploads new099", "and 50 more"])?;
     found.never_says(&["missing: uploads new100"])?;
@@ -273,7 +271,9 @@ fn a_difference_that_passes_is_not_told() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = equal_servers(&scene, scene.local("to")?)?;
     from.database.add_upload("lateUpload")?;
-    let mut verification = verification(&scene, &from, &to, &["--metadata-only"]).spawn()?;
+    let mut verification = scene
+        .verification(&from, &to, &["--metadata-only"])
+        .spawn()?;
     let said = verification.stderr.take().context("no standard error")?;
     let mut said = BufReader::new(said).lines();
     while !said

@@ -11,7 +11,7 @@ use crate::config::duration::parse_clock;
 
 use super::limits::{LimitArgs, RetryArgs};
 use crate::migrate::proof::VerifyOptions;
-use crate::migrate::{Halves, Mode, Options};
+use crate::migrate::{Halves, Mode, Options, Shard};
 
 pub use planned::PlannedArgs;
 
@@ -38,7 +38,7 @@ pub enum MigrateCommand {
 }
 
 /// What a plan decides, or has no use for one.
-const PLANNED: [&str; 18] = [
+const PLANNED: [&str; 19] = [
     "to",
     "dialect",
     "overwrite",
@@ -49,6 +49,7 @@ const PLANNED: [&str; 18] = [
     "data_only",
     "sync",
     "delete",
+    "shard",
     "workers",
     "dry_run",
     "verbose",
@@ -101,8 +102,17 @@ pub struct RunArgs {
 
     /// With --sync, remove rows and blobs from the target that came from this source and are gone
     /// from it; what the target has of its own stays
-    #[arg(long, requires = "sync")]
+    #[arg(long, requires = "sync", conflicts_with = "data_only")]
     delete: bool,
+
+    /// Move the bytes of the K-th of N parts of the files only, while other processes, on any
+    /// hosts, move the other parts; then the rows by a run without --shard
+    #[arg(
+        long,
+        value_name = "K/N",
+        conflicts_with_all = ["metadata_only", "sync"]
+    )]
+    shard: Option<Shard>,
 
     /// Blobs copied at the same time
     #[arg(long, value_name = "N", default_value = "4")]
@@ -143,6 +153,19 @@ pub struct RunArgs {
     #[arg(long, short, requires = "looks")]
     pub verbose: bool,
 
+    #[command(flatten)]
+    pub tell: TellArgs,
+
+    #[command(flatten)]
+    retry: RetryArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// Who is told besides a person.
+#[derive(Debug, clap::Args)]
+pub struct TellArgs {
     /// Write what happens to standard output as it happens, one JSON object per line
     #[arg(long)]
     pub json: bool,
@@ -150,12 +173,6 @@ pub struct RunArgs {
     /// Write a report of the run to FILE, as JSON, also if it fails
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-
-    #[command(flatten)]
-    retry: RetryArgs,
-
-    #[command(flatten)]
-    pub limits: LimitArgs,
 }
 
 /// The rows of one server to its other database.
@@ -166,7 +183,7 @@ pub struct DialectArgs {
     #[arg(
         long,
         value_name = "DATABASE",
-        conflicts_with_all = ["to", "data_only", "metadata_only", "workers"]
+        conflicts_with_all = ["to", "data_only", "metadata_only", "shard", "workers"]
     )]
     pub dialect: Option<String>,
 
@@ -233,6 +250,12 @@ pub struct VerifyArgs {
     /// Blobs looked at at the same time
     #[arg(long, value_name = "N", default_value = "4")]
     workers: NonZeroUsize,
+
+    #[command(flatten)]
+    pub tell: TellArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 impl VerifyArgs {
@@ -286,8 +309,9 @@ impl RunArgs {
         Options {
             halves: match self.dialect.dialect {
                 Some(_) => Halves::MetadataOnly,
-                None => halves(self.metadata_only, self.data_only),
+                None => halves(self.metadata_only, self.data_only || self.shard.is_some()),
             },
+            shard: self.shard,
             mode: match self.sync {
                 true => Mode::Sync {
                     delete: self.delete,
@@ -342,6 +366,8 @@ mod tests {
             other.dialect.terms(false).lock_timeout,
             Duration::from_secs(120)
         );
+        let shard = parse("migrate --to t.cfg --shard 1/2").unwrap().run;
+        assert_eq!(shard.options().halves, Halves::DataOnly);
         let replay = parse("migrate replay r --to t.cfg").unwrap();
         assert!(matches!(replay.command, Some(MigrateCommand::Replay(_))));
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
@@ -403,6 +429,11 @@ mod tests {
             "migrate --to t.cfg verify --to t.cfg",
             "migrate verify --to t.cfg --deep --metadata-only",
             "migrate --to t.cfg --deep",
+            "migrate --to t.cfg --sync --delete --data-only",
+            "migrate --to t.cfg --shard 3/2",
+            "migrate --to t.cfg --shard 1/2 --metadata-only",
+            "migrate --to t.cfg --shard 1/2 --sync",
+            "migrate --dialect sqlite --shard 1/2",
             "migrate --to t.cfg --dialect sqlite",
             "migrate --dialect sqlite --workers 2",
             "migrate --dialect sqlite --data-only",

@@ -2,14 +2,63 @@
 
 use std::sync::Arc;
 
-use super::args::RunArgs;
+use serde_json::Value;
+
+use super::args::{RunArgs, TellArgs, VerifyArgs};
 use super::dialect::DialectLines;
 use super::json::JsonLines;
 use super::progress;
 use super::report::ReportFile;
 use super::summary::Summary;
+use super::values;
 use crate::cmd::exit::{Failure, Outcome};
 use crate::migrate::{Event, Options, Progress};
+
+/// What is about to happen, for those who hear of it.
+pub struct Opening<'a> {
+    /// The word for it.
+    pub command: &'static str,
+    /// What was asked for.
+    pub options: Value,
+    tell: &'a TellArgs,
+    /// Every row and blob is of interest.
+    pub verbose: bool,
+    is_change_of_dialect: bool,
+    prints_summary: bool,
+}
+
+impl<'a> Opening<'a> {
+    pub fn of_run(args: &'a RunArgs, options: &Options<'_>) -> Self {
+        let is_change_of_dialect = args.dialect.dialect.is_some();
+        Self {
+            command: args.command(),
+            options: values::options(options, &args.limits),
+            tell: &args.tell,
+            verbose: args.verbose,
+            is_change_of_dialect,
+            // The lines of a change of dialect say it all.
+            prints_summary: !is_change_of_dialect || args.dry_run,
+        }
+    }
+
+    pub fn of_verification(args: &'a VerifyArgs) -> Self {
+        Self {
+            command: "verify",
+            options: values::verify_options(&args.options(), &args.limits),
+            tell: &args.tell,
+            verbose: false,
+            is_change_of_dialect: false,
+            prints_summary: true,
+        }
+    }
+
+    fn person(&self) -> Arc<dyn Progress> {
+        match self.is_change_of_dialect {
+            true => Arc::new(DialectLines::default()),
+            false => progress::watcher(self.verbose),
+        }
+    }
+}
 
 pub struct Audience {
     /// Nobody, if a program reads.
@@ -23,23 +72,16 @@ impl Audience {
     /// # Errors
     ///
     /// If the report cannot be written where it should go.
-    pub fn gather(args: &RunArgs, options: &Options<'_>) -> Result<Self, Failure> {
-        let command = args.command();
-        let program = args
-            .json
-            .then(|| JsonLines::start(command, options, args.verbose));
+    pub fn gather(opening: &Opening<'_>) -> Result<Self, Failure> {
+        let json = opening.tell.json;
         let mut audience = Self {
-            person: (!args.json).then(|| match args.dialect.dialect {
-                Some(_) => Arc::new(DialectLines::default()) as _,
-                None => progress::watcher(args.verbose),
-            }),
-            // The lines of a change of dialect say it all.
-            prints_summary: args.dialect.dialect.is_none() || args.dry_run,
-            program,
+            program: json.then(|| JsonLines::start(opening)),
+            person: (!json).then(|| opening.person()),
+            prints_summary: opening.prints_summary,
             report: None,
         };
-        if let Some(path) = &args.report {
-            match ReportFile::create(path, command, options) {
+        if let Some(path) = &opening.tell.report {
+            match ReportFile::create(path, opening) {
                 Ok(report) => audience.report = Some(report),
                 Err(failure) => {
                     audience.end(Err(failure))?;

@@ -138,7 +138,7 @@ fn exit_of(error: &MigrateError) -> Exit {
 
 fn exit_of_problem(problem: &Problem) -> Exit {
     match problem {
-        Problem::SamePlace { .. } | Problem::NoPlaceForKeys => Exit::Usage,
+        Problem::SamePlace { .. } | Problem::NoPlaceForKeys | Problem::ShardWithKeys => Exit::Usage,
         Problem::Metadata { source, .. } => source.into(),
         Problem::Data { source, .. } => source.into(),
         Problem::NoSpace { .. } | Problem::NoPrimaryKey(_) => Exit::Failed,

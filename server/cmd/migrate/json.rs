@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::audience::Opening;
 use super::meter::{Meter, Passed};
 use super::progress::Pace;
 use super::summary::Summary;
 use super::values;
 use crate::cmd::exit::Outcome;
-use crate::migrate::{Event, Options, Progress};
+use crate::migrate::{Event, Progress};
 use crate::model::Timestamp;
 
 /// Between two lines of progress.
@@ -28,9 +29,9 @@ pub struct JsonLines {
 
 impl JsonLines {
     /// Tells that the run begins.
-    pub fn start(command: &str, options: &Options<'_>, verbose: bool) -> Self {
+    pub fn start(opening: &Opening<'_>) -> Self {
         let lines = Self {
-            verbose,
+            verbose: opening.verbose,
             meter: Meter::new(),
             pace: Pace::new(INTERVAL),
         };
@@ -40,8 +41,8 @@ impl JsonLines {
                 "schema": SCHEMA,
                 "program": "plikd",
                 "version": env!("CARGO_PKG_VERSION"),
-                "command": command,
-                "options": values::options(options),
+                "command": opening.command,
+                "options": opening.options,
             }),
         );
         lines
@@ -162,6 +163,8 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         ),
         Event::Limits(limits) => ("limits", json!({"limits": limits.to_string()})),
         Event::VerifyBegin => ("verify_begin", json!({})),
+        Event::RowDiffers { table, row } => ("row_difference", values::row_difference(table, row)),
+        Event::FileDiffers(file) => ("file_difference", values::file_difference(file)),
         Event::Would {
             action,
             what,

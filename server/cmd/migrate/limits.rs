@@ -1,10 +1,12 @@
 //! `--retries`, `--bwlimit` and their like, and the file that changes limits while a migration
 //! runs.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cmd::exit::{Exit, Failure};
@@ -47,7 +49,7 @@ pub struct LimitArgs {
 
     /// Requests per second to S3 servers, both ends together
     #[arg(long, value_name = "N", conflicts_with = "limits")]
-    max_rps: Option<std::num::NonZeroU32>,
+    max_rps: Option<NonZeroU32>,
 
     /// Spare the source: lowest priority, page cache left alone, and a rest after each batch of
     /// rows, RATIO times as long as the batch took [1 if no RATIO is given]
@@ -82,6 +84,22 @@ impl LimitArgs {
         };
         lower_priority_for(&limits);
         Ok(limits)
+    }
+
+    /// What was asked for, as JSON; a file may say something else meanwhile.
+    pub fn asked(&self) -> Map<String, Value> {
+        let bwlimit = self.bwlimit.as_ref().map(Schedule::to_string);
+        let limits = self.limits.as_ref().map(|path| path.display().to_string());
+        let fields = [
+            ("bwlimit", bwlimit.into()),
+            ("max_rps", self.max_rps.map(NonZeroU32::get).into()),
+            ("nice", self.nice.map(Nice::ratio).into()),
+            ("limits", limits.into()),
+        ];
+        let fields = fields.into_iter();
+        fields
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     /// Changes the limits whenever SIGHUP asks for it, for as long as the result is kept. Without

@@ -8,13 +8,15 @@ use std::sync::Mutex;
 
 use serde_json::{Map, Value, json};
 
+use super::audience::Opening;
 use super::meter::{Meter, millis};
 use super::summary::Summary;
 use super::values;
 use super::whole_file::WholeFile;
 use crate::cmd::exit::{Exit, Failure, Outcome};
 use crate::metadata::Reject;
-use crate::migrate::{Action, Effect, Ends, Event, Finding, MigrateError, Options, Progress};
+use crate::migrate::proof::{Difference, FileDifference, RowDifference};
+use crate::migrate::{Action, Effect, Ends, Event, Finding, MigrateError, Progress};
 use crate::model::Timestamp;
 
 /// Of the report; raised when a field changes its meaning or goes, not when one is added.
@@ -44,7 +46,7 @@ impl ReportFile {
     /// # Errors
     ///
     /// [`Exit::Usage`] if no file can be written there.
-    pub fn create(path: &Path, command: &str, options: &Options<'_>) -> Result<Self, Failure> {
+    pub fn create(path: &Path, opening: &Opening<'_>) -> Result<Self, Failure> {
         let started = Timestamp::now();
         let begin = || {
             let mut file = WholeFile::create(path)?;
@@ -52,9 +54,9 @@ impl ReportFile {
                 "schema": SCHEMA,
                 "program": "plikd",
                 "version": env!("CARGO_PKG_VERSION"),
-                "command": command,
+                "command": opening.command,
                 "started": started.to_string(),
-                "options": values::options(options),
+                "options": opening.options,
             });
             // The findings are the next field; what is known at the end comes behind them.
             let head = head.to_string();
@@ -131,10 +133,8 @@ impl ReportFile {
         let (ends, summary) = self.with(|state| (state.ends.take(), state.summary.take()));
         let elapsed = finished.duration_since(self.started).unsigned_abs();
         let passed = self.meter.passed();
-        let (tables, blobs, files) = match &summary {
-            Some(summary) => (&summary["tables"], &summary["blobs"], &summary["files"]),
-            None => (&Value::Null, &Value::Null, &Value::Null),
-        };
+        let told = |name: &str| summary.as_ref().map_or(&Value::Null, |told| &told[name]);
+        let tables = told("tables");
         let tables: Value = passed
             .tables
             .iter()
@@ -166,15 +166,16 @@ impl ReportFile {
             "phases": self.meter.phases(),
             "retries": passed.retries,
             "tables": tables,
-            "blobs": blobs,
+            "blobs": told("blobs"),
             "blobs_done": {
                 "blobs": passed.blobs,
                 "blobs_total": passed.blobs_total,
                 "bytes": passed.bytes,
                 "bytes_total": passed.bytes_total,
             },
-            "files": files,
-            "lint": summary.as_ref().map_or(&Value::Null, |summary| &summary["lint"]),
+            "files": told("files"),
+            "file_states": told("file_states"),
+            "lint": told("lint"),
         });
         let mut fields = Map::new();
         for part in [tail, values::ending(outcome)] {
@@ -251,6 +252,19 @@ fn of_finding(kind: &str, finding: &Finding) -> Value {
     row(kind, &finding.table, &finding.key, Some(&reason))
 }
 
+fn of_row_difference(table: &str, found: &RowDifference) -> Value {
+    match &found.kind {
+        Difference::Missing => row("missing", table, &found.key, None),
+        Difference::Extra => row("extra", table, &found.key, None),
+        Difference::Rejected(reason) => row("reject", table, &found.key, Some(reason)),
+        Difference::Different(columns) => {
+            let mut finding = row("different", table, &found.key, None);
+            finding["columns"] = columns.as_slice().into();
+            finding
+        }
+    }
+}
+
 fn row(kind: &str, table: &str, key: &str, reason: Option<&str>) -> Value {
     json!({"kind": kind, "table": table, "key": key, "reason": reason})
 }
@@ -271,6 +285,14 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
         Event::Extra { table, key } => row("extra", table, key, None),
+        Event::RowDiffers { table, row: found } => of_row_difference(table, found),
+        Event::FileDiffers(found) => {
+            let FileDifference {
+                file_id, upload_id, ..
+            } = found;
+            let kind = format!("file_{}", found.kind.as_str());
+            blob(&kind, file_id, Some(upload_id), &found.reason)
+        }
         Event::BlobProblem { problem } => {
             let kind = match problem.harmless {
                 true => "blob_skipped",

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
+use super::verdict;
 use crate::cmd::exit::Exit;
-use crate::migrate::{
-    BlobReport, LintReport, Outlook, Preview, Report, StatusReport, TableLint, TableReport,
-};
+use crate::migrate::proof::Verification;
+use crate::migrate::{BlobReport, LintReport, Outlook, Preview, Report, TableLint, TableReport};
 
 /// What a run that came to its end has to show.
 pub enum Summary {
     Run(Report),
     Preview(Preview),
     Plan(Box<Outlook>),
+    Verification(Verification),
 }
 
 impl Summary {
@@ -25,6 +26,7 @@ impl Summary {
             Self::Run(report) => report_text(report),
             Self::Preview(preview) => preview_text("dry run: nothing was written\n", preview),
             Self::Plan(outlook) => outlook_text(outlook),
+            Self::Verification(found) => verdict::text(found),
         };
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
@@ -36,28 +38,9 @@ impl Summary {
             Self::Run(report) if !report.is_complete() => Exit::Incomplete,
             Self::Preview(preview) if preview.left_behind() > 0 => Exit::Incomplete,
             Self::Plan(outlook) if outlook.preview.left_behind() > 0 => Exit::Incomplete,
-            Self::Run(_) | Self::Preview(_) | Self::Plan(_) => Exit::Done,
+            Self::Verification(found) if !found.is_equal() => Exit::Different,
+            Self::Run(_) | Self::Preview(_) | Self::Plan(_) | Self::Verification(_) => Exit::Done,
         }
-    }
-
-    /// What was wrong with the rows of the source.
-    pub fn lint(&self) -> &LintReport {
-        match self {
-            Self::Run(report) => &report.lint,
-            Self::Preview(preview) => &preview.lint,
-            Self::Plan(outlook) => &outlook.preview.lint,
-        }
-    }
-
-    /// The tables, the blobs if they were part of it, and the files of the source by status as far
-    /// as they were counted.
-    pub fn parts(&self) -> (&[TableReport], Option<&BlobReport>, &[StatusReport]) {
-        let preview = match self {
-            Self::Run(report) => return (&report.tables, report.blobs.as_ref(), &[]),
-            Self::Preview(preview) => preview,
-            Self::Plan(outlook) => &outlook.preview,
-        };
-        (&preview.tables, preview.blobs.as_ref(), &preview.statuses)
     }
 }
 
@@ -69,11 +52,19 @@ fn report_text(report: &Report) -> String {
     text += &lint_text(&report.lint);
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
     text += &match (report.left_behind(), report.extra()) {
-        (0, 0) => match &report.tables[..] {
-            [] => "next: migrate the metadata, or use the new data backend with this metadata\n"
-                .into(),
-            _ => "next: put the settings of the target into the configuration, start the server\n"
-                .into(),
+        (0, 0) => match (&report.tables[..], report.shard) {
+            ([], Some(shard)) => format!(
+                "next: when the other parts of {} are there, migrate the rows without --shard\n",
+                shard.of()
+            ),
+            ([], None) => {
+                "next: migrate the metadata, or use the new data backend with this metadata\n"
+                    .into()
+            }
+            (_, _) => {
+                "next: put the settings of the target into the configuration, start the server\n"
+                    .into()
+            }
         },
         (0, extra) => format!(
             "next: look at the {extra} rows named above: the target's own, or removed from the \
@@ -218,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::metadata::Tally;
-    use crate::migrate::Effect;
+    use crate::migrate::{Effect, StatusReport};
 
     fn report() -> Report {
         let rows = |copied, conflicts| Tally {
@@ -235,6 +226,7 @@ mod tests {
             rows,
         };
         Report {
+            shard: None,
             tables: vec![
                 table("users", rows(12_345, 0)),
                 table("uploads", rows(1, 3)),
@@ -276,6 +268,11 @@ mod tests {
         assert!(report_text(&complete).contains("0 failed, 2 only in the target\n"));
         assert!(report_text(&complete).contains("next: look at the 2 rows named above"));
         assert!(report_text(&Report::default()).contains("next: migrate the metadata"));
+        let part = Report {
+            shard: "2/4".parse().ok(),
+            ..Report::default()
+        };
+        assert!(report_text(&part).contains("next: when the other parts of 4 are there"));
     }
 
     #[test]

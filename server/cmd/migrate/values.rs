@@ -1,29 +1,30 @@
 //! What a migration is and did, as JSON: the words of `--json` and of `--report`.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::limits::LimitArgs;
 use super::summary::Summary;
 use crate::cmd::exit::Outcome;
+use crate::migrate::proof::{
+    Difference, FileDifference, FileVerdict, RowDifference, TableVerdict, Verification,
+    VerifyOptions,
+};
 use crate::migrate::{
-    BlobReport, End, Finding, Halves, LintReport, MigrateError, Mode, Options, Room, StatusReport,
-    TableContent, TableLint, TableProof, TableReport,
+    BlobReport, End, Finding, Halves, LintReport, MigrateError, Mode, Options, Preview, Report,
+    Room, StatusReport, TableContent, TableLint, TableProof, TableReport,
 };
 
-/// The options that decide what a run does.
-pub fn options(options: &Options<'_>) -> Value {
-    let halves = match options.halves {
-        Halves::Both => "both",
-        Halves::MetadataOnly => "metadata",
-        Halves::DataOnly => "data",
-    };
+/// The options that decide what a run does, and how fast it may.
+pub fn options(options: &Options<'_>, limits: &LimitArgs) -> Value {
     let mode = match options.mode {
         Mode::Copy => "copy",
         Mode::Sync { delete: false } => "sync",
         Mode::Sync { delete: true } => "sync and delete",
     };
-    json!({
-        "halves": halves,
+    let mut options = json!({
+        "halves": halves(options.halves),
         "mode": mode,
+        "shard": options.shard.map(|shard| shard.to_string()),
         "workers": options.workers.get(),
         "ignore_errors": options.ignore_errors,
         "rejects": options.rejects.map(|path| path.display().to_string()),
@@ -33,6 +34,59 @@ pub fn options(options: &Options<'_>) -> Value {
         "retries": options.retry.retries,
         "retry_for_seconds": options.retry.retry_for.as_secs(),
         "planned": options.expected.is_some(),
+    });
+    add(&mut options, limits.asked());
+    options
+}
+
+/// The same of a verification.
+pub fn verify_options(options: &VerifyOptions, limits: &LimitArgs) -> Value {
+    let mut options = json!({
+        "halves": halves(options.halves),
+        "deep": options.deep,
+        "workers": options.workers.get(),
+    });
+    add(&mut options, limits.asked());
+    options
+}
+
+fn halves(halves: Halves) -> &'static str {
+    match halves {
+        Halves::Both => "both",
+        Halves::MetadataOnly => "metadata",
+        Halves::DataOnly => "data",
+    }
+}
+
+fn add(object: &mut Value, fields: Map<String, Value>) {
+    if let Value::Object(object) = object {
+        object.extend(fields);
+    }
+}
+
+/// A row that a verification found to differ.
+pub fn row_difference(table: &str, row: &RowDifference) -> Value {
+    let (columns, reason) = match &row.kind {
+        Difference::Different(columns) => (columns.as_slice(), None),
+        Difference::Rejected(reason) => (&[][..], Some(reason)),
+        Difference::Missing | Difference::Extra => (&[][..], None),
+    };
+    json!({
+        "table": table,
+        "key": row.key,
+        "standing": row.kind.as_str(),
+        "columns": columns,
+        "reason": reason,
+    })
+}
+
+/// A file that a verification found to differ.
+pub fn file_difference(file: &FileDifference) -> Value {
+    json!({
+        "file": file.file_id,
+        "upload": file.upload_id,
+        "standing": file.kind.as_str(),
+        "reason": file.reason,
     })
 }
 
@@ -139,12 +193,58 @@ pub fn file_state(report: &StatusReport) -> Value {
 
 /// What a run that came to its end has to show.
 pub fn summary(summary: &Summary) -> Value {
-    let (tables, reported, states) = summary.parts();
+    match summary {
+        Summary::Run(report) => run(report),
+        Summary::Preview(preview) => dry_run(preview),
+        Summary::Plan(outlook) => dry_run(&outlook.preview),
+        Summary::Verification(found) => verification(found),
+    }
+}
+
+fn run(report: &Report) -> Value {
     json!({
-        "tables": tables.iter().map(table).collect::<Value>(),
-        "blobs": reported.map(blobs),
-        "files": states.iter().map(file_state).collect::<Value>(),
-        "lint": lint(summary.lint()),
+        "tables": report.tables.iter().map(table).collect::<Value>(),
+        "blobs": report.blobs.as_ref().map(blobs),
+        "files": [],
+        "file_states": null,
+        "lint": lint(&report.lint),
+    })
+}
+
+fn dry_run(preview: &Preview) -> Value {
+    json!({
+        "tables": preview.tables.iter().map(table).collect::<Value>(),
+        "blobs": preview.blobs.as_ref().map(blobs),
+        "files": preview.statuses.iter().map(file_state).collect::<Value>(),
+        "file_states": null,
+        "lint": lint(&preview.lint),
+    })
+}
+
+fn verification(found: &Verification) -> Value {
+    let table = |table: &TableVerdict| {
+        json!({
+            "table": table.table,
+            "missing": table.missing,
+            "different": table.different,
+            "extra": table.extra,
+            "settled": table.settled,
+            "obstacle": table.obstacle,
+            "lost_columns": table.lost_columns,
+            "proof": proof(&table.proof),
+        })
+    };
+    let states = |files: &FileVerdict| {
+        let states = files.states().into_iter();
+        let states = states.map(|(state, files)| json!({"state": state, "files": files}));
+        states.collect::<Value>()
+    };
+    json!({
+        "tables": found.tables.iter().map(table).collect::<Value>(),
+        "blobs": null,
+        "files": null,
+        "file_states": found.files.as_ref().map(states),
+        "lint": null,
     })
 }
 

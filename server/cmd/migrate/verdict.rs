@@ -1,26 +1,14 @@
-//! What `plikd migrate verify` prints.
-
-use std::io::{self, Write};
+//! What a person reads when a verification is over.
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
-use crate::cmd::exit::Exit;
 use crate::migrate::Side;
 use crate::migrate::proof::{
     Difference, FileDifference, FileVerdict, RowDifference, SHOWN, TableVerdict, Verification,
 };
 
-/// Prints what was found; the exit code says whether it is a difference, also with nobody left to
-/// read it.
-pub fn print(found: &Verification) -> Exit {
-    let _ = io::stdout().lock().write_all(text(found).as_bytes());
-    match found.is_equal() {
-        true => Exit::Done,
-        false => Exit::Different,
-    }
-}
-
-fn text(found: &Verification) -> String {
+/// What was found, for a person to read.
+pub fn text(found: &Verification) -> String {
     let mut text: String = found.tables.iter().map(table_text).collect();
     if let Some(files) = &found.files {
         text += &files_text(files);
@@ -120,7 +108,7 @@ fn files_text(files: &FileVerdict) -> String {
 }
 
 fn file_text(file: &FileDifference) -> String {
-    let side = match file.side {
+    let side = match file.kind.side() {
         Some(Side::Source) => "source",
         Some(Side::Target) => "target",
         None => "both",
@@ -147,6 +135,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::migrate::proof::FileFault;
     use crate::migrate::{TableContent, TableProof};
 
     fn content(rows: u64, digest: &str) -> TableContent {
@@ -197,7 +186,7 @@ mod tests {
                 shown: vec![FileDifference {
                     file_id: "aaa".to_owned(),
                     upload_id: "uuu".to_owned(),
-                    side: Some(Side::Target),
+                    kind: FileFault::Wrong(Some(Side::Target)),
                     reason: "it is missing".to_owned(),
                 }],
                 ..FileVerdict::default()

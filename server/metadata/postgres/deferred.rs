@@ -30,8 +30,11 @@ const EXISTS: &str = "SELECT count(*) FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = $1 AND c.relname = 'plikd_migrate_deferred'";
 
-/// What is built in which order: indexes, then the constraints that use them, then foreign keys.
-const STEPS: [i16; 3] = [1, 2, 3];
+/// What is built in which order; constraints use the indexes.
+pub const STEPS: [i16; 3] = [INDEXES, KEYS, FOREIGN_KEYS];
+pub const INDEXES: i16 = 1;
+pub const KEYS: i16 = 2;
+pub const FOREIGN_KEYS: i16 = 3;
 
 /// Everything that `CREATE INDEX` or a constraint would have to check for each row: how to build
 /// it, and how to get rid of it. What cannot be built again exactly as it is stays in place: an
@@ -149,7 +152,7 @@ impl Deferred<'_> {
         Ok(left == 0)
     }
 
-    /// Builds everything on the list, `tell`ing after each how far it is.
+    /// Builds what is on the list for these `steps`, `tell`ing after each how far it is.
     ///
     /// # Errors
     ///
@@ -157,9 +160,11 @@ impl Deferred<'_> {
     pub async fn build(
         &self,
         client: &Client,
+        steps: &[i16],
         tell: &(dyn Fn(Built) + Sync),
     ) -> Result<(), FreshError> {
-        let all = self.list(client).await?;
+        let mut all = self.list(client).await?;
+        all.retain(|definition| steps.contains(&definition.step));
         if all.is_empty() {
             return Ok(());
         }
@@ -170,8 +175,8 @@ impl Deferred<'_> {
             done: 0,
             all: all.len(),
         });
-        for step in STEPS {
-            let work = all.iter().filter(|definition| definition.step == step);
+        for step in steps {
+            let work = all.iter().filter(|definition| definition.step == *step);
             let work = Mutex::new(work);
             let next = || work.lock().ok().and_then(|mut work| work.next());
             let building: FuturesUnordered<_> = builders

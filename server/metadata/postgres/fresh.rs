@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::{Client, CopyInSink};
 
-use super::deferred::Deferred;
+use super::deferred::{Deferred, FOREIGN_KEYS, INDEXES, KEYS, STEPS};
 use super::writer::{HEADER, SESSION, TRAILER, copy_sql, holds_tuples};
 use super::{Connector, explain, failure, is_about_a_row, run};
 use crate::metadata::MetadataError;
@@ -155,8 +155,14 @@ impl FreshLoad {
         self.execute("COMMIT").await
     }
 
-    pub async fn finish(&mut self, tell: &(dyn Fn(Built) + Sync)) -> Result<(), FreshError> {
-        self.deferred().build(&self.client, tell).await
+    pub async fn build(&mut self, tell: &(dyn Fn(Built) + Sync)) -> Result<(), FreshError> {
+        let deferred = self.deferred();
+        deferred.build(&self.client, &[INDEXES, KEYS], tell).await
+    }
+
+    pub async fn relate(&mut self, tell: &(dyn Fn(Built) + Sync)) -> Result<(), FreshError> {
+        let deferred = self.deferred();
+        deferred.build(&self.client, &[FOREIGN_KEYS], tell).await
     }
 
     pub async fn abandon(mut self) -> Result<(), MetadataError> {
@@ -202,7 +208,7 @@ pub async fn restore(connector: &Connector) -> Result<(), MetadataError> {
         connector,
         schema: &schema,
     };
-    match deferred.build(&client, &|_| ()).await {
+    match deferred.build(&client, &STEPS, &|_| ()).await {
         Ok(()) => Ok(()),
         Err(FreshError::Refused(reason)) => {
             tracing::info!("{connector}: an earlier load is undone: {reason}");
@@ -229,7 +235,7 @@ async fn empty(deferred: &Deferred<'_>, client: &Client) -> Result<(), MetadataE
         );
         client.batch_execute(&undo).await.map_err(failed)?;
     }
-    match deferred.build(client, &|_| ()).await {
+    match deferred.build(client, &STEPS, &|_| ()).await {
         Ok(()) => Ok(()),
         Err(FreshError::Failed(error)) => Err(error),
         Err(FreshError::Refused(reason)) => {

@@ -19,7 +19,7 @@ use crate::metadata::layout::{self, Column, Index, Layout, quote};
 use crate::metadata::rules::{Checks, Keys, Rules, Standing};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
-    BLOB_TOTALS, BlobSizes, Cursor, Identity, Message, Reject, Request, RowStream, Sender,
+    BLOB_TOTALS, Cursor, Identity, LARGEST_BLOB, Message, Reject, Request, RowStream, Sender,
     SourceBatch, is_full,
 };
 use crate::metadata::table::Kind;
@@ -91,13 +91,20 @@ impl Reader {
         Ok(self.number(&sql).await?.unsigned_abs())
     }
 
-    pub async fn blob_totals(&self) -> Result<BlobSizes, MetadataError> {
+    pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
         let row = self.client.query_one(BLOB_TOTALS, &[]).await;
-        let totals = row.and_then(|row| {
-            let (blobs, bytes) = (row.try_get(0)?, row.try_get(1)?);
-            Ok(BlobSizes::new(blobs, bytes, row.try_get(2)?))
-        });
-        totals.map_err(|error| failure(during(&self.label, "count blobs"), &error))
+        let totals = row.and_then(|row| Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, f64>(1)?)));
+        let (blobs, bytes) =
+            totals.map_err(|error| failure(during(&self.label, "count blobs"), &error))?;
+        Ok((blobs.unsigned_abs(), bytes as u64))
+    }
+
+    pub async fn largest_blob(&self) -> Result<u64, MetadataError> {
+        let row = self.client.query_one(LARGEST_BLOB, &[]).await;
+        let largest = row.and_then(|row| row.try_get::<_, f64>(0));
+        let largest = largest
+            .map_err(|error| failure(during(&self.label, "find the largest blob"), &error))?;
+        Ok(largest as u64)
     }
 
     pub async fn size_bytes(&self) -> Result<u64, MetadataError> {

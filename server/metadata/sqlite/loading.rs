@@ -22,6 +22,9 @@ use crate::metadata::layout::{Layout, quote};
 /// tree grows at its right edge only and more would not be used.
 const CACHE_KIB: i64 = 8 << 10;
 
+/// Threads that sort an index beside the one that reads its table.
+const SORTERS: i64 = 1;
+
 /// What SQLite keeps beside a database that is open, or was not closed.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -98,7 +101,7 @@ fn has_triggers(connection: &Connection) -> rusqlite::Result<bool> {
 fn prepare(connection: &Connection, tables: &[Layout]) -> rusqlite::Result<Vec<String>> {
     connection.execute_batch(&format!(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \
-         PRAGMA cache_size = -{CACHE_KIB};"
+         PRAGMA cache_size = -{CACHE_KIB}; PRAGMA threads = {SORTERS};"
     ))?;
     let mut statement = connection.prepare(
         "SELECT tbl_name, name, sql FROM sqlite_schema \

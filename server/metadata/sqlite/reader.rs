@@ -1,33 +1,36 @@
 //! Reads whole tables of a SQLite database for a migration.
 
-use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Row, Statement, ToSql, params_from_iter};
+use rusqlite::Connection;
 
+use super::encode::stored;
+use super::layouts::layouts;
+use super::rows::read_rows;
 use super::{Access, Location, connect, failure, read_state};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
-use crate::metadata::fault::{Fault, Reason};
-use crate::metadata::layout::{self, Column, Index, Layout, quote};
-use crate::metadata::rules::{Checks, Keys, Rules, Standing};
+use crate::metadata::layout::{Layout, quote};
+use crate::metadata::rules::{Checks, Keys, Rules};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{
-    BLOB_TOTALS, BlobSizes, Cursor, Identity, Message, Reject, Request, RowStream, Sender,
-    SourceBatch, is_full, kind_of_declared,
+    BLOB_TOTALS, Identity, LARGEST_BLOB, Message, Order, Request, RowStream, Rows, Sender,
 };
 use crate::metadata::table::Kind;
-use crate::metadata::tuple::{Batch, Encoding, Native, POSTGRES_EPOCH_MICROS, Tuple};
-use crate::model::time;
 
-/// The earliest time of PostgreSQL, 4713 BC, in microseconds since 1970.
-const EARLIEST_MICROS: i64 = -210_866_803_200_000_000;
+/// Tries to find one moment with two connections while others write.
+const TRIES: usize = 5;
+
+/// Row-ids that one connection reads faster than two.
+const FEW_ROWS: i64 = 20_000;
 
 /// A SQLite database inside one read transaction.
 pub struct Reader {
     connection: Arc<Mutex<Connection>>,
+    /// Sees the same moment, and reads a half of what may come in any order.
+    second: Option<Arc<Mutex<Connection>>>,
     identity: Identity,
     label: String,
     rules: Rules,
@@ -38,18 +41,11 @@ impl Reader {
         let location = Location::parse(config.connection_string.expose())?;
         let label = location.to_string();
         blocking(&label.clone(), move || {
-            let connection = connect(&location, Access::ReadOnly)?;
-            let during = During {
-                action: "start reading",
-                backend: &label,
-            };
-            // A deferred transaction takes its snapshot at the first read.
-            connection
-                .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")
-                .map_err(|error| failure(during, &error))?;
+            let (connection, second) = open_pair(&location, &label)?;
             let identity = identity(&location)?;
             Ok(Self {
                 connection: Arc::new(Mutex::new(connection)),
+                second: second.map(|second| Arc::new(Mutex::new(second))),
                 identity,
                 label,
                 rules: Rules::default(),
@@ -84,13 +80,21 @@ impl Reader {
         Ok(self.with(count).await?.unsigned_abs())
     }
 
-    pub async fn blob_totals(&self) -> Result<BlobSizes, MetadataError> {
+    pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
         self.with(|connection| {
             connection.query_row(BLOB_TOTALS, (), |row| {
-                Ok(BlobSizes::new(row.get(0)?, row.get(1)?, row.get(2)?))
+                let (blobs, bytes): (i64, f64) = (row.get(0)?, row.get(1)?);
+                Ok((blobs.unsigned_abs(), bytes as u64))
             })
         })
         .await
+    }
+
+    pub async fn largest_blob(&self) -> Result<u64, MetadataError> {
+        let largest = |connection: &Connection| {
+            connection.query_row(LARGEST_BLOB, (), |row| row.get::<_, f64>(0))
+        };
+        Ok(self.with(largest).await? as u64)
     }
 
     pub async fn size_bytes(&self) -> Result<u64, MetadataError> {
@@ -150,15 +154,22 @@ impl Reader {
     }
 
     pub fn read(&self, request: Request, checks: Checks) -> RowStream {
-        let (connection, label) = (Arc::clone(&self.connection), self.label.clone());
+        let reading = Reading {
+            connections: [Some(&self.connection), self.second.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(Arc::clone)
+                .collect(),
+            request,
+            checks,
+            label: self.label.clone(),
+        };
         RowStream::new(&self.label, |batches| {
-            tokio::task::spawn_blocking(move || {
-                let outcome = read_rows(&lock(&connection), &request, &checks, &batches, &label);
+            tokio::spawn(async move {
+                let outcome = reading.run(&batches).await;
                 // A receiver that is gone has stopped listening on purpose.
-                let _ = batches.blocking_send(match outcome {
-                    Ok(()) => Message::End,
-                    Err(error) => Message::Failed(error),
-                });
+                let last = outcome.map_or_else(Message::Failed, |()| Message::End);
+                let _ = batches.send(last).await;
             })
         })
     }
@@ -177,6 +188,133 @@ impl Reader {
         })
         .await
     }
+}
+
+/// One table on its way.
+struct Reading {
+    connections: Vec<Arc<Mutex<Connection>>>,
+    request: Request,
+    checks: Checks,
+    label: String,
+}
+
+impl Reading {
+    async fn run(self, batches: &Sender) -> Result<(), MetadataError> {
+        let reading = Arc::new(self);
+        let parts = Arc::clone(&reading);
+        let parts = blocking(&reading.label, move || Ok(parts.parts())).await?;
+        let started: Vec<_> = parts
+            .into_iter()
+            .zip(&reading.connections)
+            .map(|(rows, connection)| {
+                let (reading, connection) = (Arc::clone(&reading), Arc::clone(connection));
+                let batches = batches.clone();
+                tokio::task::spawn_blocking(move || reading.read(&connection, rows, &batches))
+            })
+            .collect();
+        for part in started {
+            part.await
+                .map_err(|error| reading.during().failed(error))??;
+        }
+        Ok(())
+    }
+
+    fn read(
+        &self,
+        connection: &Mutex<Connection>,
+        rows: Rows,
+        batches: &Sender,
+    ) -> Result<(), MetadataError> {
+        let request = Request {
+            rows,
+            ..self.request.clone()
+        };
+        read_rows(
+            &lock(connection),
+            &request,
+            &self.checks,
+            batches,
+            &self.label,
+        )
+    }
+
+    /// What each connection reads; the first one everything if it is not to be divided.
+    fn parts(&self) -> Vec<Rows> {
+        let Request { order, rows, .. } = &self.request;
+        let halves = match (&self.connections[..], order, rows) {
+            ([first, _], Order::Any, Rows::All) => halves(&lock(first), &self.request.layout),
+            _ => None,
+        };
+        match halves {
+            Some(halves) => halves.map(Rows::Numbered).into(),
+            None => vec![rows.clone()],
+        }
+    }
+
+    fn during(&self) -> During<'_> {
+        During {
+            action: "read it",
+            backend: &self.label,
+        }
+    }
+}
+
+/// Two ranges of row-ids with about as many rows each. `None` if the table is small or has none.
+fn halves(connection: &Connection, layout: &Layout) -> Option<[RangeInclusive<i64>; 2]> {
+    // Such a column stands for itself.
+    if layout.position("_rowid_").is_some() {
+        return None;
+    }
+    let table = quote(&layout.name);
+    let ends =
+        format!("SELECT (SELECT min(_rowid_) FROM {table}), (SELECT max(_rowid_) FROM {table})");
+    // A table without row-ids refuses that.
+    let (first, last): (i64, i64) = connection
+        .query_row(&ends, (), |row| Ok((row.get(0)?, row.get(1)?)))
+        .ok()?;
+    let half = last.checked_sub(first)? / 2;
+    (half >= FEW_ROWS).then(|| [i64::MIN..=first + half, first + half + 1..=i64::MAX])
+}
+
+/// Two connections inside read transactions of one moment; one, if others write too often.
+fn open_pair(
+    location: &Location,
+    label: &str,
+) -> Result<(Connection, Option<Connection>), MetadataError> {
+    let during = During {
+        action: "start reading",
+        backend: label,
+    };
+    let first = connect(location, Access::ReadOnly)?;
+    let second = connect(location, Access::ReadOnly)?;
+    for _ in 0..TRIES {
+        if begin_both(&first, &second).map_err(|error| failure(during, &error))? {
+            return Ok((first, Some(second)));
+        }
+    }
+    begin(&first).map_err(|error| failure(during, &error))?;
+    Ok((first, None))
+}
+
+/// Whether both have begun to read the same moment; else neither is in a transaction.
+fn begin_both(first: &Connection, second: &Connection) -> rusqlite::Result<bool> {
+    // Changes as soon as this connection sees what another one has committed since. The second one
+    // begins in between, so if nothing has changed it sees the same.
+    let version = || first.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+    let before = version()?;
+    begin(second)?;
+    begin(first)?;
+    if version()? == before {
+        return Ok(true);
+    }
+    first.execute_batch("ROLLBACK")?;
+    second.execute_batch("ROLLBACK")?;
+    Ok(false)
+}
+
+/// A deferred transaction takes its snapshot at the first read.
+fn begin(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")
 }
 
 /// A connection survives a panic of another reader: it holds no half-done change.
@@ -211,469 +349,168 @@ pub(super) fn identity(location: &Location) -> Result<Identity, MetadataError> {
     Ok(Identity(format!("sqlite:{}:{}", found.dev(), found.ino())))
 }
 
-/// Every table, with columns in the order of the table.
-pub(super) fn layouts(connection: &Connection) -> rusqlite::Result<Vec<Layout>> {
-    let mut tables =
-        connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
-    let names: Vec<String> = tables
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    names
-        .iter()
-        .map(|name| layout_of(connection, name))
-        .collect()
-}
-
-fn layout_of(connection: &Connection, table: &str) -> rusqlite::Result<Layout> {
-    let mut columns = Vec::new();
-    let mut key: Vec<(u32, usize)> = Vec::new();
-    let mut info = connection.prepare("SELECT name, type, pk FROM pragma_table_info(?1)")?;
-    let mut rows = info.query([table])?;
-    while let Some(row) = rows.next()? {
-        let (name, declared, rank): (String, String, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if rank > 0 {
-            key.push((rank, columns.len()));
-        }
-        let kind = layout::kind_of(table, &name, kind_of_declared(&declared));
-        columns.push(Column {
-            name,
-            kind,
-            declared,
-        });
-    }
-    key.sort_unstable();
-    let primary_key = key.into_iter().map(|(_, column)| column).collect();
-    Ok(Layout {
-        name: table.to_owned(),
-        columns,
-        primary_key,
-        indexes: indexes(connection, table)?,
-    })
-}
-
-/// The indexes that a `CREATE INDEX` made, on columns only.
-fn indexes(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Index>> {
-    let mut list = connection.prepare(
-        "SELECT name FROM pragma_index_list(?1) WHERE origin = 'c' AND partial = 0 ORDER BY name",
-    )?;
-    let names: Vec<String> = list
-        .query_map([table], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let mut found = Vec::new();
-    for name in names {
-        let mut info =
-            connection.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
-        let columns: Vec<Option<String>> = info
-            .query_map([&name], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        // An index on an expression has a NULL in place of a column.
-        if let Some(columns) = columns.into_iter().collect() {
-            found.push(Index { name, columns });
-        }
-    }
-    Ok(found)
-}
-
-fn read_rows(
-    connection: &Connection,
-    request: &Request,
-    checks: &Checks,
-    batches: &Sender,
-    label: &str,
-) -> Result<(), MetadataError> {
-    let action = format!("read table {}", request.layout.name);
-    let during = During {
-        action: &action,
-        backend: label,
-    };
-    let failed = |error| failure(during, &error);
-    let mut statement = connection.prepare(&select(request)).map_err(failed)?;
-    let after = after_key(request)
-        .ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
-    let mut rows = query(&mut statement, &after).map_err(failed)?;
-    let judge = Judge {
-        request,
-        checks,
-        rules: Rule::all_of(&request.layout, checks),
-    };
-    let mut batch = SourceBatch::roomy();
-    while let Some(row) = rows.next().map_err(failed)? {
-        encode(row, &judge, &mut batch).map_err(failed)?;
-        if is_full(&batch) {
-            let full = std::mem::replace(&mut batch, SourceBatch::roomy());
-            if batches.blocking_send(Message::Batch(full)).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    if batch.rows.len() + batch.rejects.len() > 0 {
-        let _ = batches.blocking_send(Message::Batch(batch));
-    }
-    Ok(())
-}
-
-fn query<'s>(
-    statement: &'s mut Statement<'_>,
-    after: &[ToSqlOutput<'_>],
-) -> rusqlite::Result<rusqlite::Rows<'s>> {
-    statement.query(params_from_iter(
-        after.iter().map(|value| value as &dyn ToSql),
-    ))
-}
-
-/// The statement that reads what `request` asks for, with the key of its cursor as parameters.
-fn select(request: &Request) -> String {
-    let keys = match request.after {
-        Some(_) => request.layout.primary_key.len(),
-        None => 0,
-    };
-    let parameters: Vec<String> = (1..=keys).map(|number| format!("?{number}")).collect();
-    request.select(|column| quote(&column.name), sort_key, &parameters)
-}
-
-/// Times are ordered as instants: their text may have several offsets.
-fn sort_key(column: &Column) -> String {
-    match column.kind {
-        Kind::Time => format!("instant({})", quote(&column.name)),
-        // The column may be declared with a collation of its own.
-        Kind::Text => format!("{} COLLATE BINARY", quote(&column.name)),
-        _ => quote(&column.name),
-    }
-}
-
-/// The parameters of [`select`]. `None` if the cursor is not one of this table.
-fn after_key(request: &Request) -> Option<Vec<ToSqlOutput<'_>>> {
-    let Some(cursor) = &request.after else {
-        return Some(Vec::new());
-    };
-    let kinds = request.layout.key_kinds();
-    let fields: Vec<Option<&[u8]>> = Tuple::new(&cursor.key).fields().collect();
-    if fields.len() != kinds.len() {
-        return None;
-    }
-    fields
-        .into_iter()
-        .zip(kinds)
-        .map(|(field, kind)| key_value(field, kind, cursor))
-        .collect()
-}
-
-fn key_value<'a>(field: Option<&'a [u8]>, kind: Kind, cursor: &Cursor) -> Option<ToSqlOutput<'a>> {
-    let value = match cursor.encoding {
-        Encoding::Native => match (Native::decode(field)?, kind) {
-            (Native::Text(text), Kind::Time) => {
-                let time = time::parse(std::str::from_utf8(text).ok()?)?;
-                ValueRef::Integer(time::to_micros(time))
-            }
-            (Native::Integer(number), _) => ValueRef::Integer(number),
-            (Native::Real(number), _) => ValueRef::Real(number),
-            (Native::Text(text), _) => ValueRef::Text(text),
-            (Native::Blob(bytes), _) => ValueRef::Blob(bytes),
-            (Native::Null, _) => return None,
-        },
-        Encoding::Binary => match kind {
-            Kind::Text => ValueRef::Text(field?),
-            Kind::Bytes => ValueRef::Blob(field?),
-            Kind::Integer => ValueRef::Integer(i64::from_be_bytes(field?.try_into().ok()?)),
-            Kind::Time => ValueRef::Integer(
-                i64::from_be_bytes(field?.try_into().ok()?).checked_add(POSTGRES_EPOCH_MICROS)?,
-            ),
-            Kind::Boolean => ValueRef::Integer(i64::from(field? == [1])),
-            Kind::Real => ValueRef::Real(f64::from_be_bytes(field?.try_into().ok()?)),
-        },
-    };
-    Some(ToSqlOutput::Borrowed(value))
-}
-
-/// What is known of a column before its first value.
-struct Rule {
-    kind: Kind,
-    is_key: bool,
-    /// Characters that the target takes.
-    max_length: Option<usize>,
-    /// NUL bytes are removed from its text.
-    strips_nul: bool,
-}
-
-impl Rule {
-    fn all_of(layout: &Layout, checks: &Checks) -> Vec<Self> {
-        let columns = layout.columns.iter().enumerate();
-        let rules = columns.map(|(position, column)| Self {
-            kind: column.kind,
-            is_key: layout.primary_key.contains(&position),
-            max_length: layout::max_length(&layout.name, &column.name),
-            strips_nul: checks.strips(position),
-        });
-        rules.collect()
-    }
-
-    /// Appends the value, or says why it cannot go to the target.
-    fn encode(
-        &self,
-        value: ValueRef<'_>,
-        encoding: Encoding,
-        out: &mut Batch,
-    ) -> Result<(), Reason> {
-        match (encoding, value) {
-            // Such a row would be taken for a new one by every run.
-            (_, ValueRef::Null) if self.is_key => Err(Reason::NullInKey),
-            (Encoding::Native, value) => {
-                out.native(native(value));
-                Ok(())
-            }
-            // SQLite sorts bytes behind all text, where they would be looked for in vain.
-            (Encoding::Binary, ValueRef::Blob(_)) if self.is_key => Err(Reason::BytesInKey),
-            (Encoding::Binary, value) => match binary(value, self.kind, self.max_length, out) {
-                Err(Reason::Nul) if self.strips_nul => {
-                    let text = without_nul(value);
-                    binary(ValueRef::Text(&text), self.kind, self.max_length, out)
-                }
-                encoded => encoded,
-            },
-        }
-    }
-}
-
-/// How the rows of one table are judged.
-struct Judge<'a> {
-    request: &'a Request,
-    checks: &'a Checks,
-    rules: Vec<Rule>,
-}
-
-/// Appends the row to the batch, or to its rejects with the reasons.
-fn encode(row: &Row<'_>, judge: &Judge<'_>, batch: &mut SourceBatch) -> rusqlite::Result<()> {
-    let Judge {
-        request,
-        checks,
-        rules,
-    } = judge;
-    if checks.has_references() {
-        match standing(row, rules.len(), checks)? {
-            Standing::Fit => {}
-            Standing::Skipped => return Ok(()),
-            Standing::Unfit(faults) => return reject(row, judge, faults, batch),
-        }
-    }
-    batch.rows.begin_row(rules.len());
-    for (position, rule) in rules.iter().enumerate() {
-        let value = row.get_ref(position)?;
-        if rule
-            .encode(value, request.encoding, &mut batch.rows)
-            .is_err()
-        {
-            batch.rows.abandon_row();
-            return reject(row, judge, Vec::new(), batch);
-        }
-    }
-    let key = || batch.rows.open_row().project(&request.layout.primary_key);
-    if let Some(fault) = checks.key_fault(key) {
-        batch.rows.abandon_row();
-        return reject(row, judge, vec![fault], batch);
-    }
-    batch.rows.end_row();
-    Ok(())
-}
-
-/// The bytes of a text, or of bytes where a text belongs, without those that are zero.
-fn without_nul(value: ValueRef<'_>) -> Vec<u8> {
-    match value {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-            bytes.iter().copied().filter(|byte| *byte != 0).collect()
-        }
-        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Vec::new(),
-    }
-}
-
-fn standing(row: &Row<'_>, columns: usize, checks: &Checks) -> rusqlite::Result<Standing> {
-    let values: Vec<ValueRef<'_>> = (0..columns)
-        .map(|position| row.get_ref(position))
-        .collect::<Result<_, _>>()?;
-    Ok(checks.standing(|position| stored(values[position])))
-}
-
-/// The bytes by which rows refer to each other. `None` for NULL.
-fn stored(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
-    match value {
-        ValueRef::Null => None,
-        ValueRef::Integer(number) => Some(number.to_string().into_bytes().into()),
-        ValueRef::Real(number) => Some(number.to_string().into_bytes().into()),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(bytes.into()),
-    }
-}
-
-/// Puts the row aside as it is stored, with all that its values have and the `others`.
-fn reject(
-    row: &Row<'_>,
-    judge: &Judge<'_>,
-    others: Vec<Fault>,
-    batch: &mut SourceBatch,
-) -> rusqlite::Result<()> {
-    let layout = &judge.request.layout;
-    let mut faults = Vec::new();
-    let mut whole = Batch::default();
-    whole.begin_row(layout.columns.len());
-    for (position, (column, rule)) in layout.columns.iter().zip(&judge.rules).enumerate() {
-        let value = row.get_ref(position)?;
-        whole.native(native(value));
-        let fault = |value| {
-            let encoded = rule.encode(value, judge.request.encoding, &mut Batch::default());
-            encoded.err().map(|reason| Fault {
-                column: Some(column.name.clone()),
-                reason,
-            })
-        };
-        let found = fault(value);
-        if found.as_ref().map(|found| &found.reason) == Some(&Reason::Nul) {
-            // It may not be all that is wrong with the text.
-            faults.extend(fault(ValueRef::Text(&without_nul(value))));
-        }
-        faults.extend(found);
-    }
-    whole.end_row();
-    faults.extend(others);
-    let reject = Reject::of(layout, whole.tuple(0), Encoding::Native, faults);
-    batch.rejects.push(reject);
-    Ok(())
-}
-
-fn native(value: ValueRef<'_>) -> Native<'_> {
-    match value {
-        ValueRef::Null => Native::Null,
-        ValueRef::Integer(number) => Native::Integer(number),
-        ValueRef::Real(number) => Native::Real(number),
-        ValueRef::Text(bytes) => Native::Text(bytes),
-        ValueRef::Blob(bytes) => Native::Blob(bytes),
-    }
-}
-
-/// Encodes a value as its column's kind, or says why it is none.
-///
-/// What counts is the storage class of the value, not the type of the column: SQLite lets any
-/// value into any column.
-pub(in crate::metadata) fn binary(
-    value: ValueRef<'_>,
-    kind: Kind,
-    max_length: Option<usize>,
-    out: &mut Batch,
-) -> Result<(), Reason> {
-    match (kind, value) {
-        (_, ValueRef::Null) => out.null(),
-        (Kind::Text, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
-            out.field(checked_text(bytes, max_length)?);
-        }
-        (Kind::Text, ValueRef::Integer(number)) => out.field(number.to_string().as_bytes()),
-        (Kind::Text, ValueRef::Real(_)) => return Err(Reason::FractionInText),
-        (Kind::Bytes, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => out.field(bytes),
-        (Kind::Bytes, _) => return Err(Reason::NumberInBytes),
-        (Kind::Integer, ValueRef::Integer(number)) => out.integer(number),
-        (Kind::Integer, ValueRef::Real(number)) => {
-            out.integer(whole(number).ok_or(Reason::NotWhole)?);
-        }
-        (Kind::Integer, _) => return Err(Reason::NoNumber),
-        (Kind::Boolean, value) => {
-            out.boolean(truth(value).ok_or(Reason::NoBoolean)?);
-        }
-        (Kind::Time, value) => {
-            let micros = micros(value).ok_or(Reason::NoTime)?;
-            if micros < EARLIEST_MICROS {
-                return Err(Reason::TooEarly);
-            }
-            out.time(micros);
-        }
-        (Kind::Real, ValueRef::Real(number)) => out.real(number),
-        (Kind::Real, ValueRef::Integer(number)) => out.real(number as f64),
-        (Kind::Real, _) => return Err(Reason::NoNumber),
-    }
-    Ok(())
-}
-
-fn checked_text(bytes: &[u8], max_length: Option<usize>) -> Result<&[u8], Reason> {
-    if memchr::memchr(0, bytes).is_some() {
-        return Err(Reason::Nul);
-    }
-    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?;
-    // No text has more characters than bytes.
-    if max_length.is_some_and(|limit| bytes.len() > limit && text.chars().count() > limit) {
-        return Err(Reason::TooLong);
-    }
-    Ok(bytes)
-}
-
-/// A floating point number as the integer it stands for, if it stands for exactly one.
-fn whole(number: f64) -> Option<i64> {
-    // 2^63 itself is out of range, and the largest double below it converts exactly.
-    let range = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
-    (number.fract() == 0.0 && range.contains(&number)).then_some(number as i64)
-}
-
-fn truth(value: ValueRef<'_>) -> Option<bool> {
-    match value {
-        ValueRef::Integer(0) => Some(false),
-        ValueRef::Integer(1) => Some(true),
-        ValueRef::Real(0.0) => Some(false),
-        ValueRef::Real(1.0) => Some(true),
-        ValueRef::Text(text) if text.eq_ignore_ascii_case(b"false") => Some(false),
-        ValueRef::Text(text) if text.eq_ignore_ascii_case(b"true") => Some(true),
-        _ => None,
-    }
-}
-
-fn micros(value: ValueRef<'_>) -> Option<i64> {
-    let time = match value {
-        ValueRef::Text(text) => match time::micros_as_written(text) {
-            Some(micros) => return Some(micros),
-            None => time::parse(std::str::from_utf8(text).ok()?),
-        },
-        ValueRef::Integer(number) => time::from_unix(number),
-        _ => None,
-    };
-    time.map(time::to_micros)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
-    fn encoded(value: ValueRef<'_>, kind: Kind) -> Result<Vec<u8>, Reason> {
-        let mut batch = Batch::default();
-        batch.begin_row(1);
-        binary(value, kind, Some(4), &mut batch)?;
-        batch.end_row();
-        Ok(batch.tuple(0).field(0).unwrap_or(b"NULL").to_vec())
+    use tempfile::TempDir;
+
+    use super::super::switch_to_wal;
+    use super::*;
+    use crate::config::Driver;
+    use crate::metadata::tuple::Encoding;
+
+    struct Scene {
+        directory: TempDir,
+        real: Connection,
+    }
+
+    impl Scene {
+        fn new(tables: &str) -> Self {
+            let directory = TempDir::new().unwrap();
+            let real = connect(&location(&directory), Access::ReadWrite).unwrap();
+            switch_to_wal(&real, "it", Duration::from_secs(1)).unwrap();
+            real.execute_batch(tables).unwrap();
+            Self { directory, real }
+        }
+
+        fn fill(&self, table: &str, rows: i64) {
+            let fill = format!(
+                "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {rows}) \
+                 INSERT INTO {table} SELECT 'key ' || n, n FROM n"
+            );
+            self.real.execute_batch(&fill).unwrap();
+        }
+
+        fn reader(&self) -> Reader {
+            let location = location(&self.directory);
+            let (connection, second) = open_pair(&location, "it").unwrap();
+            Reader {
+                connection: Arc::new(Mutex::new(connection)),
+                second: second.map(|second| Arc::new(Mutex::new(second))),
+                identity: identity(&location).unwrap(),
+                label: "it".to_owned(),
+                rules: Rules::default(),
+            }
+        }
+    }
+
+    fn location(directory: &TempDir) -> Location {
+        Location::parse(directory.path().join("plik.db").to_str().unwrap()).unwrap()
+    }
+
+    async fn keys(reader: &Reader, table: &str) -> Vec<Vec<u8>> {
+        let layouts = reader.layouts().await.unwrap();
+        let layout = layouts.into_iter().find(|layout| layout.name == table);
+        let request = Request {
+            layout: layout.unwrap().project(&["id"]),
+            encoding: Encoding::Binary,
+            to: Driver::Postgres,
+            after: None,
+            rows: Rows::All,
+            order: Order::Any,
+        };
+        let checks = Rules::default().checks(&request.layout);
+        let mut stream = reader.read(request, checks);
+        let mut keys = Vec::new();
+        while let Some(batch) = stream.next().await.unwrap() {
+            assert!(batch.rejects.is_empty());
+            let ids = batch.rows.iter().map(|row| row.field(0).unwrap().to_vec());
+            keys.extend(ids);
+        }
+        keys
+    }
+
+    #[tokio::test]
+    async fn every_row_is_read_once_by_one_of_two() {
+        let tables = [
+            "CREATE TABLE few (id text PRIMARY KEY, n integer)",
+            "CREATE TABLE many (id text PRIMARY KEY, n integer)",
+            "CREATE TABLE numberless (id text PRIMARY KEY, n integer) WITHOUT ROWID",
+            "CREATE TABLE shadowed (id text PRIMARY KEY, _rowid_ integer)",
+        ];
+        let scene = Scene::new(&tables.join("; "));
+        let rows = [
+            ("few", 100),
+            ("many", 50_000),
+            ("numberless", 50_000),
+            ("shadowed", 50_000),
+        ];
+        for (table, rows) in rows {
+            scene.fill(table, rows);
+        }
+        scene
+            .real
+            .execute_batch("DELETE FROM many WHERE n % 3 = 0")
+            .unwrap();
+        let reader = scene.reader();
+        let layouts = reader.layouts().await.unwrap();
+        let divided = layouts
+            .iter()
+            .filter(|layout| halves(&lock(&reader.connection), layout).is_some());
+        let divided: Vec<&str> = divided.map(|layout| layout.name.as_str()).collect();
+        assert_eq!(divided, ["many"]);
+        for (table, rows) in rows {
+            let keys = keys(&reader, table).await;
+            let expected = if table == "many" {
+                rows - rows / 3
+            } else {
+                rows
+            };
+            assert_eq!(keys.len() as i64, expected, "{table}");
+            assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
+        }
     }
 
     #[test]
-    fn values_are_judged_by_what_they_are() {
-        use ValueRef::{Blob, Integer, Null, Real, Text};
-        assert_eq!(encoded(Null, Kind::Boolean).unwrap(), b"NULL");
-        assert_eq!(
-            encoded(Text("éé😀x".as_bytes()), Kind::Text).unwrap(),
-            "éé😀x".as_bytes()
-        );
-        assert!(encoded(Text("éé😀xy".as_bytes()), Kind::Text).is_err());
-        assert!(encoded(Text(b"x    "), Kind::Text).is_err());
-        assert!(encoded(Text(b"a\0"), Kind::Text).is_err());
-        assert!(encoded(Text(b"\xed\xa0\x80"), Kind::Text).is_err());
-        assert_eq!(encoded(Blob(b"abc"), Kind::Text).unwrap(), b"abc");
-        assert_eq!(
-            encoded(Real(2.0), Kind::Integer).unwrap(),
-            2_i64.to_be_bytes()
-        );
-        assert!(encoded(Real(2.5), Kind::Integer).is_err());
-        assert!(encoded(Real(9_223_372_036_854_775_808.0), Kind::Integer).is_err());
-        assert!(encoded(Text(b"2"), Kind::Integer).is_err());
-        assert_eq!(encoded(Text(b"TRUE"), Kind::Boolean).unwrap(), [1]);
-        assert!(encoded(Integer(2), Kind::Boolean).is_err());
-        assert!(encoded(Real(0.5), Kind::Boolean).is_err());
-        assert!(encoded(Text(b""), Kind::Time).is_err());
-        assert!(encoded(Real(2_460_000.5), Kind::Time).is_err());
-        assert!(encoded(Text(b"-9999-01-01 00:00:00"), Kind::Time).is_err());
-        let micros = encoded(Text(b"2000-01-01 02:00:00.000001999+02:00"), Kind::Time).unwrap();
-        assert_eq!(micros, 1_i64.to_be_bytes());
-        assert_eq!(
-            encoded(Integer(946_684_801), Kind::Time).unwrap(),
-            1_000_000_i64.to_be_bytes()
-        );
+    fn two_connections_see_one_moment_while_another_writes() {
+        let scene = Scene::new("CREATE TABLE t (n integer)");
+        let ended = AtomicBool::new(false);
+        let count = |connection: &Connection| -> i64 {
+            connection
+                .query_row("SELECT count(*) FROM t", (), |row| row.get(0))
+                .unwrap()
+        };
+        let location = location(&scene.directory);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let writer = connect(&location, Access::ReadWrite).unwrap();
+                while !ended.load(Ordering::Relaxed) {
+                    writer.execute("INSERT INTO t VALUES (1)", ()).unwrap();
+                }
+            });
+            let (mut pairs, mut last) = (0, -1);
+            while pairs < 50 {
+                let (first, second) = open_pair(&location, "it").unwrap();
+                if let Some(second) = second {
+                    assert_eq!(count(&first), count(&second));
+                    pairs += i32::from(count(&first) > last);
+                    last = count(&first);
+                }
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn two_moments_are_told_from_one() {
+        let scene = Scene::new("CREATE TABLE t (n integer)");
+        let location = location(&scene.directory);
+        let open = || connect(&location, Access::ReadOnly).unwrap();
+        let (first, second) = (open(), open());
+        assert!(begin_both(&first, &second).unwrap());
+        scene.real.execute("INSERT INTO t VALUES (1)", ()).unwrap();
+        // One that sees the change is not of the moment of the other.
+        let version = |connection: &Connection| -> i64 {
+            connection
+                .pragma_query_value(None, "data_version", |row| row.get(0))
+                .unwrap()
+        };
+        let before = version(&first);
+        first.execute_batch("ROLLBACK").unwrap();
+        begin(&first).unwrap();
+        assert_ne!(version(&first), before);
     }
 }

@@ -8,8 +8,8 @@ use rusqlite::{Connection, Statement, TransactionBehavior};
 
 use super::fields::Fields;
 use super::fresh::FreshLoad;
+use super::layouts::layouts;
 use super::loading::{Draft, Loading, Unpublished, remove_leftover};
-use super::reader::layouts;
 use super::{Access, Location, connect, failure, run};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;

@@ -12,7 +12,7 @@ use jiff::civil::Time;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Limits, Nice};
-use crate::data::{ByteStream, Manners};
+use crate::data::{ByteStream, Manners, Tuning};
 
 /// What may pass at once after a pause, in time of the rate.
 const BURST: Duration = Duration::from_millis(250);
@@ -68,6 +68,14 @@ impl Limiter {
                 Ok(chunk)
             }
         }))
+    }
+
+    /// How to open a backend that keeps to the limits.
+    pub(in crate::migrate) fn tuning(self: &Arc<Self>) -> Tuning {
+        Tuning {
+            manners: Some(Arc::clone(self) as Arc<dyn Manners>),
+            ..Tuning::default()
+        }
     }
 
     /// Waits until so many bytes may pass.

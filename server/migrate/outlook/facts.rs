@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, Sse};
-use crate::metadata::{BlobSizes, Layout, MetadataError, Snapshot};
+use crate::metadata::{Layout, MetadataError, Snapshot};
 use crate::migrate::ends::{DataEnd, DatabaseEnd, Ends};
 use crate::migrate::error::MigrateError;
 use crate::migrate::plan::Plan;
@@ -24,12 +24,12 @@ pub struct Facts {
     pub source_rows: BTreeMap<String, u64>,
     /// Rows of the same tables in the target, as far as it has them.
     pub target_rows: BTreeMap<String, u64>,
-    /// What the rows of the source say of its blobs; `None` if only metadata is to be copied.
+    /// What the rows of the source say of the blobs to be copied; `None` if only metadata is to be copied.
     pub blobs: Option<BlobTotals>,
 }
 
 /// How much the blobs of a server are, as its rows say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobTotals {
     pub blobs: u64,
     pub bytes: u64,
@@ -81,8 +81,7 @@ impl Facts {
             ..Self::default()
         };
         if halves.has_data() {
-            let BlobSizes { blobs, bytes, .. } = plan.source.blob_totals().await?;
-            facts.blobs = Some(BlobTotals { blobs, bytes });
+            facts.blobs = Some(plan.blobs);
         } else {
             facts.encryption = None;
         }

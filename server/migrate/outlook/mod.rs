@@ -14,7 +14,7 @@ use super::plan::{Plan, metadata_room};
 use super::preview::look;
 use super::progress::Progress;
 use super::report::Preview;
-use super::{Endpoint, Options};
+use super::{Endpoint, Limiter, Options};
 use crate::data::{self, Access};
 
 pub use facts::{BlobTotals, Facts, Moved};
@@ -50,13 +50,14 @@ pub async fn outlook(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     options: Options<'_>,
+    limiter: &Arc<Limiter>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Outlook, MigrateError> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(MigrateError::Interrupted),
-        outlook = make(from, to, options, progress, cancel) => outlook,
+        outlook = make(from, to, options, limiter, progress, cancel) => outlook,
     }
 }
 
@@ -64,18 +65,19 @@ async fn make(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     options: Options<'_>,
+    limiter: &Arc<Limiter>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Outlook, MigrateError> {
     let mut sizes = requests::Sizes::new(from.data, to.data);
     let mut note = |bytes| sizes.add(bytes);
-    let (plan, preview) = look(from, to, options, progress, cancel, &mut note).await?;
+    let (plan, preview) = look(from, to, options, limiter, progress, cancel, &mut note).await?;
     let (facts, _) = Facts::gather(&plan, to, options.halves).await?;
     Ok(Outlook {
         facts,
         rooms: rooms(&plan, to, options, &preview).await?,
         requests: sizes.requests(&preview, plan.to_is_absent),
-        estimate: sample::take(&plan, to, options, &preview).await?,
+        estimate: sample::take(&plan, to, options, &preview, limiter.tuning()).await?,
         preview,
     })
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use serde::Serialize;
 
-use crate::data::{self, Access, BlobRef, DataBackend};
+use crate::data::{self, Access, BlobRef, DataBackend, Tuning};
 use crate::metadata::{MetadataError, Order, Request, Rows, Snapshot};
 use crate::migrate::data::BlobRows;
 use crate::migrate::error::MigrateError;
@@ -53,6 +53,7 @@ pub(super) async fn take(
     to: Endpoint<'_>,
     options: Options<'_>,
     preview: &Preview,
+    tuning: Tuning,
 ) -> Result<Estimate, MigrateError> {
     let mut estimate = Estimate {
         how: HOW,
@@ -65,10 +66,10 @@ pub(super) async fn take(
     if let (Some(blobs), Some(from)) = (&preview.blobs, &plan.from_data)
         && blobs.copied > 0
     {
-        let read = read_blobs(plan, from.as_ref()).await?;
+        let read = read_blobs(plan, from.as_ref(), options).await?;
         estimate.source_blob_microseconds = read.opening.map(micros);
         estimate.bytes_per_second = read.bytes_per_second();
-        let target = data::open(to.data, Access::Probe).await?;
+        let target = data::open_with(to.data, Access::Probe, tuning).await?;
         if !target.is_absent() {
             estimate.target_data_microseconds = data_round_trip(target.as_ref()).await;
         }
@@ -179,13 +180,17 @@ impl BlobSample {
     }
 }
 
-async fn read_blobs(plan: &Plan, from: &dyn DataBackend) -> Result<BlobSample, MigrateError> {
+async fn read_blobs(
+    plan: &Plan,
+    from: &dyn DataBackend,
+    options: Options<'_>,
+) -> Result<BlobSample, MigrateError> {
     let (mut sample, mut opened, mut opening) = (BlobSample::default(), 0, Duration::ZERO);
     let Some(files) = plan.files() else {
         return Ok(sample);
     };
     let started = Instant::now();
-    let mut rows = BlobRows::with_blob(&plan.source, files);
+    let mut rows = BlobRows::with_blob(&plan.source, files).of_shard(options.shard);
     let batch = rows.next().await?.unwrap_or_default();
     let uploaded = batch
         .iter()
@@ -232,6 +237,7 @@ mod tests {
 
     fn options(verify: bool) -> Options<'static> {
         Options {
+            shard: None,
             halves: Halves::Both,
             mode: Mode::Copy,
             workers: NonZeroUsize::new(4).unwrap(),

@@ -10,7 +10,7 @@ use super::report::{FileState, FileVerdict};
 use super::{LOOKED_AT_AGAIN, PAUSES, VerifyOptions};
 use crate::data::digest::hashed;
 use crate::data::{BlobRef, DataBackend, DataError};
-use crate::metadata::{BlobSizes, Layout, Snapshot};
+use crate::metadata::{Layout, Snapshot};
 use crate::migrate::blob::BlobRow;
 use crate::migrate::data::{BlobRows, LivingRows, explain};
 use crate::migrate::error::{MigrateError, Side};
@@ -64,7 +64,7 @@ impl BlobCheck {
         files: &Layout,
         target: Option<&Snapshot>,
     ) -> Result<FileVerdict, MigrateError> {
-        let BlobSizes { blobs, bytes, .. } = source.blob_totals().await?;
+        let (blobs, bytes) = source.blob_totals().await?;
         self.progress.on(Event::BlobsBegin { blobs, bytes });
         let mut verdict = FileVerdict {
             bytes,
@@ -92,14 +92,20 @@ impl BlobCheck {
                     }
                     _ => {}
                 }
-                verdict.count(|| pair.names(), state);
+                self.count(&mut verdict, &pair, state);
             }
         }
         for (pair, state) in self.settle(suspects).await? {
-            verdict.count(|| pair.names(), state);
+            self.count(&mut verdict, &pair, state);
         }
         verdict.shown.sort_by(|a, b| a.file_id.cmp(&b.file_id));
         Ok(verdict)
+    }
+
+    fn count(&self, verdict: &mut FileVerdict, pair: &FilePair, state: FileState) {
+        if let Some(found) = verdict.count(|| pair.names(), state) {
+            self.progress.on(Event::FileDiffers(&found));
+        }
     }
 
     /// Looks at the blobs again that were not equal, until they are or it has been long enough.
@@ -144,8 +150,8 @@ impl BlobCheck {
             });
         }
         let (from, to) = tokio::try_join!(
-            Known::of(self.from.as_ref(), blobs),
-            Known::of(self.to.as_ref(), blobs),
+            Known::of(self.from.as_ref(), blobs, None),
+            Known::of(self.to.as_ref(), blobs, None),
         )?;
         Ok(Lists { from, to })
     }

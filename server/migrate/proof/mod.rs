@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::data::LivingRows;
+use super::ends::{End, Ends};
 use super::error::{MigrateError, Problem, Side};
+use super::limits::{Limited, Limiter};
 use super::plan::{keeps_keys, shared_place};
 use super::progress::{Event, Progress};
 use super::{Endpoint, Halves};
@@ -25,7 +27,8 @@ use blobs::BlobCheck;
 use rows::RowCheck;
 
 pub use report::{
-    Difference, FileDifference, FileVerdict, RowDifference, SHOWN, TableVerdict, Verification,
+    Difference, FileDifference, FileFault, FileVerdict, RowDifference, SHOWN, TableVerdict,
+    Verification,
 };
 
 /// How long to wait before each further look at what differed.
@@ -57,13 +60,14 @@ pub async fn verify(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     options: VerifyOptions,
+    limiter: &Arc<Limiter>,
     progress: &Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Verification, MigrateError> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(MigrateError::Interrupted),
-        found = compare(from, to, options, progress) => found,
+        found = compare(from, to, options, limiter, progress) => found,
     }
 }
 
@@ -71,26 +75,31 @@ async fn compare(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
     options: VerifyOptions,
+    limiter: &Arc<Limiter>,
     progress: &Arc<dyn Progress>,
 ) -> Result<Verification, MigrateError> {
     let started = Instant::now();
-    let ends = Ends::open(from, to, options.halves).await?;
+    let mut ends = Ends::named(from, to, options.halves);
+    let sides = Sides::open(from, to, options.halves, limiter, &mut ends).await;
+    progress.on(Event::Ends(&ends));
+    let sides = sides?;
     let mut found = Verification::default();
     progress.on(Event::VerifyBegin);
-    let layouts = metadata::migrated(ends.source.layouts().await?);
+    let layouts = metadata::migrated(sides.source.layouts().await?);
     if options.halves.has_metadata()
-        && let Some(target) = &ends.target
+        && let Some(target) = &sides.target
     {
         let check = RowCheck {
             from: from.metadata,
             to: to.metadata,
-            own_blobs: ends.own_blobs,
+            own_blobs: sides.own_blobs,
+            limiter,
             progress: progress.as_ref(),
         };
-        found.tables = check.run(&ends.source, target, &layouts).await?;
+        found.tables = check.run(&sides.source, target, &layouts).await?;
     }
     let files = layouts.iter().find(|layout| layout.name == "files");
-    if let (Some((from_data, to_data)), Some(files)) = (&ends.data, files) {
+    if let (Some((from_data, to_data)), Some(files)) = (&sides.data, files) {
         let check = BlobCheck {
             from: Arc::clone(from_data),
             to: Arc::clone(to_data),
@@ -99,14 +108,18 @@ async fn compare(
             options,
             progress: Arc::clone(progress),
         };
-        found.files = Some(check.run(&ends.source, files, ends.target.as_ref()).await?);
+        found.files = Some(
+            check
+                .run(&sides.source, files, sides.target.as_ref())
+                .await?,
+        );
     }
     found.elapsed = started.elapsed();
     Ok(found)
 }
 
 /// Both sides, opened to be read.
-struct Ends {
+struct Sides {
     source: Snapshot,
     /// `None` if its rows are not needed.
     target: Option<Snapshot>,
@@ -116,17 +129,20 @@ struct Ends {
     own_blobs: bool,
 }
 
-impl Ends {
+impl Sides {
+    /// Also completes what `ends` tell.
     async fn open(
         from: Endpoint<'_>,
         to: Endpoint<'_>,
         halves: Halves,
+        limiter: &Arc<Limiter>,
+        ends: &mut Ends,
     ) -> Result<Self, MigrateError> {
         let mut problems = Vec::new();
         let needs_target = halves.has_metadata() || keeps_keys(to.data);
-        let source = open_rows(from.metadata, Side::Source, &mut problems).await;
+        let source = open_rows(from.metadata, Side::Source, &mut ends.from, &mut problems).await;
         let target = match needs_target {
-            true => open_rows(to.metadata, Side::Target, &mut problems).await,
+            true => open_rows(to.metadata, Side::Target, &mut ends.to, &mut problems).await,
             false => None,
         };
         if let (Some(source), Some(target)) = (&source, &target)
@@ -149,8 +165,8 @@ impl Ends {
                 half: "data",
                 place,
             }));
-            let from = open_blobs(from, Side::Source, &mut problems).await;
-            data = from.zip(open_blobs(to, Side::Target, &mut problems).await);
+            let from = open_blobs(from, Side::Source, limiter, &mut problems).await;
+            data = from.zip(open_blobs(to, Side::Target, limiter, &mut problems).await);
         }
         match source {
             Some(source) if problems.is_empty() => Ok(Self {
@@ -167,6 +183,7 @@ impl Ends {
 async fn open_rows(
     config: &MetadataConfig,
     side: Side,
+    end: &mut End,
     problems: &mut Vec<Problem>,
 ) -> Option<Snapshot> {
     let opened: Result<Snapshot, MetadataError> = async {
@@ -175,6 +192,7 @@ async fn open_rows(
         if side == Side::Source {
             snapshot.refuse_half_migrated().await?;
         }
+        end.look(&snapshot).await?;
         Ok(snapshot)
     }
     .await;
@@ -186,10 +204,12 @@ async fn open_rows(
 async fn open_blobs(
     end: Endpoint<'_>,
     side: Side,
+    limiter: &Arc<Limiter>,
     problems: &mut Vec<Problem>,
 ) -> Option<Arc<dyn DataBackend>> {
-    let opened = data::open(end.data, Access::ReadOnly).await;
+    let opened = data::open_with(end.data, Access::ReadOnly, limiter.tuning()).await;
     opened
+        .map(|backend| Arc::new(Limited::new(backend, limiter)) as Arc<dyn DataBackend>)
         .map_err(|source| problems.push(Problem::Data { side, source }))
         .ok()
 }

@@ -113,33 +113,56 @@ impl FileVerdict {
         self.equal + self.gone + self.differences()
     }
 
-    pub(super) fn count(&mut self, file: impl Fn() -> (String, String), state: FileState) {
-        let (side, reason) = match state {
-            FileState::Equal => return self.equal += 1,
-            FileState::Gone => return self.gone += 1,
+    /// Every state of a file, by a word for programs, and how many files are in it.
+    pub fn states(&self) -> [(&'static str, u64); 6] {
+        [
+            ("equal", self.equal),
+            ("gone", self.gone),
+            ("without_row", self.without_row),
+            ("source_wrong", self.source_wrong),
+            ("target_wrong", self.target_wrong),
+            ("both_wrong", self.both_wrong),
+        ]
+    }
+
+    /// Counts the file, and gives what is to be told of it.
+    pub(super) fn count(
+        &mut self,
+        file: impl Fn() -> (String, String),
+        state: FileState,
+    ) -> Option<FileDifference> {
+        let (kind, reason) = match state {
+            FileState::Equal => {
+                self.equal += 1;
+                return None;
+            }
+            FileState::Gone => {
+                self.gone += 1;
+                return None;
+            }
             FileState::WithoutRow => {
-                self.without_row += 1;
                 let reason = "its row is not in the target".to_owned();
-                (Some(Side::Target), reason)
+                (FileFault::WithoutRow, reason)
             }
-            FileState::Wrong(side, reason) => {
-                match side {
-                    Some(Side::Source) => self.source_wrong += 1,
-                    Some(Side::Target) => self.target_wrong += 1,
-                    None => self.both_wrong += 1,
-                }
-                (side, reason)
-            }
+            FileState::Wrong(side, reason) => (FileFault::Wrong(side), reason),
+        };
+        match kind {
+            FileFault::WithoutRow => self.without_row += 1,
+            FileFault::Wrong(Some(Side::Source)) => self.source_wrong += 1,
+            FileFault::Wrong(Some(Side::Target)) => self.target_wrong += 1,
+            FileFault::Wrong(None) => self.both_wrong += 1,
+        }
+        let (file_id, upload_id) = file();
+        let found = FileDifference {
+            file_id,
+            upload_id,
+            kind,
+            reason,
         };
         if self.shown.len() < SHOWN {
-            let (file_id, upload_id) = file();
-            self.shown.push(FileDifference {
-                file_id,
-                upload_id,
-                side,
-                reason,
-            });
+            self.shown.push(found.clone());
         }
+        Some(found)
     }
 }
 
@@ -148,9 +171,49 @@ impl FileVerdict {
 pub struct FileDifference {
     pub file_id: String,
     pub upload_id: String,
-    /// The side that is wrong; `None` for both.
-    pub side: Option<Side>,
+    pub kind: FileFault,
     pub reason: String,
+}
+
+/// In what way a file differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFault {
+    /// The target has no row of it.
+    WithoutRow,
+    /// Its blob is missing or not what its row says, on that side; `None` for both.
+    Wrong(Option<Side>),
+}
+
+impl FileFault {
+    /// A word for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WithoutRow => "without_row",
+            Self::Wrong(Some(Side::Source)) => "source_wrong",
+            Self::Wrong(Some(Side::Target)) => "target_wrong",
+            Self::Wrong(None) => "both_wrong",
+        }
+    }
+
+    /// Where the fault is; `None` for both sides.
+    pub fn side(self) -> Option<Side> {
+        match self {
+            Self::WithoutRow => Some(Side::Target),
+            Self::Wrong(side) => side,
+        }
+    }
+}
+
+impl Difference {
+    /// A word for programs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Different(_) => "different",
+            Self::Rejected(_) => "rejected",
+        }
+    }
 }
 
 /// What became of one file.

@@ -1,6 +1,7 @@
 //! The rows: digests of every table, then the keys that differ.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::report::{Difference, RowDifference, SHOWN, TableVerdict};
 use super::{LOOKED_AT_AGAIN, PAUSES};
@@ -8,6 +9,7 @@ use crate::config::MetadataConfig;
 use crate::metadata::{Layout, Reject, Rows, Snapshot};
 use crate::migrate::compare::{Compared, Comparison, Standing};
 use crate::migrate::error::MigrateError;
+use crate::migrate::limits::Limiter;
 use crate::migrate::metadata::not_compared;
 use crate::migrate::progress::{Event, Progress};
 
@@ -17,6 +19,7 @@ pub(super) struct RowCheck<'a> {
     pub to: &'a MetadataConfig,
     /// What `files.backend_details` says is each side's own business.
     pub own_blobs: bool,
+    pub limiter: &'a Arc<Limiter>,
     pub progress: &'a dyn Progress,
 }
 
@@ -37,6 +40,8 @@ struct Suspects {
     missing: u64,
     different: u64,
     extra: u64,
+    /// There are more than can be looked at again: each was told as it was found.
+    are_told: bool,
 }
 
 struct Suspect {
@@ -71,7 +76,8 @@ impl RowCheck<'_> {
                 }
             }
         }
-        Ok(tables.into_iter().map(Looked::verdict).collect())
+        let tables = tables.into_iter();
+        Ok(tables.map(|table| table.verdict(self.progress)).collect())
     }
 
     async fn look<'l>(
@@ -105,7 +111,10 @@ impl RowCheck<'_> {
                     let comparison = self.comparison(source, target, &looked);
                     let mut suspects = Suspects::default();
                     comparison
-                        .run(|row| row.iter().for_each(|row| suspects.add(row)))
+                        .run(|row| {
+                            row.iter()
+                                .for_each(|row| suspects.add(row, table, self.progress))
+                        })
                         .await?;
                     looked.suspects = suspects;
                 }
@@ -148,7 +157,7 @@ impl RowCheck<'_> {
                 if let Ok(row) = row
                     && before.contains(row.key_bytes().as_slice())
                 {
-                    still.add(&row);
+                    still.add(&row, &looked.verdict.table, self.progress);
                 }
             })
             .await?;
@@ -158,7 +167,7 @@ impl RowCheck<'_> {
     }
 
     fn comparison<'c>(
-        &self,
+        &'c self,
         source: &'c Snapshot,
         target: &'c Snapshot,
         looked: &Looked<'c>,
@@ -170,16 +179,24 @@ impl RowCheck<'_> {
             layout: looked.layout,
             not_compared: not_compared(looked.layout, self.own_blobs),
             rows: looked.rows.clone(),
+            limiter: self.limiter,
         }
     }
 }
 
 impl Looked<'_> {
-    fn verdict(self) -> TableVerdict {
+    /// What is left at the end; tells what was not told before.
+    fn verdict(self, progress: &dyn Progress) -> TableVerdict {
         let mut verdict = self.verdict;
         verdict.missing = self.suspects.missing;
         verdict.different = self.suspects.different;
         verdict.extra = self.suspects.extra;
+        let table = verdict.table.as_str();
+        let tell = |row| progress.on(Event::RowDiffers { table, row });
+        verdict.shown.iter().for_each(tell);
+        if !self.suspects.are_told {
+            self.suspects.tell(table, progress);
+        }
         let named = self.suspects.named.into_iter();
         verdict
             .shown
@@ -190,7 +207,8 @@ impl Looked<'_> {
 }
 
 impl Suspects {
-    fn add(&mut self, row: &Compared<'_>) {
+    /// Counts the row, and keeps it by name while there is hope that it passes.
+    fn add(&mut self, row: &Compared<'_>, table: &str, progress: &dyn Progress) {
         let kind = match row.standing {
             Standing::Equal => return,
             Standing::Missing => Difference::Missing,
@@ -202,14 +220,26 @@ impl Suspects {
             Difference::Extra => self.extra += 1,
             Difference::Different(_) | Difference::Rejected(_) => self.different += 1,
         }
+        let key = row.key();
+        let difference = RowDifference { key, kind };
         if self.named.len() < LOOKED_AT_AGAIN {
-            self.named.push(Suspect {
-                key: row.key_bytes(),
-                difference: RowDifference {
-                    key: row.key(),
-                    kind,
-                },
-            });
+            let key = row.key_bytes();
+            self.named.push(Suspect { key, difference });
+            return;
+        }
+        if !self.are_told {
+            self.tell(table, progress);
+            self.are_told = true;
+        }
+        let row = &difference;
+        progress.on(Event::RowDiffers { table, row });
+    }
+
+    /// Tells those that are kept by name.
+    fn tell(&self, table: &str, progress: &dyn Progress) {
+        for suspect in &self.named {
+            let row = &suspect.difference;
+            progress.on(Event::RowDiffers { table, row });
         }
     }
 

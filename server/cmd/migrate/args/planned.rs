@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::RunArgs;
+use crate::migrate::Shard;
 
 /// What decides what a migration does, whatever the directory in which it is run. What decides only
 /// how fast it may go, and who is told, is not planned.
@@ -18,6 +19,7 @@ pub struct PlannedArgs {
     data_only: bool,
     sync: bool,
     delete: bool,
+    shard: Option<Shard>,
     workers: NonZeroUsize,
     ignore_errors: bool,
     rejects: Option<PathBuf>,
@@ -39,6 +41,7 @@ impl RunArgs {
             data_only,
             sync,
             delete,
+            shard,
             workers,
             dry_run: _,
             ignore_errors,
@@ -47,8 +50,7 @@ impl RunArgs {
             strip_nul,
             no_verify,
             verbose: _,
-            json: _,
-            report: _,
+            tell: _,
             retry: _,
             limits: _,
         } = self;
@@ -58,6 +60,7 @@ impl RunArgs {
             data_only: *data_only,
             sync: *sync,
             delete: *delete,
+            shard: *shard,
             workers: *workers,
             ignore_errors: *ignore_errors,
             rejects: rejects.as_deref().map(std::path::absolute).transpose()?,
@@ -75,6 +78,7 @@ impl RunArgs {
             data_only,
             sync,
             delete,
+            shard,
             workers,
             ignore_errors,
             rejects,
@@ -88,6 +92,7 @@ impl RunArgs {
             data_only,
             sync,
             delete,
+            shard,
             workers,
             ignore_errors,
             rejects,
@@ -120,6 +125,19 @@ mod tests {
             format!("{:?}", asked.options())
         );
         assert_eq!(run.to, asked.to);
+    }
+
+    #[test]
+    fn a_part_of_the_blobs_is_planned_too() {
+        let asked = parse("migrate --to /t.cfg --shard 2/3").unwrap().run;
+        let planned = asked.planned(Path::new("/t.cfg")).unwrap();
+        let text = serde_json::to_string(&planned).unwrap();
+        assert!(text.contains(r#""shard":"2/3""#), "{text}");
+        assert_eq!(serde_json::from_str::<PlannedArgs>(&text).unwrap(), planned);
+        for wrong in ["0/3", "4/3"] {
+            let text = text.replace("2/3", wrong);
+            assert!(serde_json::from_str::<PlannedArgs>(&text).is_err());
+        }
     }
 
     #[test]
