@@ -9,7 +9,8 @@ use super::MetadataError;
 use super::layout::Layout;
 use super::loader::{Bulk, Checkpoint, Loader};
 use super::postgres::fresh::FreshLoad as PostgresLoad;
-use super::snapshot::{Identity, Order};
+use super::request::Order;
+use super::snapshot::Identity;
 use super::sqlite::fresh::FreshLoad as SqliteLoad;
 use super::tuple::{Batch, Encoding};
 

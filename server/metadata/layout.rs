@@ -154,6 +154,28 @@ pub fn migrated(mut layouts: Vec<Layout>) -> Vec<Layout> {
     layouts
 }
 
+/// What an undeclared type in SQL most likely holds.
+pub(super) fn kind_of_declared(declared: &str) -> Kind {
+    let declared = declared.to_ascii_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
+    if has(&["bool", "numeric"]) {
+        // Plik's ORM declares booleans of SQLite `numeric`.
+        Kind::Boolean
+    } else if has(&["date", "time"]) {
+        Kind::Time
+    } else if has(&["int"]) {
+        Kind::Integer
+    } else if has(&["char", "clob", "text"]) {
+        Kind::Text
+    } else if has(&["real", "floa", "doub"]) {
+        Kind::Real
+    } else if declared.is_empty() || has(&["blob", "bytea"]) {
+        Kind::Bytes
+    } else {
+        Kind::Text
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,5 +247,22 @@ mod tests {
         assert_eq!(kind_of("uploads", "stranger", Kind::Integer), Kind::Integer);
         assert_eq!(max_length("files", "upload_id"), Some(256));
         assert_eq!(max_length("files", "name"), None);
+    }
+
+    #[test]
+    fn declared_types_are_understood() {
+        for (declared, kind) in [
+            ("varchar(255)", Kind::Text),
+            ("bool", Kind::Boolean),
+            ("numeric", Kind::Boolean),
+            ("bigint", Kind::Integer),
+            ("datetime", Kind::Time),
+            ("timestamp with time zone", Kind::Time),
+            ("double precision", Kind::Real),
+            ("", Kind::Bytes),
+            ("jsonb", Kind::Text),
+        ] {
+            assert_eq!(kind_of_declared(declared), kind, "{declared}");
+        }
     }
 }

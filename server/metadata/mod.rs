@@ -24,6 +24,8 @@ mod overwrite;
 mod place;
 pub mod postgres;
 mod probe;
+mod reject;
+mod request;
 mod rules;
 pub mod schema;
 mod snapshot;
@@ -31,6 +33,7 @@ pub mod sqlite;
 pub mod stats;
 mod stored;
 mod strangers;
+mod stream;
 pub mod table;
 mod tuple;
 mod upload_log;
@@ -66,13 +69,13 @@ pub use moved::MovedMarker;
 pub use overwrite::{drop_tables, replace_file};
 pub use place::{announcement, file_size, free_bytes, is_same_file, name_of, sqlite_path};
 pub use probe::{free_connections, probe};
+pub use reject::{Reject, StoredRow, shown_key};
+pub use request::{Cursor, Order, Request, Rows};
 pub use rules::{Keys, Rules};
 use schema::State;
-pub use snapshot::{
-    Cursor, Identity, Order, Reject, Request, RowStream, Rows, Snapshot, SourceBatch, StoredRow,
-    shown_key,
-};
+pub use snapshot::{Identity, Snapshot};
 pub use stored::ReadRow;
+pub use stream::{RowStream, SourceBatch};
 pub use tuple::{Batch, Encoding, Tuple, integer_of, order_of, text_of};
 pub use upload_log::{PartRecord, UploadLog, UploadRecord};
 pub use value::{Row, Value};

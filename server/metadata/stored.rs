@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::fault::{Fault, Reason};
 use super::layout::{self, Layout};
-use super::snapshot::StoredRow;
+use super::reject::StoredRow;
 use super::sqlite::encode::binary;
 use super::table::Kind;
 use super::tuple::{Batch, Encoding, Native, POSTGRES_EPOCH_MICROS, Tuple};

@@ -310,6 +310,11 @@ impl Merge {
         self.encoding
     }
 
+    /// The columns of the rows, rejected ones included.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// The next row of either side, or the reason why the target cannot hold it; `None` behind the
     /// last one.
     pub async fn next(&mut self) -> Result<Option<Seen<'_>>, MigrateError> {

@@ -6,6 +6,7 @@
 
 mod attempts;
 mod blob;
+mod census;
 mod compare;
 mod data;
 mod ends;
@@ -58,12 +59,13 @@ pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use replay::replay;
 pub use report::{
-    BlobReport, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
+    BlobReport, FileStates, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
 };
 pub use retry::RetryPolicy;
 pub use shard::{BadShard, Shard};
 
 use attempts::Attempts;
+use census::Census;
 use data::{BlobCopy, Earlier, LivingRows};
 use gate::Gate;
 use known::Known;
@@ -263,6 +265,7 @@ impl Run<'_> {
         {
             blobs.deleted = self.remove_blobs(&plan, &target).await?;
         }
+        report.files = self.census(&plan, &target, &report).await?;
         report.elapsed = started.elapsed();
         if let Some(loader) = target.loader {
             let run = record(&plan, &report, started_at);
@@ -345,6 +348,28 @@ impl Run<'_> {
             uploads::give_up_all(uploads, to.as_ref()).await?;
         }
         copied
+    }
+
+    /// What became of each file, if there was anything to become of both of its halves.
+    async fn census(
+        &self,
+        plan: &Plan,
+        target: &Target,
+        report: &Report,
+    ) -> Result<Option<FileStates>, MigrateError> {
+        let (Some(loader), Some(files)) = (&target.loader, plan.files()) else {
+            return Ok(None);
+        };
+        let census = Census {
+            source: &plan.source,
+            files,
+            to: self.to.metadata,
+            loader,
+            source_now: LivingRows::new(self.from.metadata),
+            limiter: self.limiter,
+            cancel: self.cancel,
+        };
+        census.take(report).await
     }
 
     /// Removes the blobs whose files are gone from the source, and gives their number.

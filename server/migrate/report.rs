@@ -62,6 +62,55 @@ pub struct BlobReport {
     pub bytes: u64,
 }
 
+/// The files of the source, each in exactly one state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileStates {
+    /// Row and blob are in the target, as they are in the source.
+    pub equal: u64,
+    /// The row is, and promises no bytes.
+    pub no_blob: u64,
+    /// The bytes of a removed file, which are gone.
+    pub gone: u64,
+    /// The blob could not be copied, so the row was left out.
+    pub blob_failed: u64,
+    /// The target has another row of that key.
+    pub conflict: u64,
+    /// The target cannot hold the row.
+    pub rejected: u64,
+    /// The row was left out on request.
+    pub left_out: u64,
+}
+
+impl FileStates {
+    /// All of them.
+    pub fn files(&self) -> u64 {
+        self.each().iter().map(|(_, files)| files).sum()
+    }
+
+    /// Every state, by a word for programs, and how many files are in it.
+    pub fn each(&self) -> [(&'static str, u64); 7] {
+        // Every field is named, so that a new one cannot be forgotten.
+        let Self {
+            equal,
+            no_blob,
+            gone,
+            blob_failed,
+            conflict,
+            rejected,
+            left_out,
+        } = *self;
+        [
+            ("equal", equal),
+            ("no_blob", no_blob),
+            ("gone", gone),
+            ("blob_failed", blob_failed),
+            ("conflict", conflict),
+            ("rejected", rejected),
+            ("left_out", left_out),
+        ]
+    }
+}
+
 /// What one run did. Bounded, however many rows and blobs there were.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -69,6 +118,8 @@ pub struct Report {
     pub tables: Vec<TableReport>,
     /// `None` if only metadata was copied.
     pub blobs: Option<BlobReport>,
+    /// `None` if only one half was copied, or the rows were not compared at the end.
+    pub files: Option<FileStates>,
     /// The part of the blobs that it was about; `None` for all of them.
     pub shard: Option<Shard>,
     /// What was wrong with the rows of the source; nothing if only data was copied.
@@ -150,6 +201,7 @@ mod tests {
                 skipped: 9,
                 ..BlobReport::default()
             }),
+            files: None,
             shard: None,
             lint: LintReport::default(),
             elapsed: Duration::ZERO,

@@ -277,3 +277,15 @@ fn a_server_that_copies_is_found_out() -> Result<()> {
         .says(&["✓ copies by the server: are as good as their source"])?;
     this.assert_nothing_left()
 }
+
+#[test]
+fn a_list_that_fails_in_passing_is_asked_for_again() -> Result<()> {
+    let this = Move::prepare()?;
+    this.run(&[], &[])?.run.expect(0)?;
+    let met = this.run(&["ListObjectsV2:1:500", "Trial.ListObjectsV2:1:503"], &[])?;
+    met.run
+        .expect(0)?
+        .says(&["✓ lists: are whole and in order"])?;
+    assert_eq!(met.faults, 2);
+    Ok(())
+}

@@ -8,7 +8,9 @@ use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use super::verdict;
 use crate::cmd::exit::Exit;
 use crate::migrate::proof::Verification;
-use crate::migrate::{BlobReport, LintReport, Outlook, Preview, Report, TableLint, TableReport};
+use crate::migrate::{
+    BlobReport, FileStates, LintReport, Outlook, Preview, Report, TableLint, TableReport,
+};
 
 /// What a run that came to its end has to show.
 pub enum Summary {
@@ -48,6 +50,9 @@ fn report_text(report: &Report) -> String {
     let mut text = tables_text(&report.tables, "copied");
     if let Some(blobs) = &report.blobs {
         text += &blobs_text(blobs, "copied");
+    }
+    if let Some(files) = &report.files {
+        text += &files_text(files);
     }
     text += &lint_text(&report.lint);
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
@@ -187,6 +192,18 @@ fn tables_text(tables: &[TableReport], verb: &str) -> String {
     tables.iter().map(line).collect()
 }
 
+/// In which states the files are; what none of them is in is not worth a word.
+fn files_text(files: &FileStates) -> String {
+    let words = files.each().into_iter().filter(|(_, files)| *files > 0);
+    let words: Vec<String> = words
+        .map(|(state, files)| format!("{} {}", HumanCount(files), state.replace('_', " ")))
+        .collect();
+    match &words[..] {
+        [] => String::new(),
+        words => format!("row and blob of each file: {}\n", words.join(", ")),
+    }
+}
+
 fn blobs_text(blobs: &BlobReport, verb: &str) -> String {
     let deleted = match blobs.deleted {
         0 => String::new(),
@@ -239,6 +256,11 @@ mod tests {
                 deleted: 0,
                 bytes: 3 << 30,
             }),
+            files: Some(FileStates {
+                equal: 1_008,
+                no_blob: 3,
+                ..FileStates::default()
+            }),
             lint: LintReport::default(),
             elapsed: Duration::from_secs(90),
         }
@@ -251,6 +273,7 @@ mod tests {
             "users                      12,345 copied, 2 present, 0 conflicts, 0 failed\n\
              uploads                         1 copied, 2 present, 3 conflicts, 0 failed\n\
              blobs                           7 copied, 1 present, 2 skipped, 0 failed, 3.00 GiB\n\
+             row and blob of each file: 1,008 equal, 3 no blob\n\
              finished in 2 minutes\n\
              next: look at the 3 rows and blobs named above, they were not copied; \
              with --sync, rows that differ become those of the source\n"

@@ -6,8 +6,7 @@ use super::limits::LimitArgs;
 use super::summary::Summary;
 use crate::cmd::exit::Outcome;
 use crate::migrate::proof::{
-    Difference, FileDifference, FileVerdict, RowDifference, TableVerdict, Verification,
-    VerifyOptions,
+    Difference, FileDifference, RowDifference, TableVerdict, Verification, VerifyOptions,
 };
 use crate::migrate::{
     BlobReport, End, Finding, Halves, LintReport, MigrateError, Mode, Options, Preview, Report,
@@ -206,7 +205,7 @@ fn run(report: &Report) -> Value {
         "tables": report.tables.iter().map(table).collect::<Value>(),
         "blobs": report.blobs.as_ref().map(blobs),
         "files": [],
-        "file_states": null,
+        "file_states": report.files.map(|files| file_states(&files.each())),
         "lint": lint(&report.lint),
     })
 }
@@ -234,18 +233,20 @@ fn verification(found: &Verification) -> Value {
             "proof": proof(&table.proof),
         })
     };
-    let states = |files: &FileVerdict| {
-        let states = files.states().into_iter();
-        let states = states.map(|(state, files)| json!({"state": state, "files": files}));
-        states.collect::<Value>()
-    };
     json!({
         "tables": found.tables.iter().map(table).collect::<Value>(),
         "blobs": null,
         "files": null,
-        "file_states": found.files.as_ref().map(states),
+        "file_states": found.files.as_ref().map(|files| file_states(&files.states())),
         "lint": null,
     })
+}
+
+fn file_states(states: &[(&str, u64)]) -> Value {
+    let states = states.iter();
+    states
+        .map(|(state, files)| json!({"state": state, "files": files}))
+        .collect()
 }
 
 /// How the run ended: the fields `exit_code`, `error`, `hint` and `problems`.

@@ -95,7 +95,11 @@ impl Upload<'_> {
                 sizes,
             };
             match copy.run().await {
-                Ok(copied) => return Ok(copied),
+                Ok(copied) => {
+                    let willing = &self.store.copying.has_copied;
+                    willing.fetch_or(copied, Ordering::Relaxed);
+                    return Ok(copied);
+                }
                 Err(failure) if failure.kind == Kind::Missing => {}
                 Err(failure) if self.store.copying.is_error(&failure) => {
                     return Err(self.failed(failure));
@@ -108,7 +112,7 @@ impl Upload<'_> {
 }
 
 /// Has the server copy the object `key` of the target's own bucket, of which the `expected` MD5 is
-/// known, to see whether it does.
+/// known, to see whether it does. It need not be willing to copy from another bucket.
 pub(super) async fn within(to: Target, key: String, expected: BlobStat) -> Result<bool, Failure> {
     let copy = Copy {
         from: Source {
@@ -147,18 +151,10 @@ struct Copy {
 impl Copy {
     async fn run(&self) -> Result<bool, Failure> {
         let fits = self.expected.size_bytes <= self.sizes.whole_bytes;
-        let copied = match self.expected.md5 {
-            Some(md5) if fits => self.copy_bytes_of(md5).await?,
-            _ => self.copy_as_found().await?,
-        };
-        if copied {
-            self.to
-                .store
-                .copying
-                .has_copied
-                .store(true, Ordering::Relaxed);
+        match self.expected.md5 {
+            Some(md5) if fits => self.copy_bytes_of(md5).await,
+            _ => self.copy_as_found().await,
         }
-        Ok(copied)
     }
 
     /// One request, on the condition that the source has this MD5.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
 use super::error::Failure;
-use super::{Store, md5_of_e_tag};
+use super::{Store, client, md5_of_e_tag};
 use crate::data::name::ids_of_key;
 use crate::data::{BlobStat, DataError, Listed, Listing};
 
@@ -108,6 +108,8 @@ impl Pages {
                     .set_continuation_token(from)
                     // A key of others may have characters that XML cannot hold.
                     .encoding_type(EncodingType::Url)
+                    .customize()
+                    .config_override(client::patient_part(0))
                     .send()
                     .await?;
                 Ok(Page {
@@ -119,7 +121,9 @@ impl Pages {
             }
             Version::One => {
                 let request = self.store.client.list_objects().bucket(&config.bucket);
-                let answer = request.set_prefix(prefix).set_marker(from).send().await?;
+                let request = request.set_prefix(prefix).set_marker(from).customize();
+                let request = request.config_override(client::patient_part(0));
+                let answer = request.send().await?;
                 let objects = answer.contents.unwrap_or_default();
                 // Only answers with a delimiter tell where to go on.
                 let last = objects.last().and_then(|object| object.key.clone());

@@ -16,12 +16,12 @@ use crate::metadata::dialect::Dialect;
 use crate::metadata::error::During;
 use crate::metadata::fault::{Fault, Reason};
 use crate::metadata::layout::{self, Column, Index, Layout, quote};
+use crate::metadata::reject::Reject;
+use crate::metadata::request::{Cursor, Request};
 use crate::metadata::rules::{Checks, Keys, Rules, Standing};
 use crate::metadata::schema::State;
-use crate::metadata::snapshot::{
-    BLOB_TOTALS, Cursor, Identity, LARGEST_BLOB, Message, Reject, Request, RowStream, Sender,
-    SourceBatch, is_full,
-};
+use crate::metadata::snapshot::{BLOB_TOTALS, Identity, LARGEST_BLOB};
+use crate::metadata::stream::{Message, RowStream, Sender, SourceBatch, is_full};
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Encoding, Fields, POSTGRES_EPOCH_MICROS, Tuple};
 use crate::model::Timestamp;
@@ -566,7 +566,7 @@ fn key_literal(field: &[u8], kind: Kind) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::snapshot::{Order, Rows};
+    use crate::metadata::request::{Order, Rows};
     use crate::metadata::tuple::Batch;
 
     fn files() -> Layout {

@@ -16,7 +16,7 @@ use crate::metadata::MetadataError;
 use crate::metadata::error::During;
 use crate::metadata::layout::{Column, Layout, quote, unreferred};
 use crate::metadata::loader::{Delete, Existing, Loaded, OnReject, Write};
-use crate::metadata::snapshot::{Reject, join_key};
+use crate::metadata::reject::{Reject, join_key};
 use crate::metadata::table::Kind;
 
 /// What a binary COPY starts with: signature, flags, length of the header's extension.

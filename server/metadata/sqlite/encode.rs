@@ -7,8 +7,10 @@ use rusqlite::types::ValueRef;
 
 use crate::metadata::fault::{Fault, Reason};
 use crate::metadata::layout::{self, Layout};
+use crate::metadata::reject::Reject;
+use crate::metadata::request::Request;
 use crate::metadata::rules::{Checks, Standing};
-use crate::metadata::snapshot::{Reject, Request, SourceBatch};
+use crate::metadata::stream::SourceBatch;
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Batch, Encoding, Native};
 use crate::model::time;

@@ -2,8 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::metadata::layout::{self, Column, Index, Layout};
-use crate::metadata::snapshot::kind_of_declared;
+use crate::metadata::layout::{self, Column, Index, Layout, kind_of_declared};
 
 /// Every table, with columns in the order of the table.
 pub(super) fn layouts(connection: &Connection) -> rusqlite::Result<Vec<Layout>> {

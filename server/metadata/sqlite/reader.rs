@@ -13,11 +13,11 @@ use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
 use crate::metadata::layout::{Layout, quote};
+use crate::metadata::request::{Order, Request, Rows};
 use crate::metadata::rules::{Checks, Keys, Rules};
 use crate::metadata::schema::State;
-use crate::metadata::snapshot::{
-    BLOB_TOTALS, Identity, LARGEST_BLOB, Message, Order, Request, RowStream, Rows, Sender,
-};
+use crate::metadata::snapshot::{BLOB_TOTALS, Identity, LARGEST_BLOB};
+use crate::metadata::stream::{Message, RowStream, Sender};
 use crate::metadata::table::Kind;
 
 /// Tries to find one moment with two connections while others write.

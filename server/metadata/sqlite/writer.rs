@@ -16,7 +16,7 @@ use crate::metadata::MetadataError;
 use crate::metadata::error::During;
 use crate::metadata::layout::{Column, Layout, quote, unreferred};
 use crate::metadata::loader::{Checkpoint, Delete, Existing, Loaded, OnReject, Write};
-use crate::metadata::snapshot::{Reject, shown_key};
+use crate::metadata::reject::{Reject, shown_key};
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Batch, Encoding, Tuple};
 
