@@ -49,6 +49,8 @@ pub(super) enum Md5 {
 pub(super) struct Known {
     hasher: RandomState,
     blobs: Vec<Entry>,
+    /// Which of them a row names, once anybody has asked for that.
+    named: Vec<bool>,
     complete: bool,
 }
 
@@ -101,6 +103,43 @@ impl Known {
         Ok(known)
     }
 
+    /// Notes that a row names its blob.
+    pub fn name(&mut self, row: &BlobRow) {
+        self.named.resize(self.blobs.len(), false);
+        for name in self.names_of(row) {
+            if let Some((first, _)) = self.find(name) {
+                let same = self.blobs[first..].iter();
+                let same = same.take_while(|entry| entry.name == name).count();
+                self.named[first..first + same].fill(true);
+            }
+        }
+    }
+
+    /// How many blobs no row has named; `None` if not all of them were listed.
+    pub fn unnamed(&self) -> Option<usize> {
+        let named = self.named.iter().filter(|named| **named).count();
+        self.complete.then(|| self.blobs.len() - named)
+    }
+
+    /// Whether it was there when the store was listed, and no row has named it.
+    pub fn is_unnamed(&self, listed: &Listed) -> bool {
+        let name = entry(&self.hasher, listed).name;
+        self.find(name)
+            .is_some_and(|(first, _)| !self.named.get(first).is_some_and(|named| *named))
+    }
+
+    fn names_of(&self, row: &BlobRow) -> [u64; 2] {
+        [Some(row.upload_id.as_str()), None]
+            .map(|upload_id| self.hasher.hash_one((row.file_id.as_str(), upload_id)))
+    }
+
+    /// The first blob of that name.
+    fn find(&self, name: u64) -> Option<(usize, &Entry)> {
+        let first = self.blobs.partition_point(|entry| entry.name < name);
+        let entry = self.blobs.get(first)?;
+        (entry.name == name).then_some((first, entry))
+    }
+
     pub fn standing(&self, row: &BlobRow) -> Standing {
         let md5 = row.md5.map(|md5| self.hasher.hash_one(md5));
         let mut standing = match self.complete {
@@ -108,11 +147,8 @@ impl Known {
             false => Standing::Unknown,
         };
         // The newer name is read first.
-        for upload_id in [Some(row.upload_id.as_str()), None] {
-            let name = self.hasher.hash_one((row.file_id.as_str(), upload_id));
-            let first = self.blobs.partition_point(|entry| entry.name < name);
-            let mut found = self.blobs[first..].iter();
-            let Some(entry) = found.next().filter(|entry| entry.name == name) else {
+        for name in self.names_of(row) {
+            let Some((_, entry)) = self.find(name) else {
                 continue;
             };
             standing = match entry.size_bytes == row.size_bytes() {
@@ -142,13 +178,16 @@ mod tests {
     use super::*;
     use crate::data::BlobStat;
 
-    fn known(complete: bool) -> Known {
-        let hasher = RandomState::new();
-        let listed = |file_id: &str, upload_id: Option<&str>, md5| Listed {
+    fn listed(file_id: &str, upload_id: Option<&str>, md5: Option<[u8; 16]>) -> Listed {
+        Listed {
             file_id: file_id.into(),
             upload_id: upload_id.map(str::to_owned),
             stat: BlobStat { size_bytes: 5, md5 },
-        };
+        }
+    }
+
+    fn known(complete: bool) -> Known {
+        let hasher = RandomState::new();
         let mut blobs: Vec<Entry> = [
             listed("same", Some("upload"), Some([1; 16])),
             listed("parts", Some("upload"), None),
@@ -163,6 +202,7 @@ mod tests {
         Known {
             hasher,
             blobs,
+            named: Vec::new(),
             complete,
         }
     }
@@ -190,6 +230,22 @@ mod tests {
         assert_eq!(known.standing(&longer), Standing::Different);
         let without_md5 = BlobRow::of_test("parts", "upload", 5, None);
         assert_eq!(known.standing(&without_md5), untold);
+    }
+
+    #[test]
+    fn what_no_row_names_is_left_over() {
+        let mut known = known(true);
+        assert_eq!(known.unnamed(), Some(5));
+        for id in ["same", "older", "parts", "stranger", "missing"] {
+            known.name(&row(id));
+        }
+        assert_eq!(known.unnamed(), Some(2));
+        let stranger = listed("stranger", Some("another"), Some([1; 16]));
+        assert!(known.is_unnamed(&stranger));
+        assert!(known.is_unnamed(&listed("rotten", Some("upload"), None)));
+        assert!(!known.is_unnamed(&listed("same", Some("upload"), None)));
+        // What has come since is not what was there.
+        assert!(!known.is_unnamed(&listed("new", Some("upload"), None)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::ends::Ends;
 use super::limits::Limits;
 use super::lint::Finding;
 use super::preflight::CheckItem;
-use super::proof::{FileDifference, RowDifference};
+use super::proof::{FileDifference, RowDifference, StrayBlob};
 use crate::metadata::{Built, Reject};
 
 /// Something that happened, for a person who watches.
@@ -89,6 +89,8 @@ pub enum Event<'a> {
     },
     /// The same of a file.
     FileDiffers(&'a FileDifference),
+    /// A blob of the target that no row names.
+    Stray(&'a StrayBlob),
     /// Something that a dry run would do with one row or blob.
     Would {
         action: Action,

@@ -181,6 +181,117 @@ fn blobs_in_a_bucket_are_verified() -> Result<()> {
     Ok(())
 }
 
+fn strays_are_told(scene: &Scene, to: Server) -> Result<()> {
+    let (from, to) = equal_servers(scene, to)?;
+    scene
+        .verify(&from, &to, &[])?
+        .expect(0)?
+        .never_says(&["strays"])?;
+    // A file that both sides have forgotten, and one that only the target has.
+    for server in [&from, &to] {
+        server
+            .database
+            .query("DELETE FROM files WHERE id = 'mmFile'")?;
+    }
+    to.database.query("DELETE FROM files WHERE id = 'zzFile'")?;
+    for options in [&["--data-only"][..], &["--data-only", "--deep"]] {
+        scene.verify(&from, &to, options)?.expect(0)?.says(&[
+            "1 blobs of the target that no row names, 6 B: no difference",
+            "blob mmFile",
+        ])?;
+    }
+    // That of a file whose row is missing is told as such.
+    scene
+        .verify(&from, &to, &["--report", "report.json"])?
+        .expect(21)?
+        .says(&[
+            "1 blobs of the target that no row names",
+            "1 without row in the target",
+        ])?;
+    let report = fs::read_to_string(scene.path("report.json"))?;
+    let report: serde_json::Value = serde_json::from_str(&report)?;
+    assert_eq!(
+        report["strays"],
+        serde_json::json!({"blobs": 1, "bytes": 6})
+    );
+    let findings = report["findings"].as_array().into_iter().flatten();
+    let mut strays = findings.filter(|found| found["kind"] == "blob_stray");
+    assert_eq!(strays.next().context("a stray")?["file"], "mmFile");
+    Ok(())
+}
+
+#[test]
+fn blobs_that_no_row_names_are_told_and_are_no_difference() -> Result<()> {
+    let scene = Scene::new()?;
+    strays_are_told(&scene, scene.local("to")?)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn blobs_that_no_row_names_are_told_and_are_no_difference_in_services() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.server("to", Database::postgres()?, Store::bucket()?)?;
+    strays_are_told(&scene, to)
+}
+
+/// The states of the files, by a word, without those that none is in.
+fn states(scene: &Scene) -> Result<Vec<(String, u64)>> {
+    let report = fs::read_to_string(scene.path("report.json"))?;
+    let report: serde_json::Value = serde_json::from_str(&report)?;
+    let states = report["file_states"].as_array().into_iter().flatten();
+    let states = states.map(|state| {
+        let word = state["state"].as_str().context("a word")?;
+        Ok((
+            word.to_owned(),
+            state["files"].as_u64().context("a number")?,
+        ))
+    });
+    let states: Vec<(String, u64)> = states.collect::<Result<_>>()?;
+    Ok(states.into_iter().filter(|(_, files)| *files > 0).collect())
+}
+
+#[test]
+fn every_file_is_in_exactly_one_state() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    let total: u64 = from.database.value("SELECT count(*) FROM files")?.parse()?;
+    let sum = |states: &[(String, u64)]| -> u64 { states.iter().map(|(_, files)| files).sum() };
+    scene
+        .verify(&from, &to, &["--report", "report.json"])?
+        .expect(0)?;
+    let before = states(&scene)?;
+    assert_eq!(sum(&before), total);
+    for sql in [
+        "UPDATE files SET name = 'other' WHERE id = 'aaFile'",
+        "DELETE FROM files WHERE id = 'mmFile'",
+        "UPDATE files SET name = 'other' \
+         WHERE id = (SELECT min(id) FROM files WHERE status = 'missing')",
+        "DELETE FROM files WHERE id = (SELECT max(id) FROM files WHERE status = 'missing')",
+    ] {
+        to.database.query(sql)?;
+    }
+    fs::remove_file(to.store.path_of("zzFile"))?;
+    scene
+        .verify(&from, &to, &["--report", "report.json"])?
+        .expect(21)?;
+    let after = states(&scene)?;
+    assert_eq!(sum(&after), total);
+    let of = |states: &[(String, u64)], word: &str| {
+        let mut of_word = states.iter().filter(|(state, _)| state == word);
+        of_word.next().map_or(0, |(_, files)| *files)
+    };
+    assert_eq!(of(&after, "row_different"), 2, "{after:?}");
+    assert_eq!(of(&after, "without_row"), 2, "{after:?}");
+    assert_eq!(of(&after, "target_wrong"), 1, "{after:?}");
+    assert_eq!(of(&after, "equal"), of(&before, "equal") - 3, "{after:?}");
+    assert_eq!(
+        of(&after, "no_blob"),
+        of(&before, "no_blob") - 2,
+        "{after:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn a_removed_file_whose_bytes_are_gone_is_no_difference() -> Result<()> {
     let scene = Scene::new()?;

@@ -164,6 +164,7 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         Event::Limits(limits) => ("limits", json!({"limits": limits.to_string()})),
         Event::VerifyBegin => ("verify_begin", json!({})),
         Event::RowDiffers { table, row } => ("row_difference", values::row_difference(table, row)),
+        Event::Stray(blob) => ("stray", values::stray(blob)),
         Event::FileDiffers(file) => ("file_difference", values::file_difference(file)),
         Event::Would {
             action,

@@ -175,6 +175,7 @@ impl ReportFile {
             },
             "files": told("files"),
             "file_states": told("file_states"),
+            "strays": told("strays"),
             "lint": told("lint"),
         });
         let mut fields = Map::new();
@@ -285,6 +286,12 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
         Event::Extra { table, key } => row("extra", table, key, None),
+        Event::Stray(found) => blob(
+            "blob_stray",
+            &found.file_id,
+            found.upload_id.as_deref(),
+            "no row names it",
+        ),
         Event::RowDiffers { table, row: found } => of_row_difference(table, found),
         Event::FileDiffers(found) => {
             let FileDifference {

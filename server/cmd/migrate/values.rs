@@ -6,7 +6,7 @@ use super::limits::LimitArgs;
 use super::summary::Summary;
 use crate::cmd::exit::Outcome;
 use crate::migrate::proof::{
-    Difference, FileDifference, RowDifference, TableVerdict, Verification, VerifyOptions,
+    Difference, FileDifference, RowDifference, StrayBlob, TableVerdict, Verification, VerifyOptions,
 };
 use crate::migrate::{
     BlobReport, End, Finding, Halves, LintReport, MigrateError, Mode, Options, Preview, Report,
@@ -77,6 +77,11 @@ pub fn row_difference(table: &str, row: &RowDifference) -> Value {
         "columns": columns,
         "reason": reason,
     })
+}
+
+/// A blob that no row names.
+pub fn stray(stray: &StrayBlob) -> Value {
+    json!({"file": stray.file_id, "upload": stray.upload_id, "bytes": stray.size_bytes})
 }
 
 /// A file that a verification found to differ.
@@ -206,6 +211,7 @@ fn run(report: &Report) -> Value {
         "blobs": report.blobs.as_ref().map(blobs),
         "files": [],
         "file_states": report.files.map(|files| file_states(&files.each())),
+        "strays": null,
         "lint": lint(&report.lint),
     })
 }
@@ -216,6 +222,7 @@ fn dry_run(preview: &Preview) -> Value {
         "blobs": preview.blobs.as_ref().map(blobs),
         "files": preview.statuses.iter().map(file_state).collect::<Value>(),
         "file_states": null,
+        "strays": null,
         "lint": lint(&preview.lint),
     })
 }
@@ -233,11 +240,13 @@ fn verification(found: &Verification) -> Value {
             "proof": proof(&table.proof),
         })
     };
+    let strays = found.files.as_ref().and_then(|files| files.strays.as_ref());
     json!({
         "tables": found.tables.iter().map(table).collect::<Value>(),
         "blobs": null,
         "files": null,
         "file_states": found.files.as_ref().map(|files| file_states(&files.states())),
+        "strays": strays.map(|strays| json!({"blobs": strays.blobs, "bytes": strays.bytes})),
         "lint": null,
     })
 }

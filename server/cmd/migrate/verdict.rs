@@ -4,7 +4,8 @@ use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use crate::migrate::Side;
 use crate::migrate::proof::{
-    Difference, FileDifference, FileVerdict, RowDifference, SHOWN, TableVerdict, Verification,
+    Difference, FileDifference, FileVerdict, RowDifference, SHOWN, StrayBlobs, TableVerdict,
+    Verification,
 };
 
 /// What was found, for a person to read.
@@ -89,8 +90,11 @@ fn files_text(files: &FileVerdict) -> String {
         HumanCount(files.equal)
     );
     let counts = [
+        (files.no_blob, "without bytes by their status"),
         (files.gone, "removed and gone"),
         (files.without_row, "without row in the target"),
+        (files.row_different, "with another row in the target"),
+        (files.rejected, "whose row the target cannot hold"),
         (files.source_wrong, "wrong in the source"),
         (files.target_wrong, "wrong in the target"),
         (files.both_wrong, "wrong in both"),
@@ -104,7 +108,36 @@ fn files_text(files: &FileVerdict) -> String {
     for file in &files.shown {
         text += &file_text(file);
     }
-    text + &more(files.differences(), files.shown.len())
+    text += &more(files.to_be_named, files.shown.len());
+    match &files.strays {
+        Some(strays) => text + &strays_text(strays),
+        None => {
+            text + "blobs that no row names were not looked for: the target has too many blobs\n"
+        }
+    }
+}
+
+/// Nothing if there are none.
+fn strays_text(strays: &StrayBlobs) -> String {
+    if strays.blobs == 0 {
+        return String::new();
+    }
+    let mut text = format!(
+        "{:<20} {:>12} blobs of the target that no row names, {}: no difference\n",
+        "strays",
+        HumanCount(strays.blobs).to_string(),
+        BinaryBytes(strays.bytes)
+    );
+    for stray in &strays.shown {
+        let of_upload = stray.upload_id.as_ref();
+        let of_upload = of_upload.map(|id| format!(" of upload {id}"));
+        text += &format!(
+            "  blob {}{}\n",
+            stray.file_id,
+            of_upload.unwrap_or_default()
+        );
+    }
+    text + &more(strays.blobs, strays.shown.len())
 }
 
 fn file_text(file: &FileDifference) -> String {
@@ -135,7 +168,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::migrate::proof::FileFault;
+    use crate::migrate::proof::{FileFault, StrayBlob};
     use crate::migrate::{TableContent, TableProof};
 
     fn content(rows: u64, digest: &str) -> TableContent {
@@ -182,6 +215,16 @@ mod tests {
             files: Some(FileVerdict {
                 equal: 2,
                 target_wrong: 101,
+                to_be_named: 101,
+                strays: Some(StrayBlobs {
+                    blobs: 1,
+                    bytes: 5,
+                    shown: vec![StrayBlob {
+                        file_id: "sss".to_owned(),
+                        upload_id: None,
+                        size_bytes: 5,
+                    }],
+                }),
                 bytes: 2048,
                 shown: vec![FileDifference {
                     file_id: "aaa".to_owned(),
@@ -204,6 +247,8 @@ mod tests {
              101 wrong in the target\n  \
                target: blob aaa of upload uuu: it is missing\n  \
                and 100 more; the first 100 are named\n\
+             strays                          1 blobs of the target that no row names, 5 B: no difference\n  \
+               blob sss\n\
              different: compared in 60 seconds\n\
              next: look at the rows and blobs named above; running the migration again copies what \
              is missing\n"

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
 
+use super::odd::{OddRows, Oddity};
 use super::report::{FileState, FileVerdict};
+use super::strays::StrayCheck;
 use super::{LOOKED_AT_AGAIN, PAUSES, VerifyOptions};
 use crate::data::digest::hashed;
 use crate::data::{BlobRef, DataBackend, DataError};
@@ -25,6 +27,8 @@ pub(super) struct BlobCheck {
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
     pub source: LivingRows,
+    /// The rows that name the target's blobs.
+    pub names_blobs: LivingRows,
     pub options: VerifyOptions,
     pub progress: Arc<dyn Progress>,
 }
@@ -33,6 +37,8 @@ pub(super) struct BlobCheck {
 struct FilePair {
     row: BlobRow,
     there: TargetRow,
+    /// In what way the rows are not equal.
+    oddity: Option<Oddity>,
 }
 
 enum TargetRow {
@@ -46,6 +52,9 @@ enum TargetRow {
 struct Lists {
     from: Known,
     to: Known,
+    /// They tell how a blob is. Who reads all blobs lists the target all the same, for those that
+    /// no row names.
+    tell: bool,
 }
 
 /// How a blob is on one side.
@@ -63,6 +72,7 @@ impl BlobCheck {
         source: &Snapshot,
         files: &Layout,
         target: Option<&Snapshot>,
+        mut odd: OddRows,
     ) -> Result<FileVerdict, MigrateError> {
         let (blobs, bytes) = source.blob_totals().await?;
         self.progress.on(Event::BlobsBegin { blobs, bytes });
@@ -71,21 +81,26 @@ impl BlobCheck {
             deep: self.options.deep,
             ..FileVerdict::default()
         };
-        let lists = self.list(blobs).await?;
+        let mut lists = self.list(blobs).await?;
         let mut rows = BlobRows::with_blob(source, files);
         let mut there = TargetRows::open(target).await?;
         let mut suspects = Vec::new();
         while let Some(batch) = rows.next().await? {
             let mut pairs = Vec::with_capacity(batch.len());
             for row in batch {
-                let there = there.of(&row.file_id).await?;
-                pairs.push(FilePair { row, there });
+                lists.to.name(&row);
+                let there = there.of(&row.file_id, &mut lists.to).await?;
+                let oddity = odd.at(&row.file_id).await?;
+                pairs.push(FilePair { row, there, oddity });
             }
             let looks = pairs.into_iter().map(|pair| self.look(pair, Some(&lists)));
             let mut looks = futures::stream::iter(looks).buffer_unordered(self.workers());
             while let Some((pair, state)) = looks.try_next().await? {
                 match state {
-                    FileState::Equal | FileState::Gone => {}
+                    FileState::Equal
+                    | FileState::Gone
+                    | FileState::RowDifferent
+                    | FileState::Rejected => {}
                     _ if suspects.len() < LOOKED_AT_AGAIN => {
                         suspects.push((pair, state));
                         continue;
@@ -99,6 +114,20 @@ impl BlobCheck {
             self.count(&mut verdict, &pair, state);
         }
         verdict.shown.sort_by(|a, b| a.file_id.cmp(&b.file_id));
+        odd.finish().await?;
+        there.finish(&mut lists.to).await?;
+        let odd = odd.without_blob;
+        verdict.without_row += odd.missing;
+        verdict.row_different += odd.different;
+        verdict.rejected += odd.rejected;
+        let promise_none = source.count(&files.name).await?.saturating_sub(blobs);
+        verdict.no_blob = promise_none.saturating_sub(odd.total());
+        let strays = StrayCheck {
+            to: &self.to,
+            rows: &self.names_blobs,
+            progress: self.progress.as_ref(),
+        };
+        verdict.strays = strays.run(&lists.to).await?;
         Ok(verdict)
     }
 
@@ -141,19 +170,19 @@ impl BlobCheck {
         self.options.workers.get()
     }
 
-    /// What the stores hold, where that decides: who reads all blobs need not list them.
+    /// What the stores hold.
     async fn list(&self, blobs: u64) -> Result<Lists, MigrateError> {
-        if self.options.deep {
-            return Ok(Lists {
-                from: Known::default(),
-                to: Known::default(),
-            });
-        }
+        let tell = !self.options.deep;
         let (from, to) = tokio::try_join!(
-            Known::of(self.from.as_ref(), blobs, None),
+            async {
+                match tell {
+                    true => Known::of(self.from.as_ref(), blobs, None).await,
+                    false => Ok(Known::default()),
+                }
+            },
             Known::of(self.to.as_ref(), blobs, None),
         )?;
-        Ok(Lists { from, to })
+        Ok(Lists { from, to, tell })
     }
 
     /// Without lists, everything is asked for as it is now.
@@ -162,6 +191,7 @@ impl BlobCheck {
         pair: FilePair,
         lists: Option<&Lists>,
     ) -> Result<(FilePair, FileState), MigrateError> {
+        let lists = lists.filter(|lists| lists.tell);
         let passed = AtomicU64::new(0);
         let row = &pair.row;
         let source = row.blob();
@@ -293,11 +323,13 @@ fn state_of(pair: &FilePair, here: Condition, there: Condition) -> FileState {
     match (here, there) {
         // About to be deleted: its bytes may go at any time, and are missed by nobody.
         (Missing | Wrong(_), _) if pair.row.status == FileStatus::Removed => FileState::Gone,
+        _ if pair.oddity == Some(Oddity::Rejected) => FileState::Rejected,
         _ if matches!(pair.there, TargetRow::Absent) => FileState::WithoutRow,
         (Good(Some(one)), Good(Some(other))) if one != other => {
             let reason = "the two have other bytes, and the row has no MD5 to tell which are right";
             FileState::Wrong(None, reason.to_owned())
         }
+        (Good(_), Good(_)) if pair.oddity.is_some() => FileState::RowDifferent,
         (Good(_), Good(_)) => FileState::Equal,
         (Good(_), there) => FileState::Wrong(Some(Side::Target), reason(there)),
         (here, Good(_)) => FileState::Wrong(Some(Side::Source), reason(here)),
@@ -338,13 +370,15 @@ impl TargetRows {
         })
     }
 
-    /// The row of that file; ids must be asked for in ascending order.
-    async fn of(&mut self, id: &str) -> Result<TargetRow, MigrateError> {
+    /// The row of that file; ids must be asked for in ascending order. Rows on the way name their
+    /// blobs.
+    async fn of(&mut self, id: &str, blobs: &mut Known) -> Result<TargetRow, MigrateError> {
         if !self.is_asked {
             return Ok(TargetRow::NotAsked);
         }
         loop {
             while let Some(row) = self.batch.pop_front_if(|row| row.file_id.as_str() <= id) {
+                blobs.name(&row);
                 if row.file_id == id {
                     return Ok(TargetRow::Present(row.details));
                 }
@@ -361,6 +395,21 @@ impl TargetRows {
                     }
                     return Ok(TargetRow::Absent);
                 }
+            }
+        }
+    }
+
+    /// Lets the rows behind the last one that was asked for name their blobs.
+    async fn finish(&mut self, blobs: &mut Known) -> Result<(), MigrateError> {
+        loop {
+            self.batch.drain(..).for_each(|row| blobs.name(&row));
+            let more = match &mut self.rows {
+                Some(rows) => rows.next().await?,
+                None => None,
+            };
+            match more {
+                Some(more) => self.batch = more.into(),
+                None => return Ok(()),
             }
         }
     }

@@ -4,8 +4,10 @@
 //! a while, before it is told.
 
 mod blobs;
+mod odd;
 mod report;
 mod rows;
+mod strays;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -24,11 +26,12 @@ use crate::config::MetadataConfig;
 use crate::data::{self, Access, DataBackend, Location};
 use crate::metadata::{self, MetadataError, Snapshot};
 use blobs::BlobCheck;
+use odd::OddRows;
 use rows::RowCheck;
 
 pub use report::{
-    Difference, FileDifference, FileFault, FileVerdict, RowDifference, SHOWN, TableVerdict,
-    Verification,
+    Difference, FileDifference, FileFault, FileVerdict, RowDifference, SHOWN, StrayBlob,
+    StrayBlobs, TableVerdict, Verification,
 };
 
 /// How long to wait before each further look at what differed.
@@ -85,6 +88,7 @@ async fn compare(
     let sides = sides?;
     let mut found = Verification::default();
     progress.on(Event::VerifyBegin);
+    let mut odd = OddRows::of(None);
     let layouts = metadata::migrated(sides.source.layouts().await?);
     if options.halves.has_metadata()
         && let Some(target) = &sides.target
@@ -96,7 +100,8 @@ async fn compare(
             limiter,
             progress: progress.as_ref(),
         };
-        found.tables = check.run(&sides.source, target, &layouts).await?;
+        let (tables, differing) = check.run(&sides.source, target, &layouts).await?;
+        (found.tables, odd) = (tables, differing);
     }
     let files = layouts.iter().find(|layout| layout.name == "files");
     if let (Some((from_data, to_data)), Some(files)) = (&sides.data, files) {
@@ -105,12 +110,16 @@ async fn compare(
             to: Arc::clone(to_data),
             to_keeps_keys: keeps_keys(to.data),
             source: LivingRows::new(from.metadata),
+            names_blobs: LivingRows::new(match sides.target {
+                Some(_) => to.metadata,
+                None => from.metadata,
+            }),
             options,
             progress: Arc::clone(progress),
         };
         found.files = Some(
             check
-                .run(&sides.source, files, sides.target.as_ref())
+                .run(&sides.source, files, sides.target.as_ref(), odd)
                 .await?,
         );
     }

@@ -79,46 +79,64 @@ pub enum Difference {
     Rejected(String),
 }
 
-/// The files that have, or may still have, bytes. Each is counted in one place only.
+/// The files of the source. Each is counted in one place only.
 #[derive(Clone, Debug, Default)]
 pub struct FileVerdict {
     /// Row and blob are on both sides and equal, as far as was asked.
     pub equal: u64,
     /// Bytes of removed files that are gone already, or were removed while this went on.
     pub gone: u64,
-    /// The target has no row of the file, so that its blob is of no use there.
+    /// The row is on both sides, equal as far as rows are compared, and promises no bytes.
+    pub no_blob: u64,
+    /// The target has no row of the file, so that its blob, if it has one, is of no use there.
     pub without_row: u64,
+    /// Nothing is wrong with the blob, if there is one, but the rows have other values.
+    pub row_different: u64,
+    /// The target cannot hold the row.
+    pub rejected: u64,
     /// The blob is missing or not what its row says: in the source, in the target, in both.
     pub source_wrong: u64,
     pub target_wrong: u64,
     pub both_wrong: u64,
+    /// Blobs of the target that no row names, on either side: invisible to users, and no loss. `None` if
+    /// the target has too many blobs to look for them.
+    pub strays: Option<StrayBlobs>,
     /// Of all files, as the rows say.
     pub bytes: u64,
     /// The bytes were read, not only asked about.
     pub deep: bool,
+    /// Files that [`FileVerdict::shown`] names, or is too short to.
+    pub to_be_named: u64,
     /// The first [`SHOWN`] whose blob is wrong somewhere, or has no row.
     pub shown: Vec<FileDifference>,
 }
 
 impl FileVerdict {
+    /// Whether the target has every file as the source has it. Blobs that no row names are left
+    /// out of account: a store may be shared.
     pub fn is_equal(&self) -> bool {
         self.differences() == 0
     }
 
     pub fn differences(&self) -> u64 {
-        self.without_row + self.source_wrong + self.target_wrong + self.both_wrong
+        let equal = self.equal + self.gone + self.no_blob;
+        self.files() - equal
     }
 
+    /// All of them.
     pub fn files(&self) -> u64 {
-        self.equal + self.gone + self.differences()
+        self.states().iter().map(|(_, files)| files).sum()
     }
 
     /// Every state of a file, by a word for programs, and how many files are in it.
-    pub fn states(&self) -> [(&'static str, u64); 6] {
+    pub fn states(&self) -> [(&'static str, u64); 9] {
         [
             ("equal", self.equal),
+            ("no_blob", self.no_blob),
             ("gone", self.gone),
             ("without_row", self.without_row),
+            ("row_different", self.row_different),
+            ("rejected", self.rejected),
             ("source_wrong", self.source_wrong),
             ("target_wrong", self.target_wrong),
             ("both_wrong", self.both_wrong),
@@ -140,6 +158,15 @@ impl FileVerdict {
                 self.gone += 1;
                 return None;
             }
+            // What is wrong with the row was told with the rows.
+            FileState::RowDifferent => {
+                self.row_different += 1;
+                return None;
+            }
+            FileState::Rejected => {
+                self.rejected += 1;
+                return None;
+            }
             FileState::WithoutRow => {
                 let reason = "its row is not in the target".to_owned();
                 (FileFault::WithoutRow, reason)
@@ -159,11 +186,30 @@ impl FileVerdict {
             kind,
             reason,
         };
+        self.to_be_named += 1;
         if self.shown.len() < SHOWN {
             self.shown.push(found.clone());
         }
         Some(found)
     }
+}
+
+/// Blobs of the target that no row names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StrayBlobs {
+    pub blobs: u64,
+    pub bytes: u64,
+    /// The first [`SHOWN`].
+    pub shown: Vec<StrayBlob>,
+}
+
+/// A blob that no row names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StrayBlob {
+    pub file_id: String,
+    /// `None` where the name of what is stored does not tell.
+    pub upload_id: Option<String>,
+    pub size_bytes: u64,
 }
 
 /// A file that is not the same on both sides.
@@ -222,6 +268,8 @@ pub(super) enum FileState {
     Equal,
     Gone,
     WithoutRow,
+    RowDifferent,
+    Rejected,
     /// The blob, on that side; `None` for both.
     Wrong(Option<Side>, String),
 }
@@ -237,6 +285,8 @@ mod tests {
             FileState::Equal,
             FileState::Gone,
             FileState::WithoutRow,
+            FileState::RowDifferent,
+            FileState::Rejected,
             FileState::Wrong(Some(Side::Source), "missing".to_owned()),
             FileState::Wrong(Some(Side::Target), "missing".to_owned()),
             FileState::Wrong(None, "missing".to_owned()),
@@ -245,7 +295,7 @@ mod tests {
         for state in states {
             verdict.count(|| ("file".to_owned(), "upload".to_owned()), state);
         }
-        assert_eq!((verdict.files(), verdict.differences()), (count, 4));
+        assert_eq!((verdict.files(), verdict.differences()), (count, 6));
         assert_eq!(verdict.shown.len(), 4);
         for _ in 0..SHOWN {
             verdict.count(Default::default, FileState::WithoutRow);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::odd::OddRows;
 use super::report::{Difference, RowDifference, SHOWN, TableVerdict};
 use super::{LOOKED_AT_AGAIN, PAUSES};
 use crate::config::MetadataConfig;
@@ -51,12 +52,13 @@ struct Suspect {
 }
 
 impl RowCheck<'_> {
+    /// Also gives the rows of files that are not equal, to be looked at beside their blobs.
     pub async fn run(
         &self,
         source: &Snapshot,
         target: &Snapshot,
         layouts: &[Layout],
-    ) -> Result<Vec<TableVerdict>, MigrateError> {
+    ) -> Result<(Vec<TableVerdict>, OddRows), MigrateError> {
         let targets = target.layouts().await?;
         let mut tables = Vec::new();
         for layout in layouts {
@@ -76,8 +78,12 @@ impl RowCheck<'_> {
                 }
             }
         }
+        let files = tables.iter().find(|table| table.layout.name == "files");
+        let files = files.filter(|files| files.is_odd());
+        let odd = files.map(|files| self.comparison(source, target, files).merge());
         let tables = tables.into_iter();
-        Ok(tables.map(|table| table.verdict(self.progress)).collect())
+        let verdicts = tables.map(|table| table.verdict(self.progress)).collect();
+        Ok((verdicts, OddRows::of(odd)))
     }
 
     async fn look<'l>(
@@ -185,6 +191,11 @@ impl RowCheck<'_> {
 }
 
 impl Looked<'_> {
+    /// Whether any row of the source is not in the target as it is.
+    fn is_odd(&self) -> bool {
+        self.suspects.total() + self.verdict.proof.rejected > 0
+    }
+
     /// What is left at the end; tells what was not told before.
     fn verdict(self, progress: &dyn Progress) -> TableVerdict {
         let mut verdict = self.verdict;
