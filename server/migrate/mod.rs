@@ -30,6 +30,7 @@ mod report;
 mod retry;
 mod shard;
 mod sync;
+mod target;
 mod unchanged;
 mod uploads;
 mod verify;
@@ -73,9 +74,10 @@ use known::Known;
 use limits::Limited;
 use lint::Lint;
 use metadata::{RowCopy, Table};
-use plan::{Plan, Target};
+use plan::Plan;
 use rejects::RejectsFile;
 use removal::BlobRemoval;
+use target::{Opening, Target};
 use verify::EndCheck;
 
 /// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
@@ -235,7 +237,14 @@ impl Run<'_> {
             .map(|path| RejectsFile::open(path, &plan.source, &plan.layouts))
             .transpose()?;
         let lint = self.lint(&mut plan, rejects.as_mut()).await?;
-        let mut target = Target::open(&plan, self.to, &tuning).await?;
+        let opening = Opening {
+            plan: &plan,
+            to: self.to,
+            tuning: &tuning,
+            progress: (!again).then_some(self.progress.as_ref()),
+            cancel: self.cancel,
+        };
+        let mut target = opening.open().await?;
         if let Some(loader) = &target.loader {
             loader.begin(plan.source.identity()).await?;
         }
