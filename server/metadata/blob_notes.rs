@@ -1,40 +1,126 @@
 //! What a run writes down of the blobs, in the target: which arrived, and what their rows must say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::MetadataError;
 use super::engine::Statement;
 use super::loader::Loader;
 use super::snapshot::Identity;
 use super::value::{Row, Value};
+use super::{Metadata, MetadataError};
 
 /// Files asked about at once.
 const IDS_PER_QUERY: usize = 500;
 
 /// What became of a blob.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlobRecord {
     pub file_id: String,
     /// It is in the target, whole. If not, its row must stay out.
     pub arrived: bool,
     /// What the file's row must say in `backend_details`; `None` if what the source says holds.
     pub details: Option<String>,
+    /// The MD5 that its bytes at `place` were proven to have, in hexadecimal digits. `None` if that
+    /// is not known, or something was begun since that may have replaced them.
+    pub md5: Option<String>,
+    /// The directory or bucket.
+    pub place: String,
 }
 
 /// What the target knows of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlobState {
-    /// Its blob arrived in this run, or in one that was cut off.
-    pub recorded: bool,
-    /// A run that was cut off could not copy it.
-    pub failed: bool,
+    /// What a run from the same source that was cut off, or could not copy it, wrote down.
+    pub recorded: Option<BlobRecord>,
     /// `backend_details` of its row, else those that were recorded, if there are any.
     pub details: Option<String>,
     /// `md5` of its row, if there is one whose status promises a blob.
     pub md5: Option<String>,
 }
 
+/// Columns that the table of an earlier version lacks, with their types.
+pub(super) const LATER_COLUMNS: [(&str, &str); 2] = [("md5", "text"), ("place", "text")];
+
+/// Writes down that blobs are about to be replaced. Clones share the connection.
+#[derive(Clone)]
+pub struct BlobNotes {
+    metadata: Metadata,
+    source: String,
+    place: String,
+}
+
+impl BlobNotes {
+    /// From here on nothing that was written down proves what the bytes of these files are, and
+    /// their rows stay out until they have arrived. On stable storage when this returns.
+    pub async fn begin(&self, ids: &[&str]) -> Result<(), MetadataError> {
+        const SQL: &str = "INSERT INTO plikd_migrate_blobs (source, file_id, arrived, place) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT (source, file_id) DO UPDATE \
+             SET arrived = excluded.arrived, md5 = NULL, place = excluded.place";
+        let statements = ids.iter().map(|id| {
+            let (source, place) = (self.source.as_str(), self.place.as_str());
+            let values = [
+                source.into(),
+                (*id).into(),
+                Value::Boolean(false),
+                place.into(),
+            ];
+            Statement::new(SQL, values)
+        });
+        let engine = self.metadata.engine();
+        let written = engine.write("note what is replaced", statements.collect());
+        written.await.map(|_| ())
+    }
+}
+
 impl Loader {
+    /// Where blobs from `source` that are about to be replaced at `place` are written down. To be
+    /// dropped before rows are loaded.
+    pub fn blob_notes(&self, source: &Identity, place: &str) -> BlobNotes {
+        BlobNotes {
+            metadata: self.metadata.clone(),
+            source: source.to_string(),
+            place: place.to_owned(),
+        }
+    }
+
+    /// Forgets what runs from other sources have proven of blobs: the one that begins may replace
+    /// them.
+    pub async fn forget_proofs_of_others(&self, source: &Identity) -> Result<(), MetadataError> {
+        const SQL: &str = "UPDATE plikd_migrate_blobs SET md5 = NULL \
+             WHERE source <> $1 AND md5 IS NOT NULL";
+        let statement = Statement::new(SQL, [Value::Text(source.to_string())]);
+        let engine = self.metadata.engine();
+        let written = engine.write("forget what others proved", vec![statement]);
+        written.await.map(|_| ())
+    }
+
+    /// The sources of which there are records of blobs.
+    pub async fn sources_of_records(&self) -> Result<Vec<String>, MetadataError> {
+        const SQL: &str = "SELECT DISTINCT source FROM plikd_migrate_blobs";
+        let engine = self.metadata.engine();
+        let rows = engine.query("read its records of blobs", SQL, []).await?;
+        Ok(rows.iter().map(|row| row.text("source")).collect())
+    }
+
+    /// Which of the files `ids` any of `sources` has a record of.
+    pub async fn recorded_of(
+        &self,
+        sources: &[String],
+        ids: &[&str],
+    ) -> Result<HashSet<String>, MetadataError> {
+        const SQL: &str = "SELECT file_id FROM plikd_migrate_blobs WHERE source = $1 \
+             AND file_id IN";
+        let mut found = HashSet::new();
+        for source in sources {
+            for ids in ids.chunks(IDS_PER_QUERY) {
+                let source = Value::from(source.as_str());
+                let action = "read its records of blobs";
+                let rows = self.query_ids(action, SQL, Some(source), ids).await?;
+                found.extend(rows.iter().map(|row| row.text("file_id")));
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether a record of a blob from `source` says anything that its file's row does not.
     pub async fn has_blob_notes(&self, source: &Identity) -> Result<bool, MetadataError> {
         const SQL: &str = "SELECT 1 AS note FROM plikd_migrate_blobs WHERE source = $1 \
@@ -55,9 +141,10 @@ impl Loader {
         records: &[BlobRecord],
     ) -> Result<(), MetadataError> {
         const RECORD: &str = "INSERT INTO plikd_migrate_blobs \
-             (source, file_id, arrived, backend_details) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (source, file_id) DO UPDATE \
-             SET arrived = excluded.arrived, backend_details = excluded.backend_details";
+             (source, file_id, arrived, backend_details, md5, place) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (source, file_id) DO UPDATE \
+             SET arrived = excluded.arrived, backend_details = excluded.backend_details, \
+             md5 = excluded.md5, place = excluded.place";
         const CORRECT: &str = "UPDATE files SET backend_details = $1 WHERE id = $2";
         let mut statements = Vec::with_capacity(records.len());
         for record in records {
@@ -68,7 +155,10 @@ impl Loader {
             }
             let source = Value::Text(source.to_string());
             let arrived = Value::Boolean(record.arrived);
-            statements.push(Statement::new(RECORD, [source, id, arrived, details]));
+            let md5 = record.md5.clone().map_or(Value::Null, Value::Text);
+            let place = Value::Text(record.place.clone());
+            let values = [source, id, arrived, details, md5, place];
+            statements.push(Statement::new(RECORD, values));
         }
         self.metadata
             .engine()
@@ -83,8 +173,8 @@ impl Loader {
         source: &Identity,
         ids: &[&str],
     ) -> Result<Vec<BlobRecord>, MetadataError> {
-        const SQL: &str = "SELECT file_id, arrived, backend_details FROM plikd_migrate_blobs \
-             WHERE source = $1 AND file_id IN";
+        const SQL: &str = "SELECT file_id, arrived, backend_details, md5, place \
+             FROM plikd_migrate_blobs WHERE source = $1 AND file_id IN";
         let mut records = Vec::new();
         for ids in ids.chunks(IDS_PER_QUERY) {
             let source = Value::Text(source.to_string());
@@ -94,10 +184,9 @@ impl Loader {
             records.extend(rows.iter().map(|row| BlobRecord {
                 file_id: row.text("file_id"),
                 arrived: row.boolean("arrived"),
-                details: match row.value("backend_details") {
-                    Value::Text(text) => Some(text.clone()),
-                    _ => None,
-                },
+                details: optional(row, "backend_details"),
+                md5: optional(row, "md5"),
+                place: optional(row, "place").unwrap_or_default(),
             }));
         }
         Ok(records)
@@ -112,10 +201,9 @@ impl Loader {
         const SQL: &str = "SELECT id, status, md5, backend_details FROM files WHERE id IN";
         let mut known: HashMap<String, BlobState> = HashMap::new();
         for record in self.blob_records(source, ids).await? {
-            let state = known.entry(record.file_id).or_default();
-            state.recorded = record.arrived;
-            state.failed = !record.arrived;
-            state.details = record.details;
+            let state = known.entry(record.file_id.clone()).or_default();
+            state.details.clone_from(&record.details);
+            state.recorded = Some(record);
         }
         for ids in ids.chunks(IDS_PER_QUERY) {
             for row in self.query_ids("read its files", SQL, None, ids).await? {
@@ -147,5 +235,12 @@ impl Loader {
             .collect();
         let sql = format!("{sql} ({})", list.join(", "));
         self.metadata.engine().query(action, sql, params).await
+    }
+}
+
+fn optional(row: &Row, column: &str) -> Option<String> {
+    match row.value(column) {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
     }
 }

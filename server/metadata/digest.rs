@@ -196,6 +196,19 @@ impl TableDigest {
         }
     }
 
+    /// Only the ranges in which `other` has the same rows.
+    pub fn same_in(&self, other: &Self) -> Self {
+        let pairs = self.buckets.iter().zip(&other.buckets);
+        let same = pairs.map(|(here, there)| match here == there {
+            true => *here,
+            false => Bucket::default(),
+        });
+        Self {
+            buckets: same.collect(),
+            ..self.clone()
+        }
+    }
+
     fn owned(&self, buckets: Vec<bool>) -> Owned {
         Owned {
             buckets,
@@ -227,6 +240,12 @@ impl Owned {
         let bucket = self
             .key
             .map_or(0, |key| bucket_of(text(row.field(key), self.encoding)));
+        self.buckets[bucket]
+    }
+
+    /// Whether the range that the text `key` falls into is among them.
+    pub fn holds_key(&self, key: &str) -> bool {
+        let bucket = self.key.map_or(0, |_| bucket_of(Some(key.as_bytes())));
         self.buckets[bucket]
     }
 

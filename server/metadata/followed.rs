@@ -8,10 +8,13 @@ use super::value::{Row, Value};
 use super::{Metadata, MetadataError};
 
 /// The names start with `plikd_migrate_`, as those of all bookkeeping.
-pub(super) const TABLES: [&str; 3] = [
+pub(super) const TABLES: [&str; 4] = [
     // What a finished run has left of each table, as a digest.
     "CREATE TABLE IF NOT EXISTS plikd_migrate_digests (source text NOT NULL, \
      table_name text NOT NULL, buckets text NOT NULL, PRIMARY KEY (source, table_name))",
+    // The rows of `files` whose blobs at a place the last finished run has proven, as a digest.
+    "CREATE TABLE IF NOT EXISTS plikd_migrate_proven (source text NOT NULL, \
+     place text NOT NULL, buckets text NOT NULL, PRIMARY KEY (source))",
     // Which rows a run that is not finished may remove.
     "CREATE TABLE IF NOT EXISTS plikd_migrate_owned (source text NOT NULL, \
      table_name text NOT NULL, buckets text NOT NULL, PRIMARY KEY (source, table_name))",
@@ -56,9 +59,9 @@ impl Loader {
         &self,
         sql: &'static str,
         source: &Identity,
-        table: &str,
+        of: &str,
     ) -> Result<Option<String>, MetadataError> {
-        let params = [Value::Text(source.to_string()), table.into()];
+        let params = [Value::Text(source.to_string()), of.into()];
         let engine = self.metadata.engine();
         let rows = engine.query("read what it got", sql, params).await?;
         Ok(rows.first().map(|row| row.text("buckets")))
@@ -77,17 +80,41 @@ impl Loader {
         write(&self.metadata, vec![Statement::new(SQL, params)]).await
     }
 
-    /// Writes down what the run leaves: a digest for each table that was compared.
+    /// The rows of `files` whose blobs at `place` the last finished run from `source` has proven,
+    /// if it was about blobs.
+    pub async fn proven_digest(
+        &self,
+        source: &Identity,
+        place: &str,
+    ) -> Result<Option<String>, MetadataError> {
+        const SQL: &str =
+            "SELECT buckets FROM plikd_migrate_proven WHERE source = $1 AND place = $2";
+        self.buckets(SQL, source, place).await
+    }
+
+    /// Writes down what the run leaves: a digest for each table that was compared, and one of the
+    /// rows of `files` whose blobs it has proven at a place. Without that, those of earlier runs
+    /// prove nothing any more.
     pub async fn leave_digests(
         &self,
         source: &Identity,
         digests: &[(String, String)],
+        proven: Option<(&str, String)>,
     ) -> Result<(), MetadataError> {
-        const FORGET: &str = "DELETE FROM plikd_migrate_digests WHERE source = $1";
+        const FORGET: [&str; 2] = [
+            "DELETE FROM plikd_migrate_digests WHERE source = $1",
+            "DELETE FROM plikd_migrate_proven WHERE source = $1",
+        ];
         const SQL: &str = "INSERT INTO plikd_migrate_digests (source, table_name, buckets) \
              VALUES ($1, $2, $3)";
+        const PROVEN: &str = "INSERT INTO plikd_migrate_proven (source, place, buckets) \
+             VALUES ($1, $2, $3)";
         let source = source.to_string();
-        let mut statements = vec![Statement::new(FORGET, [Value::from(source.as_str())])];
+        let forget = |sql| Statement::new(sql, [Value::from(source.as_str())]);
+        let mut statements = Vec::from(FORGET.map(forget));
+        statements.extend(proven.map(|(place, buckets)| {
+            Statement::new(PROVEN, [source.as_str(), place, &buckets].map(Value::from))
+        }));
         statements.extend(digests.iter().map(|(table, buckets)| {
             Statement::new(SQL, [source.as_str(), table, buckets].map(Value::from))
         }));

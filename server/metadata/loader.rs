@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 
+use super::blob_notes::LATER_COLUMNS;
 use super::checkpoint::{Checkpoint, Tally};
 use super::engine::Statement;
 use super::error::During;
@@ -96,6 +97,8 @@ pub struct RunRecord {
     pub finished_at: Timestamp,
     /// Counts, as JSON.
     pub summary: String,
+    /// Blobs were copied, and rows that promise them.
+    pub both_halves: bool,
 }
 
 /// A database that rows are loaded into. Its tables exist and have this program's schema.
@@ -116,10 +119,14 @@ const BOOKKEEPING: [&str; 3] = [
      table_name text NOT NULL, last_key text, copied bigint NOT NULL, present bigint NOT NULL, \
      conflicts bigint NOT NULL, failed bigint NOT NULL, PRIMARY KEY (source, table_name))",
     "CREATE TABLE IF NOT EXISTS plikd_migrate_blobs (source text NOT NULL, \
-     file_id text NOT NULL, arrived boolean NOT NULL, backend_details text, PRIMARY KEY (source, file_id))",
+     file_id text NOT NULL, arrived boolean NOT NULL, backend_details text, md5 text, place text, \
+     PRIMARY KEY (source, file_id))",
     "CREATE TABLE IF NOT EXISTS plikd_migrate_runs (id text PRIMARY KEY, source text NOT NULL, \
      started_at text NOT NULL, finished_at text NOT NULL, summary text NOT NULL)",
 ];
+
+/// What became of blobs, and what they were proven to be.
+const BLOBS: &str = "plikd_migrate_blobs";
 
 /// Says how far the runs came that are not complete.
 pub(super) const CHECKPOINTS: &str = "plikd_migrate_checkpoints";
@@ -155,10 +162,26 @@ impl Loader {
         loader
             .define(tables.map(|sql| (*sql).to_owned()).collect())
             .await?;
+        loader.extend_bookkeeping().await?;
         if let Bulk::Postgres(writer) = &loader.bulk {
             writer.restore().await?;
         }
         Ok(loader)
+    }
+
+    /// Adds the columns that the bookkeeping of an earlier version lacks.
+    async fn extend_bookkeeping(&self) -> Result<(), MetadataError> {
+        let layouts = self.layouts().await?;
+        let blobs = layouts.iter().find(|table| table.name == BLOBS);
+        let lacks = |name: &str| blobs.is_some_and(|blobs| blobs.position(name).is_none());
+        let lacking = LATER_COLUMNS.iter().filter(|(name, _)| lacks(name));
+        let statements: Vec<String> = lacking
+            .map(|(name, kind)| format!("ALTER TABLE {BLOBS} ADD COLUMN {name} {kind}"))
+            .collect();
+        match statements.is_empty() {
+            true => Ok(()),
+            false => self.define(statements).await,
+        }
     }
 
     pub fn driver(&self) -> Driver {
@@ -298,10 +321,12 @@ impl Loader {
     /// Ends the run: its checkpoints and records go, but for uploads that nobody has ended; one row
     /// about it stays. Schema versions that only the source knows are noted too, as its tables are
     /// here now.
+    ///
+    /// Records of blobs go once their rows say the same. Those of blobs that did not arrive stay:
+    /// nobody knows what bytes there are now.
     pub async fn finish(&self, run: &RunRecord, versions: &[String]) -> Result<(), MetadataError> {
         let mut statements = vec![
             Statement::new("DELETE FROM plikd_migrate_checkpoints", []),
-            Statement::new("DELETE FROM plikd_migrate_blobs", []),
             Statement::new("DELETE FROM plikd_migrate_owned", []),
             Statement::new(
                 "INSERT INTO plikd_migrate_runs (id, source, started_at, finished_at, summary) \
@@ -315,6 +340,10 @@ impl Loader {
                 ],
             ),
         ];
+        if run.both_halves {
+            let sql = "DELETE FROM plikd_migrate_blobs WHERE source = $1 AND arrived";
+            statements.push(Statement::new(sql, [Value::Text(run.source.to_string())]));
+        }
         statements.extend(versions.iter().map(|version| {
             let sql = "INSERT INTO migrations (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";
             Statement::new(sql, [Value::Text(version.clone())])

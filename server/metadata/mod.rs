@@ -52,7 +52,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::{Driver, MetadataConfig};
-pub use blob_notes::{BlobRecord, BlobState};
+pub use blob_notes::{BlobNotes, BlobRecord, BlobState};
 pub use checkpoint::{Checkpoint, Tally};
 pub use dialect::Dialect;
 pub use digest::{KeyRange, Owned, TableDigest};

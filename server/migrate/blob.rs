@@ -86,6 +86,11 @@ pub(super) fn parse_md5(text: &str) -> Option<[u8; 16]> {
     (digits.len() == 32).then_some(bytes)?.try_into().ok()
 }
 
+/// The 32 hexadecimal digits of a digest.
+pub(super) fn md5_text(md5: [u8; 16]) -> String {
+    md5.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 impl BlobRow {
     /// The row of an uploaded file.

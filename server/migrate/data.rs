@@ -1,7 +1,9 @@
 //! The blobs: those of every file that has, or may still have, bytes.
 
 mod counted;
+pub(super) mod past;
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +14,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::blob::{BlobRow, parse_md5};
-use super::compare::Digests;
+use super::blob::{BlobRow, md5_text};
 use super::error::MigrateError;
 use super::gate::Gate;
 use super::known::{Known, Md5, Standing};
@@ -29,11 +30,12 @@ use crate::data::{
     BlobReader, BlobRef, BlobStat, BoxError, ByteStream, DataBackend, DataError, Stored, Transfer,
 };
 use crate::metadata::{
-    BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Metadata, MetadataError, OpenMode,
-    Order, Request, RowStream, Rows, Snapshot, UploadLog,
+    BlobNotes, BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Metadata, MetadataError,
+    OpenMode, Order, Request, RowStream, Rows, Snapshot, UploadLog,
 };
 use crate::model::{BackendDetails, FileStatus};
 use counted::{Counted, Passed};
+use past::{Left, Past};
 
 /// Finished blobs are written down after so many of them …
 const RECORDS_PER_WRITE: usize = 500;
@@ -52,8 +54,12 @@ pub(super) struct BlobCopy {
     pub to_keeps_keys: bool,
     /// The part of the blobs to copy, if not all.
     pub shard: Option<Shard>,
-    /// The files as both sides had them before the run, if it follows an earlier one.
-    pub compared: Option<Arc<Digests>>,
+    /// What an earlier run has left proven, if this one follows it.
+    pub left: Option<Arc<Left>>,
+    /// The target's directory or bucket, as records name it.
+    pub place: String,
+    /// Where it is written down that a blob is about to be replaced, if there is a database for it.
+    pub notes: Option<BlobNotes>,
     pub workers: NonZeroUsize,
     /// A blob of other bytes than the source's gives way, instead of being a problem.
     pub replace: bool,
@@ -99,16 +105,25 @@ enum Outcome {
         bytes: u64,
         details: Option<BackendDetails>,
     },
-    /// Already there. A record that an earlier run could not copy it is out of date then.
-    Present {
-        failed_before: bool,
-    },
+    /// Already there, with what is to be written down about that.
+    Present(Option<BlobRecord>),
     Problem(BlobProblem),
+}
+
+/// How a blob is known to be in the target, with the right bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// By the listing, which the next run has too, and by what was proven before.
+    Listed,
+    /// The target was asked about it, or it was read.
+    Asked,
 }
 
 /// One blob that was dealt with.
 struct Done {
     file_id: String,
+    /// As its row says, and its bytes if they are there.
+    md5: Option<[u8; 16]>,
     outcome: Outcome,
 }
 
@@ -138,24 +153,25 @@ impl BlobCopy {
     }
 
     /// Copies one blob unless it is there already.
-    async fn copy(&self, row: BlobRow, state: BlobState) -> Result<Done, MigrateError> {
+    async fn copy(&self, row: BlobRow, past: Past) -> Result<Done, MigrateError> {
         let outcome = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
-            outcome = self.try_copy(&row, &state) => outcome?,
+            outcome = self.try_copy(&row, past) => outcome?,
         };
         Ok(Done {
             file_id: row.file_id,
+            md5: row.md5,
             outcome,
         })
     }
 
-    async fn try_copy(&self, row: &BlobRow, state: &BlobState) -> Result<Outcome, MigrateError> {
+    async fn try_copy(&self, row: &BlobRow, past: Past) -> Result<Outcome, MigrateError> {
         let passed = Passed {
             bytes: Arc::default(),
             progress: Arc::clone(&self.progress),
         };
-        let outcome = self.persist(row, state, &passed).await;
+        let outcome = self.persist(row, past, &passed).await;
         let passed = passed.bytes.load(Ordering::Relaxed);
         self.progress.on(Event::BlobEnd {
             bytes_left: row.size_bytes().saturating_sub(passed),
@@ -171,32 +187,27 @@ impl BlobCopy {
         }
     }
 
-    /// Whether an earlier run has left the blob: its row is the same on both sides, and came after
-    /// it, and the target has one of that name and size.
+    /// Whether a blob that an earlier run has left proven need not even be asked about: the target
+    /// has one of that name and size, and its listing does not say that it is another. Of an
+    /// encrypted one the key must be there too.
     fn is_as_it_was(&self, row: &BlobRow) -> bool {
-        let Some(compared) = &self.compared else {
-            return false;
-        };
-        // Of an encrypted one the key must be there too.
-        row.md5.is_some()
-            && !self.to_keeps_keys
-            && compared.are_same_around(&row.file_id)
-            && matches!(self.known.standing(row), Standing::Found { .. })
+        let standing = self.known.standing(row);
+        !self.to_keeps_keys && matches!(standing, Standing::Found(Md5::Same | Md5::Untold))
     }
 
     /// Tries until it succeeds, cannot pass or was tried enough.
     async fn persist(
         &self,
         row: &BlobRow,
-        state: &BlobState,
+        mut past: Past,
         passed: &Passed,
     ) -> Result<Outcome, DataError> {
         let mut trying = Trying::new(self.retry);
         loop {
             let pass = self.gate.enter().await;
             let outcome = match trying.failures() {
-                0 => self.present_or_put(row, state, passed).await,
-                _ => self.arrived_or_put(row, state, passed).await,
+                0 => self.present_or_put(row, &mut past, passed).await,
+                _ => self.arrived_or_put(row, &mut past, passed).await,
             };
             let error = match outcome {
                 Ok(outcome) => {
@@ -223,31 +234,45 @@ impl BlobCopy {
     async fn present_or_put(
         &self,
         row: &BlobRow,
-        state: &BlobState,
+        past: &mut Past,
         passed: &Passed,
     ) -> Result<Outcome, DataError> {
-        let known = state.md5.as_deref().and_then(parse_md5);
+        let known = past.md5();
         if known.is_some() && known != row.md5 && !self.replace {
             let reason = "the target has another file of that id, with other bytes".to_owned();
             return Ok(Outcome::Problem(row.problem(reason)));
         }
-        if self.is_present(row, state).await? {
-            return Ok(Outcome::Present {
-                failed_before: state.failed,
-            });
+        if let Some(presence) = self.presence(row, past).await? {
+            let was_asked = presence == Presence::Asked;
+            return Ok(Outcome::Present(past.found(row, &self.place, was_asked)));
         }
+        self.note_replacement(row, past).await?;
         self.put(row, passed).await
+    }
+
+    /// Before the first byte of a blob that replaces one: should the run be cut off, what was known
+    /// of that one holds no more.
+    async fn note_replacement(&self, row: &BlobRow, past: &mut Past) -> Result<(), DataError> {
+        if let Some(notes) = self.notes.as_ref().filter(|_| past.is_told()) {
+            let noted = notes.begin(&[&row.file_id]).await;
+            noted.map_err(|source| DataError::Journal {
+                id: row.file_id.clone(),
+                source: source.into(),
+            })?;
+            past.forget();
+        }
+        Ok(())
     }
 
     /// For another try: a blob that has arrived is not sent again because the answer was lost.
     async fn arrived_or_put(
         &self,
         row: &BlobRow,
-        state: &BlobState,
+        past: &mut Past,
         passed: &Passed,
     ) -> Result<Outcome, DataError> {
         if !self.has_arrived(row).await? {
-            return self.present_or_put(row, state, passed).await;
+            return self.present_or_put(row, past, passed).await;
         }
         let had_key = row.details.sse_key().is_some();
         Ok(Outcome::Copied {
@@ -256,25 +281,21 @@ impl BlobCopy {
         })
     }
 
-    /// Whether the target has the blob with the size and digest that the row says.
-    async fn is_present(&self, row: &BlobRow, state: &BlobState) -> Result<bool, DataError> {
-        if row.md5.is_none() && !state.recorded {
-            return Ok(false);
+    /// Whether the target has the blob with the size and digest that the row says. A row without a
+    /// digest does not tell which bytes those are.
+    async fn presence(&self, row: &BlobRow, past: &Past) -> Result<Option<Presence>, DataError> {
+        if row.md5.is_none() {
+            return Ok(None);
         }
-        let details = BackendDetails::new(state.details.clone().unwrap_or_default());
+        let details = past.details();
         if self.to_keeps_keys && details.sse_key().is_none() {
             // Without its key a blob cannot be asked about, and nobody can read it either.
-            return Ok(false);
+            return Ok(None);
         }
-        // What an earlier run wrote down was compared then; so were the blobs of rows that a
-        // finished run has left, which come after their blobs.
-        let in_row = state.md5.as_deref().and_then(parse_md5);
-        let was_compared =
-            state.recorded || (self.replace && in_row.is_some() && in_row == row.md5);
         match self.known.standing(row) {
-            Standing::Absent | Standing::Different => return Ok(false),
-            Standing::Found(Md5::Same) => return Ok(true),
-            Standing::Found(_) if was_compared => return Ok(true),
+            Standing::Absent | Standing::Different => return Ok(None),
+            Standing::Found(Md5::Same) => return Ok(Some(Presence::Listed)),
+            Standing::Found(Md5::Untold) if past.proves(row) => return Ok(Some(Presence::Listed)),
             Standing::Found(_) | Standing::Unknown => {}
         }
         let blob = BlobRef {
@@ -282,18 +303,21 @@ impl BlobCopy {
             ..row.blob()
         };
         let Some(stat) = self.to.stat(&blob).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         if stat.size_bytes != row.size_bytes() {
-            return Ok(false);
+            return Ok(None);
         }
-        if was_compared || stat.md5 == row.md5 {
-            return Ok(true);
+        if stat.md5 == row.md5 || (stat.md5.is_none() && past.proves(row)) {
+            return Ok(Some(Presence::Asked));
         }
         // No digest is kept there, or one that need not be the MD5: the bytes decide.
         match self.to.get(&blob, None).await {
-            Ok(found) => Ok(md5_of(found.body).await == row.md5),
-            Err(DataError::NotFound { .. }) => Ok(false),
+            Ok(found) => {
+                let is_same = md5_of(found.body).await == row.md5;
+                Ok(is_same.then_some(Presence::Asked))
+            }
+            Err(DataError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -509,22 +533,14 @@ impl<'a> Run<'a> {
                 batch = rows.next() => batch?,
             };
             let Some(batch) = batch else { break };
-            let batch = self.pass_over(batch);
-            let states = match &journal {
-                Some(loader) => {
-                    let ids: Vec<&str> = batch.iter().map(|row| row.file_id.as_str()).collect();
-                    loader.blob_states(self.source, &ids).await?
-                }
-                None => vec![BlobState::default(); batch.len()],
-            };
-            for (row, state) in batch.into_iter().zip(states) {
+            let batch = self.pass_over(batch, journal.as_deref()).await?;
+            for (row, past) in batch {
                 // Backpressure: the next copy starts only when a worker is free.
                 while self.copies.len() >= self.copy.workers.get() {
                     self.finish_one().await?;
                 }
                 let copy = self.copy.clone();
-                self.copies
-                    .spawn(async move { copy.copy(row, state).await });
+                self.copies.spawn(async move { copy.copy(row, past).await });
                 if self.is_time_to_write_down() {
                     self.write_down(journal.as_deref_mut()).await?;
                 }
@@ -537,16 +553,54 @@ impl<'a> Run<'a> {
     }
 
     /// Counts the blobs that need not be asked about, and gives back the others.
-    fn pass_over(&mut self, batch: Vec<BlobRow>) -> Vec<BlobRow> {
-        let (there, others): (Vec<_>, _) = batch
+    async fn pass_over(
+        &mut self,
+        batch: Vec<BlobRow>,
+        journal: Option<&Loader>,
+    ) -> Result<Vec<(BlobRow, Past)>, MigrateError> {
+        let left = match (&self.copy.left, journal) {
+            (Some(left), Some(loader)) => left.of(loader, &batch).await?,
+            _ => HashSet::new(),
+        };
+        let (there, others): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|row| self.copy.is_as_it_was(row));
+            .partition(|row| left.contains(&row.file_id) && self.copy.is_as_it_was(row));
         self.report.present += there.len() as u64;
         for row in there {
             let bytes_left = row.size_bytes();
             self.copy.progress.on(Event::BlobEnd { bytes_left });
         }
-        others
+        let states = match journal {
+            Some(loader) => {
+                let ids: Vec<&str> = others.iter().map(|row| row.file_id.as_str()).collect();
+                loader.blob_states(self.source, &ids).await?
+            }
+            None => vec![BlobState::default(); others.len()],
+        };
+        let place = &self.copy.place;
+        let past = |(row, state): (BlobRow, BlobState)| {
+            let past = Past::new(state, &row, left.contains(&row.file_id), place);
+            (row, past)
+        };
+        let mut batch: Vec<_> = others.into_iter().zip(states).map(past).collect();
+        self.note_replacements(&mut batch).await?;
+        Ok(batch)
+    }
+
+    /// At once, what would be noted one by one.
+    async fn note_replacements(&self, batch: &mut [(BlobRow, Past)]) -> Result<(), MigrateError> {
+        let Some(notes) = self.copy.notes.as_ref().filter(|_| self.copy.replace) else {
+            return Ok(());
+        };
+        let outdated = batch.iter().filter(|(row, past)| past.is_outdated(row));
+        let outdated: Vec<&str> = outdated.map(|(row, _)| row.file_id.as_str()).collect();
+        if outdated.is_empty() {
+            return Ok(());
+        }
+        notes.begin(&outdated).await?;
+        let outdated = batch.iter_mut().filter(|(row, past)| past.is_outdated(row));
+        outdated.for_each(|(_, past)| past.forget());
+        Ok(())
     }
 
     async fn finish_one(&mut self) -> Result<(), MigrateError> {
@@ -563,15 +617,13 @@ impl<'a> Run<'a> {
                     file_id: done.file_id,
                     arrived: true,
                     details,
+                    md5: done.md5.map(md5_text),
+                    place: self.copy.place.clone(),
                 });
             }
-            Outcome::Present { failed_before } => {
+            Outcome::Present(record) => {
                 self.report.present += 1;
-                self.records.extend(failed_before.then_some(BlobRecord {
-                    file_id: done.file_id,
-                    arrived: true,
-                    details: None,
-                }));
+                self.records.extend(record);
             }
             Outcome::Problem(problem) => {
                 self.copy
@@ -588,6 +640,8 @@ impl<'a> Run<'a> {
                     file_id: done.file_id,
                     arrived: false,
                     details: None,
+                    md5: None,
+                    place: self.copy.place.clone(),
                 });
             }
         }

@@ -68,6 +68,7 @@ pub use shard::{BadShard, Shard};
 use attempts::Attempts;
 use census::Census;
 use compare::Digests;
+use data::past::Left;
 use data::{BlobCopy, Earlier, LivingRows};
 use gate::Gate;
 use known::Known;
@@ -277,7 +278,8 @@ impl Run<'_> {
         report.files = self.census(&plan, &target, &report).await?;
         report.elapsed = started.elapsed();
         if let Some(loader) = target.loader {
-            let run = record(&plan, &report, started_at);
+            let both = self.options.halves == Halves::Both;
+            let run = record(&plan, &report, started_at, both);
             loader.finish(&run, &plan.foreign_versions).await?;
             loader.close().await;
         }
@@ -334,6 +336,14 @@ impl Run<'_> {
         let loader = target.loader.as_ref();
         let source = plan.source.identity();
         let uploads = loader.map(|loader| loader.upload_log(source, &to.to_string()));
+        let place = self.place_of_blobs();
+        let left = match (loader, compared) {
+            (Some(loader), Some(files)) => Left::find(loader, source, &place, files).await?,
+            _ => None,
+        };
+        if let Some(loader) = loader {
+            loader.forget_proofs_of_others(source).await?;
+        }
         let copy = BlobCopy {
             from: limited(from),
             to: limited(to),
@@ -341,7 +351,9 @@ impl Run<'_> {
             known: Arc::new(known),
             to_keeps_keys: plan.to_keeps_keys,
             shard: self.options.shard,
-            compared,
+            left: left.map(Arc::new),
+            notes: loader.map(|loader| loader.blob_notes(source, &place)),
+            place,
             workers: self.options.workers,
             replace: self.options.mode != Mode::Copy,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
@@ -482,7 +494,7 @@ impl Run<'_> {
 }
 
 /// What the target remembers of the run.
-fn record(plan: &Plan, report: &Report, started_at: Timestamp) -> RunRecord {
+fn record(plan: &Plan, report: &Report, started_at: Timestamp, both_halves: bool) -> RunRecord {
     let tables: serde_json::Map<String, serde_json::Value> = report
         .tables
         .iter()
@@ -517,5 +529,6 @@ fn record(plan: &Plan, report: &Report, started_at: Timestamp) -> RunRecord {
         started_at,
         finished_at: Timestamp::now(),
         summary: serde_json::json!({ "tables": tables, "blobs": blobs }).to_string(),
+        both_halves,
     }
 }

@@ -93,7 +93,8 @@ impl RowCopy<'_> {
         Ok(())
     }
 
-    /// Leaves in the target what is known to have come from the source, table by table.
+    /// Leaves in the target what is known to have come from the source, table by table, and where
+    /// its blobs are proven. One that did not arrive has a record that says so.
     pub async fn leave_digests(&self) -> Result<(), MigrateError> {
         let source = self.from.identity();
         let mut left = Vec::new();
@@ -109,7 +110,10 @@ impl RowCopy<'_> {
             let digest = digests.from.left_in(&digests.to, &owned);
             left.push((name.clone(), digest.to_text()));
         }
-        Ok(self.to.leave_digests(source, &left).await?)
+        let files = self.left.get("files").filter(|_| self.with_blobs);
+        let proven = files.map(|files| files.from.same_in(&files.to).to_text());
+        let proven = proven.map(|proven| (self.place_of_blobs, proven));
+        Ok(self.to.leave_digests(source, &left, proven).await?)
     }
 
     async fn sync_table(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::blob::parse_md5;
+use super::blob::{md5_text, parse_md5};
 use super::error::MigrateError;
 use crate::data::{BoxError, DataBackend, SentPart, Unfinished, UploadJournal};
 use crate::metadata::{PartRecord, UploadLog, UploadRecord};
@@ -61,7 +61,7 @@ impl UploadJournal for BlobJournal {
             number: part.number,
             e_tag: part.e_tag.clone(),
             size: part.size_bytes,
-            md5: part.md5.iter().map(|b| format!("{b:02x}")).collect(),
+            md5: md5_text(part.md5),
         };
         let records: Vec<_> = parts.iter().map(record).collect();
         Ok(self.log.add(&self.file_id, &records).await?)

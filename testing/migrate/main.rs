@@ -34,6 +34,7 @@ mod own_postgres;
 mod own_s3;
 mod plans;
 mod privileged;
+mod proofs;
 mod properties;
 mod rejects;
 mod reports;
