@@ -16,6 +16,7 @@ use super::lint::Lint;
 use super::metadata::not_compared;
 use super::plan::Plan;
 use super::progress::{Action, Event, Progress};
+use super::replacement;
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Mode, Options};
 use crate::config::Driver;
@@ -87,11 +88,16 @@ pub(super) async fn look(
         preview.statuses = statuses;
     }
     if options.halves.has_metadata() {
-        let target = match Snapshot::open(to.metadata).await {
+        let mut target = match Snapshot::open(to.metadata).await {
             Ok(target) => Some(target),
             Err(MetadataError::NotInitialised { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        if options.replace.is_some()
+            && let Some(target) = target.take()
+        {
+            replacement::preview(&target, progress.as_ref()).await?;
+        }
         let look = RowLook {
             plan: &plan,
             target: target.as_ref(),
@@ -161,6 +167,7 @@ impl RowLook<'_> {
                     Err(_) => (&mut tally.failed, Action::Reject),
                 };
                 *count += 1;
+                let is_extra = action == Action::Extra;
                 match row {
                     Ok(row) => progress.on(Event::Would {
                         action,
@@ -178,10 +185,13 @@ impl RowLook<'_> {
                         });
                     }
                 }
-                progress.on(Event::Rows {
-                    table: what,
-                    rows: 1,
-                });
+                // The others are none of the rows that were announced.
+                if !is_extra {
+                    progress.on(Event::Rows {
+                        table: what,
+                        rows: 1,
+                    });
+                }
             })
             .await?;
         progress.on(Event::TableEnd { table: what });

@@ -28,6 +28,7 @@ mod kills;
 mod live;
 mod loading;
 mod manual;
+mod moved;
 mod network;
 mod outage;
 mod own_postgres;

@@ -326,6 +326,7 @@ impl RunArgs {
             verify: !self.no_verify,
             retry: self.retry.policy(),
             expected: None,
+            replace: None,
         }
     }
 }

@@ -144,6 +144,8 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         ),
         Event::Conflict { table, key } => ("conflict", json!({"table": table, "key": key})),
         Event::Extra { table, key } => ("extra", json!({"table": table, "key": key})),
+        Event::Dropped { tables } => ("dropped", json!({"tables": tables})),
+        Event::WouldDrop { table, rows } => ("would_drop", json!({"table": table, "rows": rows})),
         Event::FreshBegin => ("fresh_begin", json!({})),
         Event::FreshAbandoned { reason } => ("fresh_abandoned", json!({"reason": reason})),
         Event::Keys(built) => ("keys", json!({"built": built.done, "all": built.all})),
