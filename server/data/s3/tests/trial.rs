@@ -29,8 +29,9 @@ fn large() -> Trial {
     }
 }
 
-const ALL: [(&str, Standing); 6] = [
+const ALL: [(&str, Standing); 7] = [
     ("objects", Standing::Good),
+    ("removal of objects", Standing::Good),
     ("empty objects", Standing::Good),
     ("checksums", Standing::Good),
     ("conditional writes", Standing::Good),
