@@ -14,7 +14,8 @@
 # this script is interrupted (SIGINT, SIGTERM, SIGHUP). The exit status is COMMAND's, or 128 + the
 # number of the signal.
 #
-# The S3 server is the one that cargo built last, of the profile PLIKD_TEST_PROFILE (debug).
+# The S3 server is the one that cargo built last, of the profile PLIKD_TEST_PROFILE (debug); or
+# Garage, if PLIKD_TEST_GARAGE is the path of its program (2.3 or later).
 #
 # PostgreSQL is taken from PATH or /usr/lib/postgresql; if it is missing and this user may install
 # packages, Debian's `postgresql` is installed, without its default cluster.
@@ -210,6 +211,46 @@ start_s3() {
     export PLIKD_TEST_S3="http://$access:$secret@${url##*[/@]}"
 }
 
+# One node of its own, which keeps nothing twice.
+start_garage() {
+    local attempt port access secret
+    access=plikd$(random_hex)
+    secret=$(random_hex)
+    mkdir "$directory/garage"
+    for ((attempt = 0; attempt < START_ATTEMPTS; attempt++)); do
+        port=$(random_port)
+        cat >"$directory/garage.toml" <<END
+metadata_dir = "$directory/garage/metadata"
+data_dir = "$directory/garage/data"
+replication_factor = 1
+rpc_secret = "$(random_hex)$(random_hex)"
+rpc_bind_addr = "127.0.0.1:$(random_port)"
+
+[s3_api]
+api_bind_addr = "127.0.0.1:$port"
+s3_region = "us-east-1"
+END
+        GARAGE_DEFAULT_ACCESS_KEY=$access GARAGE_DEFAULT_SECRET_KEY=$secret \
+            "$PLIKD_TEST_GARAGE" -c "$directory/garage.toml" server --single-node \
+            --default-access-key >"$directory/garage.log" 2>&1 </dev/null &
+        if await_garage "$!" "$port"; then
+            export PLIKD_TEST_S3="http://$access:$secret@127.0.0.1:$port"
+            return
+        fi
+    done
+    fail "Garage did not start:" "$(cat "$directory/garage.log")"
+}
+
+# Waits until it listens; fails if it ended instead.
+await_garage() {
+    local pid=$1 port=$2 deadline=$((SECONDS + START_SECONDS))
+    until is_running "$pid" && (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        is_running "$pid" || return 1
+        ((SECONDS < deadline)) || return 1
+        sleep 0.1
+    done
+}
+
 # --- Starting and ending jobs --------------------------------------------------------------------
 
 # Whether that job of this script still runs. Asking the job table, not the kernel, cannot be
@@ -277,7 +318,11 @@ main() {
     directory=${TMPDIR:-/tmp}/plikd-services.$(random_hex)
     mkdir -m 0711 "$directory"
     start_postgres
-    start_s3
+    if [[ -n ${PLIKD_TEST_GARAGE:-} ]]; then
+        start_garage
+    else
+        start_s3
+    fi
     mkdir "$directory/command"
     export PLIKD_TEST_DIRECTORY=$directory/command
 

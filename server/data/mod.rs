@@ -33,7 +33,7 @@ pub use error::{BoxError, DataError};
 pub use location::Location;
 pub use manners::{Manners, Tuning};
 pub use origin::Origin;
-pub use survey::{Feature, Standing, survey};
+pub use survey::{Feature, Standing, Trial, survey};
 pub use transfer::{BlobReader, Transfer};
 pub use unfinished::{SentPart, Unfinished, UploadJournal};
 
@@ -204,6 +204,20 @@ pub trait DataBackend: Display + Send + Sync + 'static {
         _expected: BlobStat,
     ) -> Result<Option<Stored>, DataError> {
         Ok(None)
+    }
+
+    /// Tries out, under names that no blob can have, what the store does with blobs, and from then
+    /// on uses the fastest ways that were seen to be safe.
+    ///
+    /// Nothing of it stays, also if the future is dropped: then [`close`](Self::close) waits for
+    /// the end of it. An error is a store that cannot be written to.
+    async fn try_out(&self, _trial: Trial) -> Result<Vec<Feature>, DataError> {
+        Ok(Vec::new())
+    }
+
+    /// Whether [`list`](Self::list) can be relied on. It can unless a trial found otherwise.
+    fn can_list(&self) -> bool {
+        true
     }
 
     /// The blob, to be read at any offset. `size_hint` is what the file's row says: it decides what

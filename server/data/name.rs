@@ -81,7 +81,7 @@ fn checked(id: &str) -> Result<String, DataError> {
 }
 
 /// The prefix is used as it is given: `a` and `a/` are two places.
-fn prefixed(prefix: &str, name: &str) -> String {
+pub(super) fn prefixed(prefix: &str, name: &str) -> String {
     if prefix.is_empty() {
         name.to_owned()
     } else {

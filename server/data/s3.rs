@@ -13,12 +13,13 @@ mod part;
 mod resume;
 mod survey;
 mod target;
+mod trial;
 mod upload;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -28,8 +29,8 @@ use tokio_util::task::TaskTracker;
 use super::location::one_spelling;
 use super::name::BlobName;
 use super::{
-    Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing,
-    Origin, Stored, Transfer, Tuning, Unfinished,
+    Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Feature,
+    Listing, Origin, Stored, Transfer, Trial, Tuning, Unfinished,
 };
 use crate::config::{S3Config, Sse};
 use crate::model::BackendDetails;
@@ -58,6 +59,10 @@ struct Store {
     config: S3Config,
     /// What is sent need not be signed: see [`Store::send_proven`].
     e_tags_prove: AtomicBool,
+    /// A body that does not have its `Content-MD5` is refused, as far as is known.
+    md5s_guard: AtomicBool,
+    /// Lists are whole and in order, as far as is known.
+    can_list: AtomicBool,
     copying: copy::Willingness,
     /// Clean-ups of uploads that were dropped; `close` waits for them.
     cleanups: TaskTracker,
@@ -73,6 +78,8 @@ impl S3Backend {
         let store = Arc::new(Store {
             client,
             e_tags_prove: AtomicBool::new(part::e_tags_prove(config)),
+            md5s_guard: AtomicBool::new(true),
+            can_list: AtomicBool::new(true),
             copying: copy::Willingness::default(),
             config: config.clone(),
             cleanups: TaskTracker::new(),
@@ -295,6 +302,14 @@ impl DataBackend for S3Backend {
             size_bytes,
             details,
         })
+    }
+
+    async fn try_out(&self, trial: Trial) -> Result<Vec<Feature>, DataError> {
+        trial::run(&self.store, trial).await
+    }
+
+    fn can_list(&self) -> bool {
+        self.store.can_list.load(Ordering::Relaxed)
     }
 
     fn origin(&self, blob: &BlobRef) -> Option<Origin> {

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use super::{Tuning, s3};
+use super::{Origin, Tuning, s3};
 use crate::config::DataConfig;
 
 /// One thing about a place.
@@ -23,6 +23,15 @@ pub enum Standing {
     Doubtful,
     /// Cannot be told: the server does not know the question, or does not answer it to us.
     Unknown,
+}
+
+/// What a store is tried out for, see [`DataBackend::try_out`](super::DataBackend::try_out).
+#[derive(Clone, Debug, Default)]
+pub struct Trial {
+    /// Of the largest blob that is to be stored.
+    pub largest_bytes: u64,
+    /// Of any blob that the store may be asked to copy by itself.
+    pub origin: Option<Origin>,
 }
 
 impl Feature {

@@ -110,6 +110,12 @@ impl TableDigest {
         self.buckets == other.buckets
     }
 
+    /// Whether the two tables hold the same rows in the range of keys that `key` falls into.
+    pub fn is_same_around(&self, other: &Self, key: &str) -> bool {
+        let bucket = self.key.map_or(0, |_| bucket_of(Some(key.as_bytes())));
+        self.buckets.len() == other.buckets.len() && self.buckets[bucket] == other.buckets[bucket]
+    }
+
     /// The ranges of keys that hold every difference between the two tables, in key order: whole
     /// buckets, neighbours joined. `None` if they are not to be told apart by ranges.
     pub fn differing(&self, other: &Self) -> Option<Vec<KeyRange>> {

@@ -6,8 +6,9 @@
 //! through [`Loader::write`](super::Loader::write), which names it.
 
 use super::MetadataError;
+use super::checkpoint::Checkpoint;
 use super::layout::Layout;
-use super::loader::{Bulk, Checkpoint, Loader};
+use super::loader::{Bulk, Loader};
 use super::postgres::fresh::FreshLoad as PostgresLoad;
 use super::request::Order;
 use super::snapshot::Identity;

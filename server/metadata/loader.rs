@@ -1,17 +1,14 @@
 //! The target of a migration: rows written in batches, each with its checkpoint.
 
-use std::collections::HashMap;
-use std::ops::Add;
-
 use jiff::tz::TimeZone;
 
+use super::checkpoint::{Checkpoint, Tally};
 use super::engine::Statement;
 use super::error::During;
 use super::fresh::FreshError;
 use super::layout::{Layout, quote};
 use super::postgres::writer::BulkWriter as PostgresWriter;
 use super::reject::Reject;
-use super::request::Cursor;
 use super::snapshot::Identity;
 use super::sqlite::loading::{Draft, Unpublished};
 use super::sqlite::writer::BulkWriter as SqliteWriter;
@@ -22,44 +19,6 @@ use super::value::Value;
 use super::{Metadata, MetadataError, OpenMode, followed, stats};
 use crate::config::{Driver, MetadataConfig};
 use crate::model::Timestamp;
-
-/// What became of rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub copied: u64,
-    /// Already there, equal.
-    pub present: u64,
-    /// Already there, different; left as they are.
-    pub conflicts: u64,
-    /// Rejected.
-    pub failed: u64,
-    /// Already there, different; made equal.
-    pub updated: u64,
-    /// Only there, and removed.
-    pub deleted: u64,
-}
-
-impl Tally {
-    /// Rows of the source that were dealt with.
-    pub fn total(&self) -> u64 {
-        self.copied + self.present + self.conflicts + self.failed + self.updated
-    }
-}
-
-impl Add for Tally {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            copied: self.copied + other.copied,
-            present: self.present + other.present,
-            conflicts: self.conflicts + other.conflicts,
-            failed: self.failed + other.failed,
-            updated: self.updated + other.updated,
-            deleted: self.deleted + other.deleted,
-        }
-    }
-}
 
 /// What one batch came to.
 #[derive(Debug, Default)]
@@ -128,99 +87,6 @@ pub struct Delete<'a> {
     pub encoding: Encoding,
 }
 
-/// How far a run has come with one table, kept in the target in the transaction of its rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The database that the rows come from.
-    pub source: Identity,
-    pub table: String,
-    /// The last row read; `None` at the start.
-    pub cursor: Option<Cursor>,
-    /// All rows of the table were read, in an order that has no cursor.
-    pub whole: bool,
-    pub tally: Tally,
-}
-
-/// In place of a cursor: the table is whole.
-pub(super) const WHOLE: &str = "whole";
-
-impl Checkpoint {
-    /// Before the first row.
-    pub fn new(source: &Identity, table: &str) -> Self {
-        Self {
-            source: source.clone(),
-            table: table.to_owned(),
-            cursor: None,
-            whole: false,
-            tally: Tally::default(),
-        }
-    }
-
-    /// The statement that writes it down, with what became of the batch.
-    pub(super) fn statement_after(&self, loaded: &Loaded) -> Statement {
-        let tally = self.tally + loaded.tally();
-        let checkpoint = Self {
-            tally,
-            ..self.clone()
-        };
-        checkpoint.statement()
-    }
-
-    /// The statement that writes it down.
-    pub(super) fn statement(&self) -> Statement {
-        const SQL: &str = "INSERT INTO plikd_migrate_checkpoints \
-             (source, table_name, last_key, copied, present, conflicts, failed) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) \
-             ON CONFLICT (source, table_name) DO UPDATE SET last_key = excluded.last_key, \
-             copied = excluded.copied, present = excluded.present, \
-             conflicts = excluded.conflicts, failed = excluded.failed";
-        let tally = self.tally;
-        let cursor = match self.whole {
-            true => Some(WHOLE.to_owned()),
-            false => self.cursor.as_ref().map(Cursor::to_text),
-        };
-        Statement::new(
-            SQL,
-            [
-                Value::Text(self.source.to_string()),
-                Value::Text(self.table.clone()),
-                cursor.map_or(Value::Null, Value::Text),
-                number(tally.copied),
-                number(tally.present),
-                number(tally.conflicts),
-                number(tally.failed),
-            ],
-        )
-    }
-}
-
-fn number(count: u64) -> Value {
-    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-/// What became of a blob.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlobRecord {
-    pub file_id: String,
-    /// It is in the target, whole. If not, its row must stay out.
-    pub arrived: bool,
-    /// What the file's row must say in `backend_details`; `None` if what the source says holds.
-    pub details: Option<String>,
-}
-
-/// What the target knows of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BlobState {
-    /// Its blob arrived in this run, or in one that was cut off.
-    pub recorded: bool,
-    /// A run that was cut off could not copy it.
-    pub failed: bool,
-    /// `backend_details` of its row, else those that were recorded, if there are any.
-    pub details: Option<String>,
-    /// `md5` of its row, if there is one whose status promises a blob.
-    pub md5: Option<String>,
-}
-
 /// What a finished run leaves behind.
 #[derive(Clone, Debug)]
 pub struct RunRecord {
@@ -238,9 +104,6 @@ pub struct Loader {
     pub(super) bulk: Bulk,
     config: MetadataConfig,
 }
-
-/// Files asked about at once.
-const IDS_PER_QUERY: usize = 500;
 
 pub(super) enum Bulk {
     Sqlite(SqliteWriter),
@@ -415,45 +278,6 @@ impl Loader {
             .map(|_| ())
     }
 
-    /// Where a run from `source` that was cut off stood with `table`.
-    pub async fn checkpoint(
-        &self,
-        source: &Identity,
-        table: &str,
-    ) -> Result<Option<Checkpoint>, MetadataError> {
-        const SQL: &str = "SELECT last_key, copied, present, conflicts, failed \
-             FROM plikd_migrate_checkpoints WHERE source = $1 AND table_name = $2";
-        let params = [Value::Text(source.to_string()), table.into()];
-        let rows = self
-            .metadata
-            .engine()
-            .query("read its checkpoints", SQL, params)
-            .await?;
-        let checkpoint = rows.first().map(|row| {
-            let count = |column| row.integer(column).unsigned_abs();
-            let last_key = row.text("last_key");
-            let whole = last_key == WHOLE;
-            if whole && count("failed") > 0 {
-                // What could not go in then may go in now.
-                return Checkpoint::new(source, table);
-            }
-            Checkpoint {
-                source: source.clone(),
-                table: table.to_owned(),
-                cursor: Cursor::from_text(&last_key),
-                whole,
-                tally: Tally {
-                    copied: count("copied"),
-                    present: count("present"),
-                    conflicts: count("conflicts"),
-                    failed: count("failed"),
-                    ..Tally::default()
-                },
-            }
-        });
-        Ok(checkpoint)
-    }
-
     /// Whether the table has any row.
     pub async fn has_rows(&self, layout: &Layout) -> Result<bool, MetadataError> {
         let sql = format!("SELECT 1 AS row FROM {} LIMIT 1", quote(&layout.name));
@@ -465,129 +289,15 @@ impl Loader {
         Ok(!rows.is_empty())
     }
 
-    /// Whether a record of a blob from `source` says anything that its file's row does not.
-    pub async fn has_blob_notes(&self, source: &Identity) -> Result<bool, MetadataError> {
-        const SQL: &str = "SELECT 1 AS note FROM plikd_migrate_blobs WHERE source = $1 \
-             AND (NOT arrived OR backend_details IS NOT NULL) LIMIT 1";
-        let params = [Value::Text(source.to_string())];
-        let notes = self
-            .metadata
-            .engine()
-            .query("read its records of blobs", SQL, params)
-            .await?;
-        Ok(!notes.is_empty())
-    }
-
-    /// Writes down what became of blobs, and corrects the rows that are there already.
-    pub async fn record_blobs(
-        &self,
-        source: &Identity,
-        records: &[BlobRecord],
-    ) -> Result<(), MetadataError> {
-        const RECORD: &str = "INSERT INTO plikd_migrate_blobs \
-             (source, file_id, arrived, backend_details) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (source, file_id) DO UPDATE \
-             SET arrived = excluded.arrived, backend_details = excluded.backend_details";
-        const CORRECT: &str = "UPDATE files SET backend_details = $1 WHERE id = $2";
-        let mut statements = Vec::with_capacity(records.len());
-        for record in records {
-            let details = record.details.clone().map_or(Value::Null, Value::Text);
-            let id = Value::Text(record.file_id.clone());
-            if record.details.is_some() {
-                statements.push(Statement::new(CORRECT, [details.clone(), id.clone()]));
-            }
-            let source = Value::Text(source.to_string());
-            let arrived = Value::Boolean(record.arrived);
-            statements.push(Statement::new(RECORD, [source, id, arrived, details]));
-        }
-        self.metadata
-            .engine()
-            .write("record blobs", statements)
-            .await
-            .map(|_| ())
-    }
-
     /// Where the unfinished uploads of blobs from `source` to `place` are written down. To be
     /// dropped before rows are loaded.
     pub fn upload_log(&self, source: &Identity, place: &str) -> UploadLog {
         UploadLog::new(&self.metadata, source, place)
     }
 
-    /// What became of the blobs of the files `ids`, as far as it was recorded, in no order.
-    pub async fn blob_records(
-        &self,
-        source: &Identity,
-        ids: &[&str],
-    ) -> Result<Vec<BlobRecord>, MetadataError> {
-        const SQL: &str = "SELECT file_id, arrived, backend_details FROM plikd_migrate_blobs \
-             WHERE source = $1 AND file_id IN";
-        let mut records = Vec::new();
-        for ids in ids.chunks(IDS_PER_QUERY) {
-            let source = Value::Text(source.to_string());
-            let rows = self
-                .query_ids("read its records of blobs", SQL, Some(source), ids)
-                .await?;
-            records.extend(rows.iter().map(|row| BlobRecord {
-                file_id: row.text("file_id"),
-                arrived: row.boolean("arrived"),
-                details: match row.value("backend_details") {
-                    Value::Text(text) => Some(text.clone()),
-                    _ => None,
-                },
-            }));
-        }
-        Ok(records)
-    }
-
-    /// What is known of the files `ids`, in their order.
-    pub async fn blob_states(
-        &self,
-        source: &Identity,
-        ids: &[&str],
-    ) -> Result<Vec<BlobState>, MetadataError> {
-        const SQL: &str = "SELECT id, status, md5, backend_details FROM files WHERE id IN";
-        let mut known: HashMap<String, BlobState> = HashMap::new();
-        for record in self.blob_records(source, ids).await? {
-            let state = known.entry(record.file_id).or_default();
-            state.recorded = record.arrived;
-            state.failed = !record.arrived;
-            state.details = record.details;
-        }
-        for ids in ids.chunks(IDS_PER_QUERY) {
-            for row in self.query_ids("read its files", SQL, None, ids).await? {
-                let promised = matches!(row.text("status").as_str(), "uploaded" | "removed");
-                let state = known.entry(row.text("id")).or_default();
-                state.details = Some(row.text("backend_details"));
-                state.md5 = promised.then(|| row.text("md5"));
-            }
-        }
-        Ok(ids
-            .iter()
-            .map(|id| known.remove(*id).unwrap_or_default())
-            .collect())
-    }
-
-    /// Runs a query that ends in `IN`, with the list of `ids` after its other parameter.
-    async fn query_ids(
-        &self,
-        action: &'static str,
-        sql: &str,
-        parameter: Option<Value>,
-        ids: &[&str],
-    ) -> Result<Vec<super::value::Row>, MetadataError> {
-        let mut params: Vec<Value> = parameter.into_iter().collect();
-        let first = params.len() + 1;
-        params.extend(ids.iter().map(|id| Value::from(*id)));
-        let list: Vec<String> = (first..=params.len())
-            .map(|number| format!("${number}"))
-            .collect();
-        let sql = format!("{sql} ({})", list.join(", "));
-        self.metadata.engine().query(action, sql, params).await
-    }
-
     /// Ends the run: its checkpoints and records go, but for uploads that nobody has ended; one row
-    /// about it stays. Schema versions that
-    /// only the source knows are noted too, as its tables are here now.
+    /// about it stays. Schema versions that only the source knows are noted too, as its tables are
+    /// here now.
     pub async fn finish(&self, run: &RunRecord, versions: &[String]) -> Result<(), MetadataError> {
         let mut statements = vec![
             Statement::new("DELETE FROM plikd_migrate_checkpoints", []),

@@ -6,6 +6,8 @@
 //! the rest of the program asks for. [`Snapshot`] and [`Loader`] are the two ends of a migration:
 //! whole tables, read as of one moment and written in batches.
 
+mod blob_notes;
+mod checkpoint;
 pub mod cursor;
 mod dialect;
 mod digest;
@@ -50,6 +52,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::{Driver, MetadataConfig};
+pub use blob_notes::{BlobRecord, BlobState};
+pub use checkpoint::{Checkpoint, Tally};
 pub use dialect::Dialect;
 pub use digest::{KeyRange, Owned, TableDigest};
 use engine::{Backend, Engine, StatementLog};
@@ -59,10 +63,7 @@ pub use fault::{Fault, Reason};
 pub use followed::DoomedBlob;
 pub use fresh::{Built, FreshError, FreshLoad};
 pub use layout::{Column, Layout, migrated};
-pub use loader::{
-    BlobRecord, BlobState, Checkpoint, Delete, Existing, Loaded, Loader, OnReject, RunRecord,
-    Tally, Write,
-};
+pub use loader::{Delete, Existing, Loaded, Loader, OnReject, RunRecord, Write};
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use moved::MovedMarker;

@@ -204,6 +204,14 @@ impl Snapshot {
         }
     }
 
+    /// Bytes of the largest of these blobs.
+    pub async fn largest_blob(&self) -> Result<u64, MetadataError> {
+        match self {
+            Self::Sqlite(reader) => reader.largest_blob().await,
+            Self::Postgres(reader) => reader.largest_blob().await,
+        }
+    }
+
     /// An upper bound, near enough, of what the rows take on disk, indexes included.
     pub async fn size_bytes(&self) -> Result<u64, MetadataError> {
         match self {
@@ -356,4 +364,7 @@ const MOST_KEYS: usize = 1_000_000;
 
 /// Floating point, because a sum may be beyond 64 bits where sizes are nonsense.
 pub(super) const BLOB_TOTALS: &str = "SELECT count(*), CAST(coalesce(sum(CAST(size AS double precision)), 0) AS double precision) \
+     FROM files WHERE status IN ('uploaded', 'removed')";
+
+pub(super) const LARGEST_BLOB: &str = "SELECT CAST(coalesce(max(CAST(size AS double precision)), 0) AS double precision) \
      FROM files WHERE status IN ('uploaded', 'removed')";

@@ -120,6 +120,7 @@ impl Reading {
 }
 
 /// What one reading of both sides told.
+#[derive(Clone)]
 pub(super) struct Digests {
     pub from: TableDigest,
     pub to: TableDigest,
@@ -141,6 +142,11 @@ impl Digests {
 
     pub fn are_same(&self) -> bool {
         self.from.is_same(&self.to)
+    }
+
+    /// Whether both sides have the same rows in the range of keys that `key` falls into.
+    pub fn are_same_around(&self, key: &str) -> bool {
+        self.from.is_same_around(&self.to, key)
     }
 
     /// The rows among which every difference is.

@@ -70,7 +70,8 @@ impl Known {
         }
     }
 
-    /// Lists `store`, as far as that is worth it for `blobs` blobs, and keeps what is in `shard`.
+    /// Lists `store`, as far as that is worth it for `blobs` blobs, and keeps what is in `shard`. One
+    /// whose listing cannot be relied on is not listed.
     ///
     /// # Errors
     ///
@@ -83,6 +84,9 @@ impl Known {
         let worth = blobs.saturating_mul(2).saturating_add(SPARE_BLOBS);
         let limit = usize::try_from(worth).unwrap_or(MAX_BLOBS).min(MAX_BLOBS);
         let mut known = Self::default();
+        if !store.can_list() {
+            return Ok(known);
+        }
         let mut listing = store.list();
         while let Some(batch) = listing.next().await {
             let mut batch = batch?;

@@ -50,6 +50,8 @@ pub(super) struct RowCopy<'a> {
     pub limiter: &'a Arc<Limiter>,
     /// Some blobs did not arrive, or have other details than their rows say.
     pub has_blob_notes: bool,
+    /// The table `files` as both sides had it before the run, if that was compared.
+    pub files: Option<Arc<Digests>>,
     /// What became of the tables that were loaded whole.
     pub fresh: HashMap<String, Tally>,
     /// What the tables hold at the end, as far as they were compared.

@@ -30,6 +30,8 @@ mod report;
 mod retry;
 mod shard;
 mod sync;
+mod target;
+mod unchanged;
 mod uploads;
 mod verify;
 
@@ -65,15 +67,17 @@ pub use shard::{BadShard, Shard};
 
 use attempts::Attempts;
 use census::Census;
+use compare::Digests;
 use data::{BlobCopy, Earlier, LivingRows};
 use gate::Gate;
 use known::Known;
 use limits::Limited;
 use lint::Lint;
 use metadata::{RowCopy, Table};
-use plan::{Plan, Target};
+use plan::Plan;
 use rejects::RejectsFile;
 use removal::BlobRemoval;
+use target::{Opening, Target};
 use verify::EndCheck;
 
 /// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
@@ -233,7 +237,14 @@ impl Run<'_> {
             .map(|path| RejectsFile::open(path, &plan.source, &plan.layouts))
             .transpose()?;
         let lint = self.lint(&mut plan, rejects.as_mut()).await?;
-        let mut target = Target::open(&plan, self.to, &tuning).await?;
+        let opening = Opening {
+            plan: &plan,
+            to: self.to,
+            tuning: &tuning,
+            progress: (!again).then_some(self.progress.as_ref()),
+            cancel: self.cancel,
+        };
+        let mut target = opening.open().await?;
         if let Some(loader) = &target.loader {
             loader.begin(plan.source.identity()).await?;
         }
@@ -242,14 +253,21 @@ impl Run<'_> {
             lint,
             ..Report::default()
         };
+        let files = match (self.options.mode, self.options.halves) {
+            (Mode::Sync { .. }, Halves::Both) => {
+                let to = self.to.metadata;
+                unchanged::compare_files(&plan, to, self.limiter, self.cancel).await?
+            }
+            _ => None,
+        };
         if self.options.halves.has_data() {
-            report.blobs = Some(self.copy_blobs(&plan, &mut target).await?);
+            report.blobs = Some(self.copy_blobs(&plan, &mut target, files.clone()).await?);
         }
         if self.options.halves.has_metadata()
             && let Some(loader) = &mut target.loader
         {
             let rejects = rejects.as_mut();
-            report.tables = self.copy_rows(&plan, loader, rejects, again).await?;
+            report.tables = self.copy_rows(&plan, loader, rejects, files, again).await?;
         }
         if let Some(blobs) = &mut report.blobs
             && self.options.mode == (Mode::Sync { delete: true })
@@ -294,6 +312,7 @@ impl Run<'_> {
         &self,
         plan: &Plan,
         target: &mut Target,
+        compared: Option<Arc<Digests>>,
     ) -> Result<BlobReport, MigrateError> {
         let (Some(from), Some(to), Some(files)) = (&plan.from_data, &target.data, plan.files())
         else {
@@ -322,6 +341,7 @@ impl Run<'_> {
             known: Arc::new(known),
             to_keeps_keys: plan.to_keeps_keys,
             shard: self.options.shard,
+            compared,
             workers: self.options.workers,
             replace: self.options.mode != Mode::Copy,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
@@ -389,6 +409,7 @@ impl Run<'_> {
         plan: &Plan,
         loader: &mut Loader,
         rejects: Option<&mut RejectsFile>,
+        files: Option<Arc<Digests>>,
         again: bool,
     ) -> Result<Vec<TableReport>, MigrateError> {
         let on_reject = if self.options.ignore_errors {
@@ -410,6 +431,7 @@ impl Run<'_> {
             rejects,
             with_blobs,
             has_blob_notes,
+            files,
             fresh: HashMap::new(),
             left: HashMap::new(),
             reads_back: self.options.verify || again,

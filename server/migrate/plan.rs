@@ -13,7 +13,7 @@ use super::{Endpoint, Options};
 use crate::config::{DataConfig, MetadataConfig, Sse};
 use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
-use crate::metadata::{self, Layout, Loader, MetadataError, Snapshot};
+use crate::metadata::{self, Layout, MetadataError, Snapshot};
 
 /// Room that a database needs besides its rows, for its log.
 const SPARE_BYTES: u64 = 16 << 20;
@@ -39,7 +39,7 @@ pub(super) struct Plan {
     pub to_keeps_keys: bool,
     /// The target's metadata is written to: rows, keys, or records of blobs.
     pub needs_loader: bool,
-    needs_data: bool,
+    pub needs_data: bool,
 }
 
 impl Plan {
@@ -98,45 +98,6 @@ impl Plan {
 fn tell(checks: &[CheckItem], progress: &dyn Progress) {
     for item in checks {
         progress.on(Event::Checked(item));
-    }
-}
-
-/// The target, opened for writing.
-pub(super) struct Target {
-    pub loader: Option<Loader>,
-    pub data: Option<Arc<dyn DataBackend>>,
-}
-
-impl Target {
-    /// Opens what the plan needs, creating what is missing.
-    pub async fn open(
-        plan: &Plan,
-        to: Endpoint<'_>,
-        tuning: &Tuning,
-    ) -> Result<Self, MigrateError> {
-        let refused = |problem| MigrateError::Preflight(vec![problem]);
-        let loader = match plan.needs_loader {
-            true => Some(Loader::open(to.metadata).await.map_err(|source| {
-                refused(Problem::Metadata {
-                    side: Side::Target,
-                    source,
-                })
-            })?),
-            false => None,
-        };
-        let data = match plan.needs_data {
-            true => {
-                let opened = data::open_with(to.data, Access::Serve, tuning.clone()).await;
-                Some(opened.map_err(|source| {
-                    refused(Problem::Data {
-                        side: Side::Target,
-                        source,
-                    })
-                })?)
-            }
-            false => None,
-        };
-        Ok(Self { loader, data })
     }
 }
 

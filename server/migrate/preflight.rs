@@ -88,12 +88,7 @@ impl Preflight {
     fn passed_unless(&mut self, problems: &[Problem], wanted: &str, detail: String) {
         let before = self.items.len();
         let failed = problems.iter().filter(|problem| name(problem) == wanted);
-        self.items.extend(failed.map(|problem| CheckItem {
-            name: wanted.to_owned(),
-            verdict: Verdict::Failed,
-            detail: problem.explain(),
-            hint: problem.hint(),
-        }));
+        self.items.extend(failed.map(Problem::as_check));
         if self.items.len() == before && !detail.is_empty() {
             self.add(wanted, Verdict::Passed, detail);
         }
@@ -129,9 +124,15 @@ impl Preflight {
     }
 
     fn data(&mut self, ends: &Ends, problems: &[Problem]) {
+        // A bucket is only asked whether it is there: what else it can do is tried out by the run.
+        let to_is_bucket = ends.to.data.as_ref().is_some_and(|end| end.driver == "s3");
+        let writable = match to_is_bucket {
+            true => "can be reached",
+            false => "can be written",
+        };
         let sides = [
             ("source data", &ends.from.data, "can be read"),
-            ("target data", &ends.to.data, "can be written"),
+            ("target data", &ends.to.data, writable),
         ];
         for (side, end, state) in sides {
             let detail = end.as_ref().map(|end| format!("{} {state}", end.place));
@@ -202,17 +203,34 @@ impl Preflight {
     }
 
     fn features(&mut self, features: Vec<Feature>) {
-        self.items
-            .extend(features.into_iter().map(|feature| CheckItem {
-                name: feature.name.to_owned(),
-                verdict: match feature.standing {
-                    Standing::Good => Verdict::Passed,
-                    Standing::Doubtful => Verdict::Doubtful,
-                    Standing::Unknown => Verdict::Unknown,
-                },
-                detail: feature.detail,
-                hint: feature.hint,
-            }));
+        self.items.extend(features.into_iter().map(CheckItem::from));
+    }
+}
+
+impl From<Feature> for CheckItem {
+    fn from(feature: Feature) -> Self {
+        Self {
+            name: feature.name.to_owned(),
+            verdict: match feature.standing {
+                Standing::Good => Verdict::Passed,
+                Standing::Doubtful => Verdict::Doubtful,
+                Standing::Unknown => Verdict::Unknown,
+            },
+            detail: feature.detail,
+            hint: feature.hint,
+        }
+    }
+}
+
+impl Problem {
+    /// As the check that found it.
+    pub(super) fn as_check(&self) -> CheckItem {
+        CheckItem {
+            name: name(self).to_owned(),
+            verdict: Verdict::Failed,
+            detail: self.explain(),
+            hint: self.hint(),
+        }
     }
 }
 

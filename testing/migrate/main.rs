@@ -46,6 +46,7 @@ mod shards;
 mod strangers;
 mod sync;
 mod sync_kills;
+mod trial;
 mod uploads;
 mod values;
 mod verify;

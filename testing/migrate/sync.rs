@@ -87,6 +87,21 @@ fn a_repeated_run_brings_what_has_changed_to_services() -> Result<()> {
     brings_what_has_changed(&scene, &to)
 }
 
+/// Their rows are the same on both sides, so nothing but the listing of the target tells.
+#[test]
+fn blobs_that_the_target_has_lost_are_brought_again() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let lost = file_behind(&from, "")?;
+    let cut = file_behind(&from, &lost)?;
+    std::fs::remove_file(to.store.path_of(&lost))?;
+    to.store.put(&cut, b"")?;
+    let run = scene.migrate(&from, &to, &["--sync"])?.expect(0)?;
+    assert_eq!(run.summary("blobs")?.copied, 2);
+    assert_equal(&from, &to)
+}
+
 /// The rows and blobs that go are those that came from the source; a row of the target's own, in a
 /// range of keys with others, keeps all of those.
 fn removes_what_is_gone(scene: &Scene, to: &Server) -> Result<()> {

@@ -1,7 +1,8 @@
 //! Faults of an S3 server, each at the n-th request of an operation.
 //!
 //! `PutObject:3:500` is the third, `GetObject:2+:truncate` each from the second on. The operations
-//! have the names of S3's API; the faults are
+//! have the names of S3's API. Those on the objects of a trial, which plikd makes before it copies,
+//! count apart, as `Trial.PutObject`. The faults are
 //!
 //! | | |
 //! |---|---|
@@ -9,6 +10,8 @@
 //! | `error-in-200` | refused as InternalError below the status 200 |
 //! | `truncate` | done, but the connection ends in the middle of the answer |
 //! | `etag` | done, but the header `ETag` is that of something else |
+//! | `no-md5` | done, whatever `Content-MD5` says |
+//! | `backwards` | a list ends with what it should begin with |
 //! | `slow=MS` | done, after so many milliseconds without a byte |
 
 use std::collections::BTreeMap;
@@ -47,6 +50,14 @@ enum Kind {
     Truncate,
     WrongETag,
     Slow(Duration),
+    Odd(Oddity),
+}
+
+/// What the server itself does otherwise than others. Requests carry it as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    NoMd5,
+    Backwards,
 }
 
 impl FromStr for Fault {
@@ -78,6 +89,8 @@ impl FromStr for Kind {
             "error-in-200" => Self::Refuse(StatusCode::OK, "InternalError"),
             "truncate" => Self::Truncate,
             "etag" => Self::WrongETag,
+            "no-md5" => Self::Odd(Oddity::NoMd5),
+            "backwards" => Self::Odd(Oddity::Backwards),
             _ => {
                 let millis = text.strip_prefix("slow=").context("no such fault")?;
                 Self::Slow(Duration::from_millis(millis.parse()?))
@@ -90,7 +103,7 @@ impl FromStr for Kind {
 pub struct Faults {
     faults: Vec<Fault>,
     /// Requests of each operation so far.
-    seen: Mutex<BTreeMap<&'static str, u64>>,
+    seen: Mutex<BTreeMap<String, u64>>,
     /// Gets a line with the operation of each fault that happens.
     log: Option<File>,
 }
@@ -122,6 +135,11 @@ impl Faults {
                 tokio::time::sleep(time).await;
                 service.call(request).await
             }
+            Some(Kind::Odd(oddity)) => {
+                let mut request = request;
+                request.extensions_mut().insert(oddity);
+                service.call(request).await
+            }
             Some(Kind::Truncate) => truncated(service.call(request).await?).await,
             Some(Kind::WrongETag) => {
                 let mut response = service.call(request).await?;
@@ -132,10 +150,10 @@ impl Faults {
         }
     }
 
-    fn due(&self, operation: &'static str) -> Option<Kind> {
+    fn due(&self, operation: String) -> Option<Kind> {
         let number = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let number = seen.entry(operation).or_default();
+            let number = seen.entry(operation.clone()).or_default();
             *number += 1;
             *number
         };
@@ -153,7 +171,13 @@ impl Faults {
     }
 }
 
-fn operation_of<B>(request: &Request<B>) -> &'static str {
+fn operation_of<B>(request: &Request<B>) -> String {
+    let is_trial = request.uri().to_string().contains("plikd-trial-");
+    let trial = if is_trial { "Trial." } else { "" };
+    format!("{trial}{}", bare_operation_of(request))
+}
+
+fn bare_operation_of<B>(request: &Request<B>) -> &'static str {
     let query = request.uri().query().unwrap_or_default();
     let has = |name| {
         query
@@ -182,8 +206,8 @@ fn operation_of<B>(request: &Request<B>) -> &'static str {
         (&Method::DELETE, false) => "DeleteBucket",
         (_, false) if has("uploads") => "ListMultipartUploads",
         (_, false) if has("location") => "GetBucketLocation",
-        (_, false) => "ListObjectsV2",
-        (_, true) => "unknown",
+        (_, false) if has("list-type") => "ListObjectsV2",
+        (_, _) => "unknown",
     }
 }
 

@@ -28,6 +28,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio_util::io::ReaderStream;
 
+use crate::s3_faults::Oddity;
+
 /// The smallest part that S3 accepts, but for the last.
 const MIN_PART_BYTES: u64 = 5 << 20;
 /// Where the MD5 of an object's SSE-C key is kept: among its own metadata, never shown.
@@ -450,7 +452,12 @@ impl S3 for S3Layer {
         &self,
         request: S3Request<ListObjectsV2Input>,
     ) -> Response<ListObjectsV2Output> {
-        self.fs.list_objects_v2(request).await
+        let is_backwards = request.extensions.get() == Some(&Oddity::Backwards);
+        let mut response = self.fs.list_objects_v2(request).await?;
+        if let (true, Some(objects)) = (is_backwards, &mut response.output.contents) {
+            objects.reverse();
+        }
+        Ok(response)
     }
 
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> Response<HeadObjectOutput> {
@@ -488,6 +495,9 @@ impl S3 for S3Layer {
         mut request: S3Request<PutObjectInput>,
     ) -> Response<PutObjectOutput> {
         let input = &mut request.input;
+        if request.extensions.get() == Some(&Oddity::NoMd5) {
+            input.content_md5 = None;
+        }
         self.check_key(&input.bucket, &input.key)?;
         let sse = customer_key_md5(
             input.sse_customer_algorithm.as_deref(),

@@ -110,7 +110,7 @@ pub(super) fn patient(body_bytes: usize) -> Builder {
     with_timeout(ANSWER_TIMEOUT + transfer)
 }
 
-/// For one of many parts, which is sent again by itself whatever the client does.
+/// For one of many requests that make one thing: it is sent again by itself whatever the client does.
 pub(super) fn patient_part(body_bytes: usize) -> Builder {
     patient(body_bytes).retry_config(again())
 }

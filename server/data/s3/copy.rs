@@ -55,7 +55,7 @@ impl Willingness {
     ///
     /// A refusal is the server's way, and it is not asked again, unless it has copied before: then
     /// it is about this one object.
-    fn is_error(&self, failure: &Failure) -> bool {
+    pub fn is_error(&self, failure: &Failure) -> bool {
         if failure.may_be_of_the_request() && !self.has_copied.load(Ordering::Relaxed) {
             self.give_up(&failure.to_string());
         }
@@ -63,7 +63,7 @@ impl Willingness {
         !is_about_the_copy && !failure.may_be_of_the_request()
     }
 
-    fn give_up(&self, reason: &str) {
+    pub fn give_up(&self, reason: &str) {
         if !self.refuses.swap(true, Ordering::Relaxed) {
             tracing::info!(
                 "the S3 server does not copy by itself, blobs are read instead: {reason}"
@@ -95,7 +95,11 @@ impl Upload<'_> {
                 sizes,
             };
             match copy.run().await {
-                Ok(copied) => return Ok(copied),
+                Ok(copied) => {
+                    let willing = &self.store.copying.has_copied;
+                    willing.fetch_or(copied, Ordering::Relaxed);
+                    return Ok(copied);
+                }
                 Err(failure) if failure.kind == Kind::Missing => {}
                 Err(failure) if self.store.copying.is_error(&failure) => {
                     return Err(self.failed(failure));
@@ -105,6 +109,21 @@ impl Upload<'_> {
         }
         Ok(false)
     }
+}
+
+/// Has the server copy the object `key` of the target's own bucket, of which the `expected` MD5 is
+/// known, to see whether it does. It need not be willing to copy from another bucket.
+pub(super) async fn within(to: Target, key: String, expected: BlobStat) -> Result<bool, Failure> {
+    let copy = Copy {
+        from: Source {
+            bucket: to.store.config.bucket.clone(),
+            key,
+        },
+        to,
+        expected,
+        sizes: Sizes::S3,
+    };
+    copy.run().await
 }
 
 /// An object on the server, maybe in another bucket.
@@ -132,18 +151,10 @@ struct Copy {
 impl Copy {
     async fn run(&self) -> Result<bool, Failure> {
         let fits = self.expected.size_bytes <= self.sizes.whole_bytes;
-        let copied = match self.expected.md5 {
-            Some(md5) if fits => self.copy_bytes_of(md5).await?,
-            _ => self.copy_as_found().await?,
-        };
-        if copied {
-            self.to
-                .store
-                .copying
-                .has_copied
-                .store(true, Ordering::Relaxed);
+        match self.expected.md5 {
+            Some(md5) if fits => self.copy_bytes_of(md5).await,
+            _ => self.copy_as_found().await,
         }
-        Ok(copied)
     }
 
     /// One request, on the condition that the source has this MD5.

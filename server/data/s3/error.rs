@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Untrusted,
     /// It asks for fewer requests.
     Busy,
+    /// What arrived is not what was sent.
+    Damaged,
     /// An error of its own, or an answer that broke: the next request may do.
     Passing,
     Other,
@@ -92,6 +94,11 @@ impl Failure {
         matches!(self.kind, Kind::BadRequest | Kind::Denied | Kind::Other)
     }
 
+    /// Whether the request may have been fulfilled all the same.
+    pub fn may_be_done(&self) -> bool {
+        matches!(self.kind, Kind::Unreachable | Kind::Busy | Kind::Passing)
+    }
+
     /// As the failure of a part: an upload that is not there any more was ended by somebody else,
     /// and a new one may do.
     pub fn of_part(self) -> Self {
@@ -140,7 +147,7 @@ impl Failure {
                 backend,
                 source: Box::new(self),
             },
-            Kind::Passing => DataError::Passing {
+            Kind::Passing | Kind::Damaged => DataError::Passing {
                 action,
                 backend,
                 source: Box::new(self),
@@ -166,7 +173,9 @@ impl Error for Failure {}
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         let kind = match failure.kind {
-            Kind::Unreachable | Kind::Busy | Kind::Passing => io::ErrorKind::ConnectionReset,
+            Kind::Unreachable | Kind::Busy | Kind::Damaged | Kind::Passing => {
+                io::ErrorKind::ConnectionReset
+            }
             Kind::Denied => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::Other,
         };
@@ -192,16 +201,11 @@ fn kind_of(status: u16, code: Option<&str>) -> Kind {
             | "TooManyRequests",
         )
         | (429 | 503, _) => Kind::Busy,
+        (_, "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => Kind::Damaged,
         // The request did not arrive whole, or met another one; some of these come with a 400.
         (
             _,
-            "RequestTimeout"
-            | "IncompleteBody"
-            | "BadDigest"
-            | "XAmzContentSHA256Mismatch"
-            | "OperationAborted"
-            | "ConditionalRequestConflict"
-            | "InternalError",
+            "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError",
         )
         | (408 | 425 | 500 | 502 | 504, _) => Kind::Passing,
         (404, _) => Kind::Missing,

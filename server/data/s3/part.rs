@@ -178,6 +178,22 @@ impl Prepared {
         }
     }
 
+    /// Signed over `others`: unless these are the same, a server that compares refuses it.
+    pub fn signed_over(bytes: Bytes, others: &[u8]) -> Self {
+        Self {
+            content_md5: None,
+            signature: PayloadSigningOverride::Precomputed(hex(&Sha256::digest(others))),
+            bytes,
+        }
+    }
+
+    pub fn with_content_md5(self, md5: [u8; 16]) -> Self {
+        Self {
+            content_md5: Some(STANDARD.encode(md5)),
+            ..self
+        }
+    }
+
     pub fn body(&self) -> Body {
         Body::new(SdkBody::from(self.bytes.clone()))
     }
@@ -200,7 +216,9 @@ impl Store {
     /// Where their `md5` is known, an ETag that is this MD5 proves what the server received, and the
     /// signature need not cover them: that would cost both sides a digest of all bytes. Where the
     /// ETag proves nothing, or such requests are refused, they are sent again and signed, as all
-    /// are from then on. `content_md5` goes along with the unsigned ones.
+    /// are from then on. `content_md5` goes along with the unsigned ones; it is for bytes that are
+    /// visible at once, which must not be damaged even until the answer is looked at, so these are
+    /// signed where the server does not look at it.
     pub async fn send_proven<S>(
         &self,
         bytes: Bytes,
@@ -211,7 +229,8 @@ impl Store {
     where
         S: Future<Output = Result<Option<String>, Failure>> + Send,
     {
-        if md5.is_some() && self.e_tags_prove() {
+        let may_be_unsigned = content_md5.is_none() || self.md5s_guard.load(Ordering::Relaxed);
+        if md5.is_some() && self.e_tags_prove() && may_be_unsigned {
             match send(Prepared::unsigned(bytes.clone(), content_md5)).await {
                 Ok(e_tag) if e_tag.as_deref().and_then(md5_of_e_tag) == md5 => return Ok(e_tag),
                 Ok(_) => {}

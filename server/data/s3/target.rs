@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_sdk_s3::primitives::ByteStream as Body;
 use aws_sdk_s3::types::{CompletedPart, ServerSideEncryption};
 use bytes::Bytes;
 
@@ -32,7 +33,7 @@ impl Target {
         Ok(())
     }
 
-    async fn put_once(&self, part: Prepared) -> Result<Option<String>, Failure> {
+    pub async fn put_once(&self, part: Prepared) -> Result<Option<String>, Failure> {
         let request = self
             .store
             .client
@@ -50,6 +51,22 @@ impl Target {
             .send()
             .await?;
         Ok(answer.e_tag)
+    }
+
+    /// Stores an object if there is none of this key, as far as the server cares for conditions.
+    pub async fn put_if_absent(&self, bytes: Bytes) -> Result<(), Failure> {
+        let request = self
+            .store
+            .client
+            .put_object()
+            .bucket(&self.store.config.bucket)
+            .key(&self.key)
+            .if_none_match("*")
+            .set_server_side_encryption(self.server_side_encryption())
+            .body(Body::from(bytes));
+        let request = with_customer_key!(request, self.customer_key.as_ref());
+        request.send().await?;
+        Ok(())
     }
 
     pub fn server_side_encryption(&self) -> Option<ServerSideEncryption> {

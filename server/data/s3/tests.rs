@@ -140,6 +140,7 @@ impl Subject for Bucket {
 }
 
 mod copying;
+mod trial;
 
 mod plain {
     use super::*;

@@ -11,10 +11,10 @@ use super::deferred::{Deferred, FOREIGN_KEYS, INDEXES, KEYS, STEPS};
 use super::writer::{HEADER, SESSION, TRAILER, copy_sql, holds_tuples};
 use super::{Connector, explain, failure, is_about_a_row, run};
 use crate::metadata::MetadataError;
+use crate::metadata::checkpoint::{Checkpoint, WHOLE};
 use crate::metadata::error::During;
 use crate::metadata::fresh::{Built, FreshError};
 use crate::metadata::layout::{Layout, quote};
-use crate::metadata::loader::{Checkpoint, WHOLE};
 use crate::metadata::tuple::Batch;
 
 /// Bytes after which a COPY is ended and another begun, in the same transaction: a refusal is

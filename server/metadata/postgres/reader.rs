@@ -20,7 +20,7 @@ use crate::metadata::reject::Reject;
 use crate::metadata::request::{Cursor, Request};
 use crate::metadata::rules::{Checks, Keys, Rules, Standing};
 use crate::metadata::schema::State;
-use crate::metadata::snapshot::{BLOB_TOTALS, Identity};
+use crate::metadata::snapshot::{BLOB_TOTALS, Identity, LARGEST_BLOB};
 use crate::metadata::stream::{Message, RowStream, Sender, SourceBatch, is_full};
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Encoding, Fields, POSTGRES_EPOCH_MICROS, Tuple};
@@ -97,6 +97,14 @@ impl Reader {
         let (blobs, bytes) =
             totals.map_err(|error| failure(during(&self.label, "count blobs"), &error))?;
         Ok((blobs.unsigned_abs(), bytes as u64))
+    }
+
+    pub async fn largest_blob(&self) -> Result<u64, MetadataError> {
+        let row = self.client.query_one(LARGEST_BLOB, &[]).await;
+        let largest = row.and_then(|row| row.try_get::<_, f64>(0));
+        let largest = largest
+            .map_err(|error| failure(during(&self.label, "find the largest blob"), &error))?;
+        Ok(largest as u64)
     }
 
     pub async fn size_bytes(&self) -> Result<u64, MetadataError> {

@@ -12,10 +12,10 @@ use super::fields::Fields;
 use super::loading::{Draft, Loading};
 use super::writer::{insert_sql, is_about_the_row};
 use super::{failure, run};
+use crate::metadata::checkpoint::Checkpoint;
 use crate::metadata::error::During;
 use crate::metadata::fresh::{Built, FreshError};
 use crate::metadata::layout::Layout;
-use crate::metadata::loader::Checkpoint;
 use crate::metadata::tuple::{Batch, Encoding};
 
 /// Batches that wait for the thread; with the batch limit this bounds the memory.

@@ -16,7 +16,7 @@ use crate::metadata::layout::{Layout, quote};
 use crate::metadata::request::{Order, Request, Rows};
 use crate::metadata::rules::{Checks, Keys, Rules};
 use crate::metadata::schema::State;
-use crate::metadata::snapshot::{BLOB_TOTALS, Identity};
+use crate::metadata::snapshot::{BLOB_TOTALS, Identity, LARGEST_BLOB};
 use crate::metadata::stream::{Message, RowStream, Sender};
 use crate::metadata::table::Kind;
 
@@ -88,6 +88,13 @@ impl Reader {
             })
         })
         .await
+    }
+
+    pub async fn largest_blob(&self) -> Result<u64, MetadataError> {
+        let largest = |connection: &Connection| {
+            connection.query_row(LARGEST_BLOB, (), |row| row.get::<_, f64>(0))
+        };
+        Ok(self.with(largest).await? as u64)
     }
 
     pub async fn size_bytes(&self) -> Result<u64, MetadataError> {

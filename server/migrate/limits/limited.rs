@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use super::Limiter;
 use crate::data::buffers::Buffer;
 use crate::data::{
-    Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Listing, Origin,
-    Stored, Transfer, Unfinished,
+    Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Feature, Listing,
+    Origin, Stored, Transfer, Trial, Unfinished,
 };
 
 /// Passes everything on, and slows down what is read. What is stored was read before, so it is
@@ -49,6 +49,14 @@ impl DataBackend for Limited {
 
     async fn put_all_of(&self, blob: &BlobRef, transfer: Transfer) -> Result<Stored, DataError> {
         self.backend.put_all_of(blob, transfer).await
+    }
+
+    async fn try_out(&self, trial: Trial) -> Result<Vec<Feature>, DataError> {
+        self.backend.try_out(trial).await
+    }
+
+    fn can_list(&self) -> bool {
+        self.backend.can_list()
     }
 
     fn origin(&self, blob: &BlobRef) -> Option<Origin> {
