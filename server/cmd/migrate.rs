@@ -14,6 +14,7 @@ mod summary;
 mod values;
 mod verdict;
 mod whole_file;
+mod words;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -96,11 +97,13 @@ async fn migrate(
     let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
     let draft = draft.transpose()?;
     let summary = carry_out(args, options, from, to, audience).await?;
-    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary) {
+    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary)
+        && summary.can_be_done()
+    {
         draft.finish(outlook, &summary)?;
     }
     audience.summary(&summary);
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Moves the rows to the server's other database, and makes that the one it starts on.
@@ -124,7 +127,7 @@ async fn change_dialect(
         }
         change.conclude(report).await?;
     }
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Does what the arguments ask for between two ends, until it is done or a signal comes.
@@ -138,7 +141,7 @@ async fn carry_out(
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let limiter = Arc::new(Limiter::new(args.limits.limits()?));
     let _limits = args.limits.follow(&limiter, &progress)?;
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown = args.limits.listen()?;
     let cancel = shutdown.ask.clone();
     let work = async {
         match (args.dry_run, &args.plan) {
@@ -178,13 +181,13 @@ async fn verify(
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let limiter = Arc::new(Limiter::new(args.limits.limits()?));
     let _limits = args.limits.follow(&limiter, &progress)?;
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown = args.limits.listen()?;
     let found = proof::verify(from, to, options, &limiter, &progress, &shutdown.ask)
         .await
         .map_err(|error| failure::not_compared(error, &shutdown))?;
     let summary = Summary::Verification(found);
     audience.summary(&summary);
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Tries rejected rows again.
@@ -193,7 +196,8 @@ async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome
     let to = end(&target);
     tracing::info!("to {}", places(to, Halves::Both));
     let progress = progress::watcher(false);
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown =
+        lifecycle::listen_and_hang_up().map_err(|error| Failure::new(Exit::Failed, error))?;
     let work = migrate::replay(
         &args.file,
         to,
@@ -208,7 +212,7 @@ async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome
             let report = replayed.map_err(|error| failure::failure(error, &shutdown))?;
             let summary = Summary::Run(report);
             summary.print();
-            Ok(summary.exit())
+            summary.outcome()
         }
     }
 }

@@ -60,7 +60,8 @@ pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use replay::replay;
 pub use report::{
-    BlobReport, FileStates, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
+    BlobReport, FileStates, Preview, Prospect, Report, StatusReport, TableContent, TableProof,
+    TableReport,
 };
 pub use retry::RetryPolicy;
 pub use shard::{BadShard, Shard};

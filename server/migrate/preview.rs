@@ -105,6 +105,7 @@ pub(super) async fn look(
         }
     }
     plan.tell_checks(progress.as_ref());
+    preview.prospect = preview.prospect(options);
     Ok((plan, preview))
 }
 
@@ -167,16 +168,15 @@ impl RowLook<'_> {
                         what,
                         key: &row.key(),
                         detail: "",
+                        fix: None,
                     }),
-                    Err(reject) => {
-                        let (key, detail) = (&reject.key, &reject.reason);
-                        progress.on(Event::Would {
-                            action,
-                            what,
-                            key,
-                            detail,
-                        });
-                    }
+                    Err(reject) => progress.on(Event::Would {
+                        action,
+                        what,
+                        key: &reject.key,
+                        detail: &reject.reason,
+                        fix: reject.fix().as_deref(),
+                    }),
                 }
                 progress.on(Event::Rows {
                     table: what,
@@ -267,6 +267,7 @@ impl BlobLook<'_> {
             what: "blob",
             key: &row.file_id,
             detail: &detail,
+            fix: None,
         });
         Ok((action, row.size_bytes()))
     }

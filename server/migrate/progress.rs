@@ -97,6 +97,8 @@ pub enum Event<'a> {
         what: &'a str,
         key: &'a str,
         detail: &'a str,
+        /// What mends it, where something is wrong with it and that is known.
+        fix: Option<&'a str>,
     },
 }
 

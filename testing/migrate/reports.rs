@@ -152,7 +152,8 @@ fn a_report_has_the_fields_of_the_manual_and_no_others() -> Result<()> {
             .as_str()
             .is_some_and(|hint| hint.contains("--ignore-errors"))
     );
-    take(&["--dry-run"], &to, 20)?;
+    take(&["--dry-run"], &to, 1)?;
+    take(&["--dry-run", "--ignore-errors"], &to, 20)?;
     take(&["--metadata-only"], &to, 20)?;
     let found = take(&["--ignore-errors"], &to, 20)?;
     for kind in TROUBLE {
@@ -278,7 +279,7 @@ fn an_interrupted_verification_tells_it_and_leaves_its_report() -> Result<()> {
     let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
     scene.migrate(&from, &to, &[])?.expect(0)?;
     let before = scene.listing()?;
-    for (asked, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (asked, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let options = [
             "--deep",
             "--bwlimit=1KiB",
@@ -501,7 +502,7 @@ fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for (options, code) in [
-        (&["--dry-run", "--json"][..], 20),
+        (&["--dry-run", "--json"][..], 1),
         (&["--ignore-errors", "--json"], 20),
     ] {
         let run = scene.migrate(&from, &to, options)?.expect(code)?;
@@ -628,7 +629,11 @@ fn services_are_asked_how_they_are_set_up() -> Result<()> {
 fn an_interrupted_run_tells_it_and_leaves_its_report() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", SOME)?;
-    for (asked, code, name) in [(Signal::INT, 130, "one"), (Signal::TERM, 143, "other")] {
+    for (asked, code, name) in [
+        (Signal::INT, 130, "one"),
+        (Signal::TERM, 143, "other"),
+        (Signal::HUP, 129, "third"),
+    ] {
         let to = scene.local(name)?;
         let options = ["--json", "--report", "report.json", "--workers=1"];
         let cut = scene

@@ -171,9 +171,16 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
             what,
             key,
             detail,
+            fix,
         } if verbose || action.is_notable() => (
             "would",
-            json!({"action": action.as_str(), "what": what, "key": key, "detail": detail}),
+            json!({
+                "action": action.as_str(),
+                "what": what,
+                "key": key,
+                "detail": detail,
+                "fix": fix,
+            }),
         ),
         // Together they are the progress, told at intervals.
         Event::BlobBytes(_) | Event::BlobEnd { .. } | Event::Rows { .. } | Event::Would { .. } => {
@@ -228,6 +235,7 @@ mod tests {
             what: "users",
             key: "local:joe",
             detail: "",
+            fix: None,
         };
         assert!(fields(&event(Action::Copy), false).is_none());
         assert!(fields(&event(Action::Copy), true).is_some());

@@ -1,6 +1,6 @@
 //! How far a migration has come: bars on a terminal, else a log line every few seconds.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ impl Progress for Bars {
             Event::VerifyBegin => self.say("comparing source and target"),
             Event::Would { .. } => {
                 if let Some(line) = line_of(&event, self.verbose) {
-                    self.screen.suspend(|| println!("{line}"));
+                    self.screen.suspend(|| print_line(&line));
                 }
             }
             event => {
@@ -113,6 +113,11 @@ impl Progress for Bars {
             }
         }
     }
+}
+
+/// A line of output. One that nobody reads any more must not end the run.
+fn print_line(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// Says when it is time to tell how far a run is.
@@ -211,7 +216,7 @@ impl Progress for Lines {
             // What a dry run would do is its output.
             Event::Would { .. } => {
                 if let Some(line) = line_of(&event, self.verbose) {
-                    println!("{line}");
+                    print_line(&line);
                 }
             }
             event => {
@@ -260,6 +265,7 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             what,
             key,
             detail,
+            fix,
         } => {
             let tells = action.is_notable();
             let detail = if detail.is_empty() {
@@ -267,7 +273,8 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             } else {
                 format!(": {detail}")
             };
-            (verbose || tells).then(|| format!("{:9} {what} {key}{detail}", action.as_str()))
+            let fix = fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
+            (verbose || tells).then(|| format!("{:9} {what} {key}{detail}{fix}", action.as_str()))
         }
         _ => None,
     }
@@ -338,6 +345,7 @@ mod tests {
             what: "users",
             key: "local:joe",
             detail: "",
+            fix: None,
         };
         assert_eq!(line_of(&event(Action::Copy), false), None);
         assert_eq!(

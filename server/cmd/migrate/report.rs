@@ -317,6 +317,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
             what: "blob",
             key,
             detail,
+            ..
         } => match action {
             Action::Reject | Action::Conflict => blob("blob_failed", key, None, detail),
             Action::Skip => blob("blob_skipped", key, None, detail),
@@ -327,6 +328,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
             what,
             key,
             detail,
+            ..
         } => match action {
             Action::Reject => row("reject", what, key, Some(detail)),
             Action::Conflict => row("conflict", what, key, None),
