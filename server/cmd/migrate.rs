@@ -2,6 +2,7 @@
 
 mod args;
 mod audience;
+mod changes;
 mod dialect;
 mod failure;
 mod json;

@@ -395,6 +395,7 @@ impl Run<'_> {
             source: plan.source.identity(),
             living: LivingRows::new(self.from.metadata),
             place: &self.place_of_blobs(),
+            progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
         removal.run().await

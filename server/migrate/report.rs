@@ -177,6 +177,14 @@ pub enum Prospect {
 }
 
 impl Preview {
+    /// Whether rows of a table may go: one of which a row cannot be brought keeps all of them.
+    pub(super) fn may_delete_from(&self, table: &str) -> bool {
+        let mut found = self.lint.tables.iter().filter(|lint| lint.table == table);
+        let rejected = found.any(|lint| lint.rows(Effect::Rejected) > 0);
+        let blobs = self.blobs.filter(|_| table == "files");
+        !rejected && blobs.is_none_or(|blobs| blobs.failed == 0)
+    }
+
     /// How a run with these options would end.
     pub(super) fn prospect(&self, options: Options<'_>) -> Prospect {
         let (rows, blobs) = (

@@ -128,10 +128,15 @@ fn all_end_with(
     options: &[&str],
     code: i32,
 ) -> Result<Run> {
-    let before = scene.listing()?;
+    // The index of a log is shared memory, whose bytes tell who is reading.
+    let listing = || -> Result<Vec<String>> {
+        let listing = scene.listing()?.into_iter();
+        Ok(listing.filter(|line| !line.contains(".db-shm")).collect())
+    };
+    let before = listing()?;
     let dry = scene.migrate(from, to, &[&["--dry-run"], options].concat())?;
     let dry = dry.expect(code)?;
-    scene.is_as(&before)?;
+    assert_eq!(listing()?, before);
     let plan = scene.migrate(from, to, &[&["--plan", "plan.json"], options].concat())?;
     plan.expect(code)?;
     scene.migrate(from, to, options)?.expect(code)?;

@@ -144,6 +144,12 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         ),
         Event::Conflict { table, key } => ("conflict", json!({"table": table, "key": key})),
         Event::Extra { table, key } => ("extra", json!({"table": table, "key": key})),
+        Event::Updated { table, key } => ("updated", json!({"table": table, "key": key})),
+        Event::Deleted { table, key } => ("deleted", json!({"table": table, "key": key})),
+        Event::BlobDeleted { file_id, upload_id } => (
+            "blob_deleted",
+            json!({"file": file_id, "upload": upload_id}),
+        ),
         Event::FreshBegin => ("fresh_begin", json!({})),
         Event::FreshAbandoned { reason } => ("fresh_abandoned", json!({"reason": reason})),
         Event::Keys(built) => ("keys", json!({"built": built.done, "all": built.all})),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
+use super::changes::{self, Changes};
 use super::meter::millis;
 use crate::metadata::Built;
 use crate::migrate::{BlobProblem, CheckItem, Effect, Event, Progress, Verdict};
@@ -31,7 +32,7 @@ struct Bars {
     screen: MultiProgress,
     blobs: Mutex<Option<ProgressBar>>,
     table: Mutex<Option<ProgressBar>>,
-    verbose: bool,
+    changes: Changes,
 }
 
 impl Bars {
@@ -40,7 +41,7 @@ impl Bars {
             screen: MultiProgress::new(),
             blobs: Mutex::new(None),
             table: Mutex::new(None),
-            verbose,
+            changes: Changes::new(verbose),
         }
     }
 
@@ -102,12 +103,12 @@ impl Progress for Bars {
             }),
             Event::VerifyBegin => self.say("comparing source and target"),
             Event::Would { .. } => {
-                if let Some(line) = line_of(&event, self.verbose) {
+                if let Some(line) = line_of(&event, &self.changes) {
                     self.screen.suspend(|| print_line(&line));
                 }
             }
             event => {
-                if let Some(line) = line_of(&event, self.verbose) {
+                if let Some(line) = line_of(&event, &self.changes) {
                     self.say(&line);
                 }
             }
@@ -158,7 +159,7 @@ struct Lines {
     bytes_total: AtomicU64,
     rows: AtomicU64,
     rows_total: AtomicU64,
-    verbose: bool,
+    changes: Changes,
 }
 
 impl Lines {
@@ -169,7 +170,7 @@ impl Lines {
             bytes_total: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             rows_total: AtomicU64::new(0),
-            verbose,
+            changes: Changes::new(verbose),
         }
     }
 
@@ -215,12 +216,12 @@ impl Progress for Lines {
             Event::VerifyBegin => tracing::info!("Comparing source and target"),
             // What a dry run would do is its output.
             Event::Would { .. } => {
-                if let Some(line) = line_of(&event, self.verbose) {
+                if let Some(line) = line_of(&event, &self.changes) {
                     print_line(&line);
                 }
             }
             event => {
-                if let Some(line) = line_of(&event, self.verbose) {
+                if let Some(line) = line_of(&event, &self.changes) {
                     super::say(&line);
                 }
             }
@@ -229,7 +230,10 @@ impl Progress for Lines {
 }
 
 /// The line about one row or blob, if there is something to say about it.
-fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
+fn line_of(event: &Event<'_>, changes: &Changes) -> Option<String> {
+    if let Some(line) = changes::line(event) {
+        return changes.few(line);
+    }
     match event {
         Event::BlobProblem { problem } => Some(blob_line(problem)),
         // A row that is rejected is named when it is, or when that ends the run.
@@ -267,14 +271,17 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             detail,
             fix,
         } => {
-            let tells = action.is_notable();
             let detail = if detail.is_empty() {
                 String::new()
             } else {
                 format!(": {detail}")
             };
             let fix = fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
-            (verbose || tells).then(|| format!("{:9} {what} {key}{detail}{fix}", action.as_str()))
+            let line = format!("{:9} {what} {key}{detail}{fix}", action.as_str());
+            match changes::is_foreseen(event) {
+                true => changes.few(line),
+                false => (changes.all() || action.is_notable()).then_some(line),
+            }
         }
         _ => None,
     }
@@ -329,7 +336,7 @@ mod tests {
                 failures: 3,
                 wait: Duration::from_millis(millis),
             };
-            line_of(&event, false).unwrap()
+            line_of(&event, &Changes::new(false)).unwrap()
         };
         assert_eq!(
             line(Some("abc"), 1240),
@@ -347,11 +354,11 @@ mod tests {
             detail: "",
             fix: None,
         };
-        assert_eq!(line_of(&event(Action::Copy), false), None);
+        assert_eq!(line_of(&event(Action::Copy), &Changes::new(false)), None);
         assert_eq!(
-            line_of(&event(Action::Copy), true).unwrap(),
+            line_of(&event(Action::Copy), &Changes::new(true)).unwrap(),
             "copy      users local:joe"
         );
-        assert!(line_of(&event(Action::Conflict), false).is_some());
+        assert!(line_of(&event(Action::Conflict), &Changes::new(false)).is_some());
     }
 }

@@ -252,9 +252,10 @@ fn files_text(files: &FileStates) -> String {
 }
 
 fn blobs_text(blobs: &BlobReport, verb: &str) -> String {
-    let deleted = match blobs.deleted {
-        0 => String::new(),
-        deleted => format!(", {} deleted", HumanCount(deleted)),
+    let deleted = match (blobs.deleted, verb) {
+        (0, _) => String::new(),
+        (deleted, "to copy") => format!(", {} to delete", HumanCount(deleted)),
+        (deleted, _) => format!(", {} deleted", HumanCount(deleted)),
     };
     format!(
         "{:<20} {:>12} {verb}, {} present, {} skipped, {} failed{deleted}, {}\n",
