@@ -8,6 +8,7 @@ mod failure;
 mod json;
 mod limits;
 mod meter;
+mod outputs;
 mod plan;
 mod progress;
 mod report;
@@ -34,6 +35,7 @@ pub use args::MigrateArgs;
 use args::{MigrateCommand, ReplayArgs, RunArgs, VerifyArgs};
 use audience::{Audience, Opening};
 use dialect::{Dialect, Move};
+use outputs::Outputs;
 use plan::{PlanDraft, Planned};
 use summary::Summary;
 
@@ -41,18 +43,22 @@ use summary::Summary;
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => {
-            let audience = Arc::new(Audience::gather(&Opening::of_verification(&args))?);
+            let audience = Arc::new(Audience::gather(&Opening::of_verification(
+                &args, source, env,
+            ))?);
             let outcome = verify(&args, source, env, &audience).await;
             audience.end(outcome)
         }
         (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
         (None, args) => {
-            let (args, facts) = follow_plan(args)?;
+            let (args, facts) = follow_plan(args, source, env)?;
             let options = Options {
                 expected: facts.as_ref(),
                 ..args.options()
             };
-            let audience = Arc::new(Audience::gather(&Opening::of_run(&args, &options))?);
+            let outputs = Outputs::of_run(&args, source, env);
+            let opening = Opening::of_run(&args, &options, outputs);
+            let audience = Arc::new(Audience::gather(&opening)?);
             let outcome = match &args.dialect.dialect {
                 Some(name) => change_dialect(name, &args, options, source, &audience).await,
                 None => migrate(&args, options, source, env, &audience).await,
@@ -63,14 +69,20 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
 }
 
 /// The arguments as their plan says, if they name one, and what it was made from.
-fn follow_plan(args: RunArgs) -> Result<(RunArgs, Option<Facts>), Failure> {
+fn follow_plan(
+    args: RunArgs,
+    source: &Loaded,
+    env: &Environment,
+) -> Result<(RunArgs, Option<Facts>), Failure> {
     let Some(path) = &args.plan_file else {
         return Ok((args, None));
     };
     match Planned::read(path) {
         Ok(planned) => Ok((args.with_planned(planned.args), Some(planned.facts))),
         Err(failure) => {
-            let audience = Audience::gather(&Opening::of_run(&args, &args.options()))?;
+            let outputs = Outputs::of_run(&args, source, env);
+            let opening = Opening::of_run(&args, &args.options(), outputs);
+            let audience = Audience::gather(&opening)?;
             audience.end(Err(failure))?;
             Ok((args, None))
         }
@@ -193,6 +205,7 @@ async fn verify(
 
 /// Tries rejected rows again.
 async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome {
+    Outputs::of_replay(&args, source, env).check()?;
     let target = load_target(source, &args.to, env)?;
     let to = end(&target);
     tracing::info!("to {}", places(to, Halves::Both));

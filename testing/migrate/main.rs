@@ -12,7 +12,9 @@ mod places;
 mod plain;
 mod scene;
 
+mod certificates;
 mod clients;
+mod continuations;
 mod dialect;
 mod differences;
 mod directions;
@@ -30,6 +32,7 @@ mod loading;
 mod manual;
 mod network;
 mod outage;
+mod outputs;
 mod own_postgres;
 mod own_s3;
 mod plans;

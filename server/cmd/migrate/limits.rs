@@ -86,6 +86,11 @@ impl LimitArgs {
         Ok(limits)
     }
 
+    /// The file that changes the limits, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.limits.as_deref()
+    }
+
     /// What was asked for, as JSON; a file may say something else meanwhile.
     pub fn asked(&self) -> Map<String, Value> {
         let bwlimit = self.bwlimit.as_ref().map(Schedule::to_string);

@@ -2,7 +2,8 @@
 //!
 //! Findings go to the file as they come, so that memory does not grow with them.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -49,7 +50,7 @@ impl ReportFile {
     pub fn create(path: &Path, opening: &Opening<'_>) -> Result<Self, Failure> {
         let started = Timestamp::now();
         let begin = || {
-            let mut file = WholeFile::create(path)?;
+            let mut file = WholeFile::create(path, is_report)?;
             let head = json!({
                 "schema": SCHEMA,
                 "program": "plikd",
@@ -69,7 +70,8 @@ impl ReportFile {
             let error = anyhow::Error::from(error)
                 .context(format!("cannot write a report to {}", path.display()));
             Failure::new(Exit::Usage, error).with_hint(
-                "give --report the name of a file in a directory that this user may write"
+                "give --report the name of a new file, or of an earlier report, in a directory \
+                 that this user may write"
                     .to_owned(),
             )
         })?;
@@ -238,6 +240,21 @@ impl Progress for ReportFile {
         }
         self.meter.on(event);
     }
+}
+
+/// The head of a report, in its first line, takes no more than that.
+const HEAD_BYTES: u64 = 1 << 20;
+
+/// Whether `file` was written as a report, of whatever version.
+fn is_report(file: File) -> bool {
+    let mut head = String::new();
+    let read = BufReader::new(file.take(HEAD_BYTES)).read_line(&mut head);
+    let head = head.trim_end().strip_suffix(',').unwrap_or_default();
+    let head: Value = serde_json::from_str(&format!("{head}}}")).unwrap_or_default();
+    read.is_ok()
+        && head["program"] == "plikd"
+        && head["schema"].is_u64()
+        && head["command"].is_string()
 }
 
 fn of_reject(reject: &Reject) -> Value {
