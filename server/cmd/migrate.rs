@@ -2,6 +2,7 @@
 
 mod args;
 mod audience;
+mod changes;
 mod dialect;
 mod failure;
 mod json;
@@ -15,6 +16,7 @@ mod summary;
 mod values;
 mod verdict;
 mod whole_file;
+mod words;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -108,11 +110,13 @@ async fn migrate(
     let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
     let draft = draft.transpose()?;
     let summary = carry_out(args, options, from, to, audience).await?;
-    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary) {
+    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary)
+        && summary.can_be_done()
+    {
         draft.finish(outlook, &summary)?;
     }
     audience.summary(&summary);
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Moves the rows to the server's other database, and makes that the one it starts on.
@@ -136,7 +140,7 @@ async fn change_dialect(
         }
         change.conclude(report).await?;
     }
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Does what the arguments ask for between two ends, until it is done or a signal comes.
@@ -150,7 +154,7 @@ async fn carry_out(
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let limiter = Arc::new(Limiter::new(args.limits.limits()?));
     let _limits = args.limits.follow(&limiter, &progress)?;
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown = args.limits.listen()?;
     let cancel = shutdown.ask.clone();
     let work = async {
         match (args.dry_run, &args.plan) {
@@ -190,13 +194,13 @@ async fn verify(
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let limiter = Arc::new(Limiter::new(args.limits.limits()?));
     let _limits = args.limits.follow(&limiter, &progress)?;
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown = args.limits.listen()?;
     let found = proof::verify(from, to, options, &limiter, &progress, &shutdown.ask)
         .await
         .map_err(|error| failure::not_compared(error, &shutdown))?;
     let summary = Summary::Verification(found);
     audience.summary(&summary);
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Tries rejected rows again.
@@ -206,7 +210,8 @@ async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome
     let to = end(&target);
     tracing::info!("to {}", places(to, Halves::Both));
     let progress = progress::watcher(false);
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown =
+        lifecycle::listen_and_hang_up().map_err(|error| Failure::new(Exit::Failed, error))?;
     let work = migrate::replay(
         &args.file,
         to,
@@ -221,7 +226,7 @@ async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome
             let report = replayed.map_err(|error| failure::failure(error, &shutdown))?;
             let summary = Summary::Run(report);
             summary.print();
-            Ok(summary.exit())
+            summary.outcome()
         }
     }
 }

@@ -255,9 +255,9 @@ impl Loader {
         }
     }
 
-    /// Removes the rows with these keys as one transaction, and gives their number. Those that
-    /// other rows refer to stay.
-    pub async fn delete(&mut self, delete: Delete<'_>) -> Result<u64, MetadataError> {
+    /// Removes the rows with these keys as one transaction, and gives the places of those that
+    /// went in `keys`, in their order. Rows that other rows refer to stay.
+    pub async fn delete(&mut self, delete: Delete<'_>) -> Result<Vec<usize>, MetadataError> {
         match &mut self.bulk {
             Bulk::Sqlite(writer) => writer.delete(delete).await,
             Bulk::Postgres(writer) => writer.delete(delete).await,

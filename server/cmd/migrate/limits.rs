@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cmd::exit::{Exit, Failure};
 use crate::config::duration;
-use crate::lifecycle::{self, Hangups};
+use crate::lifecycle::{self, Hangups, Shutdown};
 use crate::migrate::{
     Event, Limiter, Limits, Nice, Progress, RetryPolicy, Schedule, lower_priority,
 };
@@ -107,8 +107,17 @@ impl LimitArgs {
             .collect()
     }
 
-    /// Changes the limits whenever SIGHUP asks for it, for as long as the result is kept. Without
-    /// a file SIGHUP is left alone: it ends a program whose terminal goes away.
+    /// Listens for the wish that the run ends. Without a file to read again, SIGHUP is one: the
+    /// terminal went away.
+    pub fn listen(&self) -> Result<Shutdown, Failure> {
+        let shutdown = match &self.limits {
+            Some(_) => lifecycle::listen(),
+            None => lifecycle::listen_and_hang_up(),
+        };
+        shutdown.map_err(|error| Failure::new(Exit::Failed, error))
+    }
+
+    /// Changes the limits whenever SIGHUP asks for it, for as long as the result is kept.
     pub fn follow(
         &self,
         limiter: &Arc<Limiter>,

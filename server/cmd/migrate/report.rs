@@ -287,7 +287,7 @@ fn row(kind: &str, table: &str, key: &str, reason: Option<&str>) -> Value {
     json!({"kind": kind, "table": table, "key": key, "reason": reason})
 }
 
-fn blob(kind: &str, file: &str, upload: Option<&str>, reason: &str) -> Value {
+fn blob(kind: &str, file: &str, upload: Option<&str>, reason: Option<&str>) -> Value {
     json!({"kind": kind, "file": file, "upload": upload, "reason": reason})
 }
 
@@ -303,11 +303,16 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
         Event::Extra { table, key } => row("extra", table, key, None),
+        Event::Updated { table, key } => row("updated", table, key, None),
+        Event::Deleted { table, key } => row("deleted", table, key, None),
+        Event::BlobDeleted { file_id, upload_id } => {
+            blob("blob_deleted", file_id, *upload_id, None)
+        }
         Event::Stray(found) => blob(
             "blob_stray",
             &found.file_id,
             found.upload_id.as_deref(),
-            "no row names it",
+            Some("no row names it"),
         ),
         Event::RowDiffers { table, row: found } => of_row_difference(table, found),
         Event::FileDiffers(found) => {
@@ -315,7 +320,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
                 file_id, upload_id, ..
             } = found;
             let kind = format!("file_{}", found.kind.as_str());
-            blob(&kind, file_id, Some(upload_id), &found.reason)
+            blob(&kind, file_id, Some(upload_id), Some(&found.reason))
         }
         Event::BlobProblem { problem } => {
             let kind = match problem.harmless {
@@ -326,7 +331,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
                 kind,
                 &problem.file_id,
                 Some(&problem.upload_id),
-                &problem.reason,
+                Some(&problem.reason),
             )
         }
         Event::Would {
@@ -334,9 +339,11 @@ fn finding(event: &Event<'_>) -> Option<Value> {
             what: "blob",
             key,
             detail,
+            ..
         } => match action {
-            Action::Reject | Action::Conflict => blob("blob_failed", key, None, detail),
-            Action::Skip => blob("blob_skipped", key, None, detail),
+            Action::Reject | Action::Conflict => blob("blob_failed", key, None, Some(detail)),
+            Action::Skip => blob("blob_skipped", key, None, Some(detail)),
+            Action::Delete => blob("blob_deleted", key, None, None),
             Action::Copy | Action::Keep | Action::Update | Action::Extra => return None,
         },
         Event::Would {
@@ -344,11 +351,14 @@ fn finding(event: &Event<'_>) -> Option<Value> {
             what,
             key,
             detail,
+            ..
         } => match action {
             Action::Reject => row("reject", what, key, Some(detail)),
             Action::Conflict => row("conflict", what, key, None),
             Action::Extra => row("extra", what, key, None),
-            Action::Copy | Action::Keep | Action::Update | Action::Skip => return None,
+            Action::Update => row("updated", what, key, None),
+            Action::Delete => row("deleted", what, key, None),
+            Action::Copy | Action::Keep | Action::Skip => return None,
         },
         _ => return None,
     })
