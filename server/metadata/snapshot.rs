@@ -1,5 +1,7 @@
 //! The source of a migration: a database at one moment, only read.
 
+use std::collections::HashSet;
+
 use super::MetadataError;
 use super::dialect::Dialect;
 use super::error::During;
@@ -26,9 +28,12 @@ pub enum Snapshot {
 pub struct Identity(pub(super) String);
 
 impl Identity {
+    /// With what those begin that [`Identity::of_rejects`] gives.
+    pub(super) const OF_REJECTS: &str = "rejects:";
+
     /// What rows have that come from a file of rejected rows.
     pub fn of_rejects(path: &str) -> Self {
-        Self(format!("rejects:{path}"))
+        Self(format!("{}{path}", Self::OF_REJECTS))
     }
 }
 
@@ -111,9 +116,33 @@ impl Snapshot {
 
     /// Whether a migration into it from `source` has not come to its end.
     pub async fn has_checkpoint_of(&self, source: &Identity) -> Result<bool, MetadataError> {
+        Ok(self.unfinished().await?.contains(&source.0))
+    }
+
+    /// # Errors
+    ///
+    /// [`MetadataError::OtherMigration`] if a migration into it from another source than `source`
+    /// has not come to its end: rows of both would be mixed. Rows that are replayed are added to
+    /// whatever is there.
+    pub async fn refuse_other_migration(&self, source: &Identity) -> Result<(), MetadataError> {
+        let unfinished = self.unfinished().await?;
+        let is_other =
+            |other: &&String| **other != source.0 && !other.starts_with(Identity::OF_REJECTS);
+        match unfinished.iter().find(is_other) {
+            Some(other) => Err(MetadataError::OtherMigration {
+                backend: self.label().to_owned(),
+                source_identity: other.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The sources of the migrations into it that have not come to their end.
+    async fn unfinished(&self) -> Result<HashSet<String>, MetadataError> {
+        let mut sources = HashSet::new();
         let layouts = self.layouts().await?;
         let Some(checkpoints) = layouts.iter().find(|layout| layout.name == CHECKPOINTS) else {
-            return Ok(false);
+            return Ok(sources);
         };
         let encoding = self.encoding_for(self.driver());
         let mut rows = self.read(Request {
@@ -125,12 +154,10 @@ impl Snapshot {
             order: Order::Any,
         });
         while let Some(batch) = rows.next().await? {
-            let mut sources = batch.rows.iter().map(|row| text_of(row.field(0), encoding));
-            if sources.any(|found| found.as_ref() == Some(&source.0)) {
-                return Ok(true);
-            }
+            let found = batch.rows.iter();
+            sources.extend(found.filter_map(|row| text_of(row.field(0), encoding)));
         }
-        Ok(false)
+        Ok(sources)
     }
 
     /// The version of the database engine: of the server, or of the SQLite in this program.

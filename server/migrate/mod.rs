@@ -62,7 +62,8 @@ pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use replacement::Replacement;
 pub use replay::replay;
 pub use report::{
-    BlobReport, FileStates, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
+    BlobReport, FileStates, Preview, Prospect, Report, StatusReport, TableContent, TableProof,
+    TableReport,
 };
 pub use retry::RetryPolicy;
 pub use shard::{BadShard, Shard};
@@ -249,6 +250,7 @@ impl Run<'_> {
             plan: &plan,
             to: self.to,
             tuning: &tuning,
+            shard: self.options.shard,
             progress: (!again).then_some(self.progress.as_ref()),
             cancel: self.cancel,
         };
@@ -413,6 +415,7 @@ impl Run<'_> {
             source: plan.source.identity(),
             living: LivingRows::new(self.from.metadata),
             place: &self.place_of_blobs(),
+            progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
         removal.run().await

@@ -195,6 +195,9 @@ impl Check<'_> {
             }
             if let Some(target) = &target {
                 self.look_at_target(target).await?;
+                if let Some(source) = one {
+                    target.refuse_other_migration(source).await?;
+                }
             }
             metadata::probe(self.to.metadata).await?;
             Ok(Some(target))

@@ -12,7 +12,9 @@ mod places;
 mod plain;
 mod scene;
 
+mod certificates;
 mod clients;
+mod continuations;
 mod dialect;
 mod differences;
 mod directions;
@@ -31,6 +33,7 @@ mod manual;
 mod moved;
 mod network;
 mod outage;
+mod outputs;
 mod own_postgres;
 mod own_s3;
 mod plans;
