@@ -4,7 +4,7 @@ use super::MetadataError;
 use super::dialect::Dialect;
 use super::error::During;
 use super::layout::{Layout, quote};
-use super::loader::{CHECKPOINTS, HALF_DONE};
+use super::loader::{CHECKPOINTS, HALF_DONE, RUNS};
 use super::postgres::reader::{Reader as PostgresReader, suspects};
 use super::request::{Order, Request, Rows};
 use super::rules::{Keys, Rules};
@@ -111,13 +111,23 @@ impl Snapshot {
 
     /// Whether a migration into it from `source` has not come to its end.
     pub async fn has_checkpoint_of(&self, source: &Identity) -> Result<bool, MetadataError> {
+        self.names(source, CHECKPOINTS).await
+    }
+
+    /// Whether a migration into it from `source` has ever begun.
+    pub async fn has_run_of(&self, source: &Identity) -> Result<bool, MetadataError> {
+        Ok(self.names(source, RUNS).await? || self.names(source, CHECKPOINTS).await?)
+    }
+
+    /// Whether a row of `table` has that `source`.
+    async fn names(&self, source: &Identity, table: &str) -> Result<bool, MetadataError> {
         let layouts = self.layouts().await?;
-        let Some(checkpoints) = layouts.iter().find(|layout| layout.name == CHECKPOINTS) else {
+        let Some(layout) = layouts.iter().find(|layout| layout.name == table) else {
             return Ok(false);
         };
         let encoding = self.encoding_for(self.driver());
         let mut rows = self.read(Request {
-            layout: checkpoints.project(&["source"]),
+            layout: layout.project(&["source"]),
             encoding,
             to: self.driver(),
             after: None,
