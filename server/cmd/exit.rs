@@ -151,7 +151,8 @@ impl From<&MetadataError> for Exit {
             | MetadataError::Denied { .. } => Self::Unreachable,
             MetadataError::InUse { .. }
             | MetadataError::Busy { .. }
-            | MetadataError::HalfMigrated { .. } => Self::InUse,
+            | MetadataError::HalfMigrated { .. }
+            | MetadataError::OtherMigration { .. } => Self::InUse,
             MetadataError::Config(_) => Self::Usage,
             _ => Self::Failed,
         }

@@ -244,6 +244,7 @@ impl Run<'_> {
             plan: &plan,
             to: self.to,
             tuning: &tuning,
+            shard: self.options.shard,
             progress: (!again).then_some(self.progress.as_ref()),
             cancel: self.cancel,
         };

@@ -239,6 +239,9 @@ impl Check<'_> {
             }
             if let Some(target) = &target {
                 self.ends.to.look(target).await?;
+                if let Some(source) = one {
+                    target.refuse_other_migration(source).await?;
+                }
             }
             metadata::probe(self.to.metadata).await?;
             Ok(Some(target))

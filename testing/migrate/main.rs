@@ -12,7 +12,9 @@ mod places;
 mod plain;
 mod scene;
 
+mod certificates;
 mod clients;
+mod continuations;
 mod dialect;
 mod differences;
 mod directions;

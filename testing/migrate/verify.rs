@@ -265,8 +265,8 @@ fn every_file_is_in_exactly_one_state() -> Result<()> {
         "UPDATE files SET name = 'other' WHERE id = 'aaFile'",
         "DELETE FROM files WHERE id = 'mmFile'",
         "UPDATE files SET name = 'other' \
-         WHERE id = (SELECT min(id) FROM files WHERE status = 'missing')",
-        "DELETE FROM files WHERE id = (SELECT max(id) FROM files WHERE status = 'missing')",
+         WHERE id = (SELECT min(id) FROM files WHERE status NOT IN ('uploaded', 'removed'))",
+        "DELETE FROM files WHERE id = (SELECT max(id) FROM files WHERE status NOT IN ('uploaded', 'removed'))",
     ] {
         to.database.query(sql)?;
     }
