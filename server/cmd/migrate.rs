@@ -2,11 +2,13 @@
 
 mod args;
 mod audience;
+mod changes;
 mod dialect;
 mod failure;
 mod json;
 mod limits;
 mod meter;
+mod outputs;
 mod plan;
 mod progress;
 mod report;
@@ -14,6 +16,7 @@ mod summary;
 mod values;
 mod verdict;
 mod whole_file;
+mod words;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -32,6 +35,7 @@ pub use args::MigrateArgs;
 use args::{MigrateCommand, ReplayArgs, RunArgs, VerifyArgs};
 use audience::{Audience, Opening};
 use dialect::{Dialect, Move};
+use outputs::Outputs;
 use plan::{PlanDraft, Planned};
 use summary::Summary;
 
@@ -39,18 +43,22 @@ use summary::Summary;
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => {
-            let audience = Arc::new(Audience::gather(&Opening::of_verification(&args))?);
+            let audience = Arc::new(Audience::gather(&Opening::of_verification(
+                &args, source, env,
+            ))?);
             let outcome = verify(&args, source, env, &audience).await;
             audience.end(outcome)
         }
         (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
         (None, args) => {
-            let (args, facts) = follow_plan(args)?;
+            let (args, facts) = follow_plan(args, source, env)?;
             let options = Options {
                 expected: facts.as_ref(),
                 ..args.options()
             };
-            let audience = Arc::new(Audience::gather(&Opening::of_run(&args, &options))?);
+            let outputs = Outputs::of_run(&args, source, env);
+            let opening = Opening::of_run(&args, &options, outputs);
+            let audience = Arc::new(Audience::gather(&opening)?);
             let outcome = match &args.dialect.dialect {
                 Some(name) => change_dialect(name, &args, options, source, &audience).await,
                 None => migrate(&args, options, source, env, &audience).await,
@@ -61,14 +69,20 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
 }
 
 /// The arguments as their plan says, if they name one, and what it was made from.
-fn follow_plan(args: RunArgs) -> Result<(RunArgs, Option<Facts>), Failure> {
+fn follow_plan(
+    args: RunArgs,
+    source: &Loaded,
+    env: &Environment,
+) -> Result<(RunArgs, Option<Facts>), Failure> {
     let Some(path) = &args.plan_file else {
         return Ok((args, None));
     };
     match Planned::read(path) {
         Ok(planned) => Ok((args.with_planned(planned.args), Some(planned.facts))),
         Err(failure) => {
-            let audience = Audience::gather(&Opening::of_run(&args, &args.options()))?;
+            let outputs = Outputs::of_run(&args, source, env);
+            let opening = Opening::of_run(&args, &args.options(), outputs);
+            let audience = Audience::gather(&opening)?;
             audience.end(Err(failure))?;
             Ok((args, None))
         }
@@ -96,11 +110,13 @@ async fn migrate(
     let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
     let draft = draft.transpose()?;
     let summary = carry_out(args, options, from, to, audience).await?;
-    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary) {
+    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary)
+        && summary.can_be_done()
+    {
         draft.finish(outlook, &summary)?;
     }
     audience.summary(&summary);
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Moves the rows to the server's other database, and makes that the one it starts on.
@@ -124,7 +140,7 @@ async fn change_dialect(
         }
         change.conclude(report).await?;
     }
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Does what the arguments ask for between two ends, until it is done or a signal comes.
@@ -138,7 +154,7 @@ async fn carry_out(
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let limiter = Arc::new(Limiter::new(args.limits.limits()?));
     let _limits = args.limits.follow(&limiter, &progress)?;
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown = args.limits.listen()?;
     let cancel = shutdown.ask.clone();
     let work = async {
         match (args.dry_run, &args.plan) {
@@ -178,22 +194,24 @@ async fn verify(
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let limiter = Arc::new(Limiter::new(args.limits.limits()?));
     let _limits = args.limits.follow(&limiter, &progress)?;
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown = args.limits.listen()?;
     let found = proof::verify(from, to, options, &limiter, &progress, &shutdown.ask)
         .await
         .map_err(|error| failure::not_compared(error, &shutdown))?;
     let summary = Summary::Verification(found);
     audience.summary(&summary);
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Tries rejected rows again.
 async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome {
+    Outputs::of_replay(&args, source, env).check()?;
     let target = load_target(source, &args.to, env)?;
     let to = end(&target);
     tracing::info!("to {}", places(to, Halves::Both));
     let progress = progress::watcher(false);
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown =
+        lifecycle::listen_and_hang_up().map_err(|error| Failure::new(Exit::Failed, error))?;
     let work = migrate::replay(
         &args.file,
         to,
@@ -208,7 +226,7 @@ async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome
             let report = replayed.map_err(|error| failure::failure(error, &shutdown))?;
             let summary = Summary::Run(report);
             summary.print();
-            Ok(summary.exit())
+            summary.outcome()
         }
     }
 }

@@ -28,7 +28,8 @@ pub enum Snapshot {
 pub struct Identity(pub(super) String);
 
 impl Identity {
-    const OF_REJECTS: &str = "rejects:";
+    /// With what those begin that [`Identity::of_rejects`] gives.
+    pub(super) const OF_REJECTS: &str = "rejects:";
 
     /// What rows have that come from a file of rejected rows.
     pub fn of_rejects(path: &str) -> Self {

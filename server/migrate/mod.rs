@@ -60,7 +60,8 @@ pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
 pub use replay::replay;
 pub use report::{
-    BlobReport, FileStates, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
+    BlobReport, FileStates, Preview, Prospect, Report, StatusReport, TableContent, TableProof,
+    TableReport,
 };
 pub use retry::RetryPolicy;
 pub use shard::{BadShard, Shard};
@@ -399,6 +400,7 @@ impl Run<'_> {
             source: plan.source.identity(),
             living: LivingRows::new(self.from.metadata),
             place: &self.place_of_blobs(),
+            progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
         removal.run().await

@@ -32,6 +32,7 @@ mod loading;
 mod manual;
 mod network;
 mod outage;
+mod outputs;
 mod own_postgres;
 mod own_s3;
 mod plans;

@@ -22,7 +22,7 @@ use crate::model::Timestamp;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where the rows go if the configuration names PostgreSQL too.
-const DEFAULT_FILE: &str = "plik.db";
+pub const DEFAULT_FILE: &str = "plik.db";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {

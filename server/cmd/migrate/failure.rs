@@ -1,6 +1,7 @@
 //! What a migration that failed says, and its exit code.
 
 use super::say;
+use super::words::counted;
 use crate::cmd::exit::{Exit, Failure};
 use crate::lifecycle::Shutdown;
 use crate::migrate::{BadLine, Effect, LintReport, MigrateError, Problem};
@@ -107,15 +108,8 @@ fn print_findings(lint: &LintReport) {
     let rows = lint.rows(Effect::Rejected);
     say(&format!(
         "rejected: {} in all, the first reasons are above",
-        counted(rows)
+        counted(rows, "row")
     ));
-}
-
-fn counted(rows: u64) -> String {
-    match rows {
-        1 => "1 row".to_owned(),
-        rows => format!("{rows} rows"),
-    }
 }
 
 fn exit_of(error: &MigrateError) -> Exit {
