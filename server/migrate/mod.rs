@@ -223,14 +223,17 @@ impl Run<'_> {
             tries_once: true,
             ..self.limiter.tuning()
         };
+        // What was checked is told once; an attempt that cannot start is told by its reason.
+        let told: &dyn Progress = match again {
+            true => &Quiet,
+            false => self.progress.as_ref(),
+        };
         let mut plan = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
-            plan = Plan::make(self.from, self.to, self.options, &tuning, self.progress.as_ref()) => plan?,
+            plan = Plan::make(self.from, self.to, self.options, &tuning, told) => plan?,
         };
-        if !again {
-            plan.tell_checks(self.progress.as_ref());
-        }
+        plan.tell_checks(told);
         if let Some(facts) = self.options.expected
             && self.is_as_planned.get().is_none()
         {
@@ -261,6 +264,7 @@ impl Run<'_> {
         let mut report = Report {
             shard: self.options.shard,
             lint,
+            source_is_served: plan.source_is_served,
             ..Report::default()
         };
         let files = match (self.options.mode, self.options.halves) {
