@@ -35,6 +35,8 @@ pub enum Exit {
     Incomplete = 20,
     /// Verification found a difference.
     Different = 21,
+    /// Ended by SIGHUP; the same command resumes.
+    HungUp = 129,
     /// Ended by SIGINT; the same command resumes.
     Interrupted = 130,
     /// Ended by SIGTERM; the same command resumes.
@@ -58,6 +60,7 @@ impl From<Signal> for Exit {
         match signal {
             Signal::Interrupt => Self::Interrupted,
             Signal::Terminate => Self::Terminated,
+            Signal::HangUp => Self::HungUp,
         }
     }
 }
@@ -151,7 +154,8 @@ impl From<&MetadataError> for Exit {
             | MetadataError::Denied { .. } => Self::Unreachable,
             MetadataError::InUse { .. }
             | MetadataError::Busy { .. }
-            | MetadataError::HalfMigrated { .. } => Self::InUse,
+            | MetadataError::HalfMigrated { .. }
+            | MetadataError::OtherMigration { .. } => Self::InUse,
             MetadataError::Config(_) => Self::Usage,
             _ => Self::Failed,
         }
@@ -233,6 +237,7 @@ mod tests {
             (Exit::NeedsJudgement, 8),
             (Exit::Incomplete, 20),
             (Exit::Different, 21),
+            (Exit::HungUp, 129),
             (Exit::Interrupted, 130),
             (Exit::Terminated, 143),
         ];
@@ -240,7 +245,7 @@ mod tests {
             assert_eq!(exit.code(), code);
             assert_eq!(ExitCode::from(exit), ExitCode::from(code));
         }
-        for signal in [Signal::Interrupt, Signal::Terminate] {
+        for signal in [Signal::Interrupt, Signal::Terminate, Signal::HangUp] {
             assert_eq!(Exit::from(signal).code(), signal.exit_code());
         }
     }

@@ -2,11 +2,13 @@
 
 mod args;
 mod audience;
+mod changes;
 mod dialect;
 mod failure;
 mod json;
 mod limits;
 mod meter;
+mod outputs;
 mod plan;
 mod progress;
 mod report;
@@ -14,24 +16,27 @@ mod summary;
 mod values;
 mod verdict;
 mod whole_file;
+mod words;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::database;
 use super::exit::{Exit, Failure, Outcome};
 use crate::config::{self, Environment, Loaded};
 use crate::data::Location;
 use crate::lifecycle;
 use crate::metadata;
 use crate::migrate::{
-    self, Endpoint, Facts, Halves, Limiter, MigrateError, Options, Progress, proof,
+    self, Endpoint, Facts, Halves, Limiter, MigrateError, Mode, Options, Progress, proof,
 };
 
 pub use args::MigrateArgs;
 use args::{MigrateCommand, ReplayArgs, RunArgs, VerifyArgs};
 use audience::{Audience, Opening};
 use dialect::{Dialect, Move};
+use outputs::Outputs;
 use plan::{PlanDraft, Planned};
 use summary::Summary;
 
@@ -39,18 +44,22 @@ use summary::Summary;
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => {
-            let audience = Arc::new(Audience::gather(&Opening::of_verification(&args))?);
+            let audience = Arc::new(Audience::gather(&Opening::of_verification(
+                &args, source, env,
+            ))?);
             let outcome = verify(&args, source, env, &audience).await;
             audience.end(outcome)
         }
         (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
         (None, args) => {
-            let (args, facts) = follow_plan(args)?;
+            let (args, facts) = follow_plan(args, source, env)?;
             let options = Options {
                 expected: facts.as_ref(),
                 ..args.options()
             };
-            let audience = Arc::new(Audience::gather(&Opening::of_run(&args, &options))?);
+            let outputs = Outputs::of_run(&args, source, env);
+            let opening = Opening::of_run(&args, &options, outputs);
+            let audience = Arc::new(Audience::gather(&opening)?);
             let outcome = match &args.dialect.dialect {
                 Some(name) => change_dialect(name, &args, options, source, &audience).await,
                 None => migrate(&args, options, source, env, &audience).await,
@@ -61,14 +70,20 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
 }
 
 /// The arguments as their plan says, if they name one, and what it was made from.
-fn follow_plan(args: RunArgs) -> Result<(RunArgs, Option<Facts>), Failure> {
+fn follow_plan(
+    args: RunArgs,
+    source: &Loaded,
+    env: &Environment,
+) -> Result<(RunArgs, Option<Facts>), Failure> {
     let Some(path) = &args.plan_file else {
         return Ok((args, None));
     };
     match Planned::read(path) {
         Ok(planned) => Ok((args.with_planned(planned.args), Some(planned.facts))),
         Err(failure) => {
-            let audience = Audience::gather(&Opening::of_run(&args, &args.options()))?;
+            let outputs = Outputs::of_run(&args, source, env);
+            let opening = Opening::of_run(&args, &args.options(), outputs);
+            let audience = Audience::gather(&opening)?;
             audience.end(Err(failure))?;
             Ok((args, None))
         }
@@ -88,6 +103,7 @@ async fn migrate(
     };
     let target = load_target(source, path, env)?;
     let (from, to) = (end(source), end(&target));
+    heed_moves(from, to, options)?;
     announce(from, to, options.halves);
     if let Some(shard) = options.shard {
         tracing::info!("part {shard} of the blobs, no rows");
@@ -96,11 +112,13 @@ async fn migrate(
     let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
     let draft = draft.transpose()?;
     let summary = carry_out(args, options, from, to, audience).await?;
-    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary) {
+    if let (Some(draft), Summary::Plan(outlook)) = (draft, &summary)
+        && summary.can_be_done()
+    {
         draft.finish(outlook, &summary)?;
     }
     audience.summary(&summary);
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Moves the rows to the server's other database, and makes that the one it starts on.
@@ -116,15 +134,21 @@ async fn change_dialect(
     let data = &source.config.data;
     let end = |metadata| Endpoint { metadata, data };
     let (from, to) = (end(&change.from), end(&change.to));
-    let summary = carry_out(args, options, from, to, audience).await?;
+    let options = Options {
+        replace: change.replacement(),
+        ..options
+    };
+    let summary = carry_out(args, options, from, to, audience).await;
+    let summary = summary.map_err(|failure| change.failed(failure))?;
     audience.summary(&summary);
     if let Summary::Run(report) = &summary {
         if !report.is_complete() && !options.ignore_errors {
             return Err(change.stale());
         }
-        change.conclude(report).await?;
+        let concluded = change.conclude(report).await;
+        concluded.map_err(|failure| failure.context("all rows were copied"))?;
     }
-    Ok(summary.exit())
+    summary.outcome()
 }
 
 /// Does what the arguments ask for between two ends, until it is done or a signal comes.
@@ -138,7 +162,7 @@ async fn carry_out(
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let limiter = Arc::new(Limiter::new(args.limits.limits()?));
     let _limits = args.limits.follow(&limiter, &progress)?;
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown = args.limits.listen()?;
     let cancel = shutdown.ask.clone();
     let work = async {
         match (args.dry_run, &args.plan) {
@@ -178,22 +202,56 @@ async fn verify(
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
     let limiter = Arc::new(Limiter::new(args.limits.limits()?));
     let _limits = args.limits.follow(&limiter, &progress)?;
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown = args.limits.listen()?;
     let found = proof::verify(from, to, options, &limiter, &progress, &shutdown.ask)
         .await
         .map_err(|error| failure::not_compared(error, &shutdown))?;
     let summary = Summary::Verification(found);
     audience.summary(&summary);
-    Ok(summary.exit())
+    summary.outcome()
+}
+
+/// Refuses what would be lost because a database was moved away from a SQLite file, and warns of
+/// what would be old.
+fn heed_moves(from: Endpoint<'_>, to: Endpoint<'_>, options: Options<'_>) -> Result<(), Failure> {
+    if options.halves.has_metadata() {
+        refuse_moved_target(to)?;
+    }
+    // It would put old rows in the place of those that have lived on.
+    if options.mode != Mode::Copy {
+        database::refuse_moved(from.metadata)?;
+    }
+    if let Some(moved) = database::moved(from.metadata)? {
+        say(&format!(
+            "warning: {moved}: what has changed since is not in it (set PLIKD_POSTGRES_URL to copy \
+             from there)"
+        ));
+    }
+    Ok(())
+}
+
+/// No server would start on it.
+fn refuse_moved_target(to: Endpoint<'_>) -> Result<(), Failure> {
+    match database::moved(to.metadata)? {
+        None => Ok(()),
+        Some(moved) => Err(Failure::new(Exit::Failed, anyhow::anyhow!(moved)).with_hint(
+            "let --to name another file (to go back to that one: plikd migrate --dialect sqlite \
+             --overwrite)"
+                .to_owned(),
+        )),
+    }
 }
 
 /// Tries rejected rows again.
 async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome {
+    Outputs::of_replay(&args, source, env).check()?;
     let target = load_target(source, &args.to, env)?;
     let to = end(&target);
+    refuse_moved_target(to)?;
     tracing::info!("to {}", places(to, Halves::Both));
     let progress = progress::watcher(false);
-    let shutdown = lifecycle::listen().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let shutdown =
+        lifecycle::listen_and_hang_up().map_err(|error| Failure::new(Exit::Failed, error))?;
     let work = migrate::replay(
         &args.file,
         to,
@@ -208,7 +266,7 @@ async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome
             let report = replayed.map_err(|error| failure::failure(error, &shutdown))?;
             let summary = Summary::Run(report);
             summary.print();
-            Ok(summary.exit())
+            summary.outcome()
         }
     }
 }

@@ -28,6 +28,9 @@ pub enum Standing {
 /// What a store is tried out for, see [`DataBackend::try_out`](super::DataBackend::try_out).
 #[derive(Clone, Debug, Default)]
 pub struct Trial {
+    /// Letters and digits. What a trial that was killed has left is removed by the next of the same
+    /// id.
+    pub id: String,
     /// Of the largest blob that is to be stored.
     pub largest_bytes: u64,
     /// Of any blob that the store may be asked to copy by itself.

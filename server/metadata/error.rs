@@ -59,6 +59,14 @@ pub enum MetadataError {
     /// A migration into it has not come to its end.
     #[error("{backend} is the target of a migration that was cut off")]
     HalfMigrated { backend: String },
+    /// A migration into it from another source has not come to its end.
+    #[error(
+        "{backend} is the target of a migration from another source, {source_identity}, that was cut off"
+    )]
+    OtherMigration {
+        backend: String,
+        source_identity: String,
+    },
     #[error("{backend} is no SQLite database")]
     NoDatabase { backend: String },
     /// The file is a broken database.
@@ -121,7 +129,13 @@ impl MetadataError {
             Self::HalfMigrated { .. } => Some(
                 "run the migration again to its end; or, to keep what has arrived, and if the table \
                  plikd_migrate_deferred lists no missing keys, drop the tables \
-                 plikd_migrate_checkpoints and plikd_migrate_blobs"
+                 plikd_migrate_checkpoints, plikd_migrate_blobs and plikd_migrate_owned"
+                    .to_owned(),
+            ),
+            Self::OtherMigration { .. } => Some(
+                "run that migration to its end; or empty the target; or, to keep what has arrived \
+                 beside what is to come, drop its tables plikd_migrate_checkpoints, \
+                 plikd_migrate_blobs and plikd_migrate_owned"
                     .to_owned(),
             ),
             Self::InUse { .. } => Some("stop it first".to_owned()),

@@ -3,7 +3,9 @@
 
 use super::engine::Statement;
 use super::loader::Loader;
-use super::snapshot::Identity;
+use super::request::{Order, Request, Rows};
+use super::snapshot::{Identity, Snapshot};
+use super::tuple::text_of;
 use super::value::{Row, Value};
 use super::{Metadata, MetadataError};
 
@@ -30,6 +32,58 @@ pub struct DoomedBlob {
     pub upload_id: String,
     /// `backend_details` of the row that the target had of it.
     pub details: String,
+}
+
+impl Snapshot {
+    /// As [`Loader::left_digest`].
+    pub async fn left_digest(
+        &self,
+        source: &Identity,
+        table: &str,
+    ) -> Result<Option<String>, MetadataError> {
+        self.buckets("plikd_migrate_digests", source, table).await
+    }
+
+    /// As [`Loader::owned`].
+    pub async fn owned(
+        &self,
+        source: &Identity,
+        table: &str,
+    ) -> Result<Option<String>, MetadataError> {
+        self.buckets("plikd_migrate_owned", source, table).await
+    }
+
+    /// `None` also where no run has been yet.
+    async fn buckets(
+        &self,
+        name: &str,
+        source: &Identity,
+        table: &str,
+    ) -> Result<Option<String>, MetadataError> {
+        let layouts = self.layouts().await?;
+        let Some(layout) = layouts.iter().find(|layout| layout.name == name) else {
+            return Ok(None);
+        };
+        let encoding = self.encoding_for(self.driver());
+        let mut rows = self.read(Request {
+            layout: layout.project(&["source", "table_name", "buckets"]),
+            encoding,
+            to: self.driver(),
+            after: None,
+            rows: Rows::All,
+            order: Order::Any,
+        });
+        let key = [Some(source.to_string()), Some(table.to_owned())];
+        while let Some(batch) = rows.next().await? {
+            for row in batch.rows.iter() {
+                let text = |column| text_of(row.field(column), encoding);
+                if [text(0), text(1)] == key {
+                    return Ok(text(2));
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Loader {

@@ -131,6 +131,9 @@ const BLOBS: &str = "plikd_migrate_blobs";
 /// Says how far the runs came that are not complete.
 pub(super) const CHECKPOINTS: &str = "plikd_migrate_checkpoints";
 
+/// One row for each migration that has come to its end.
+pub(super) const RUNS: &str = "plikd_migrate_runs";
+
 /// Tables, each with a column to know it by, that have rows while a migration is not complete.
 pub(super) const HALF_DONE: [(&str, &str); 2] = [
     (CHECKPOINTS, "source"),
@@ -278,9 +281,9 @@ impl Loader {
         }
     }
 
-    /// Removes the rows with these keys as one transaction, and gives their number. Those that
-    /// other rows refer to stay.
-    pub async fn delete(&mut self, delete: Delete<'_>) -> Result<u64, MetadataError> {
+    /// Removes the rows with these keys as one transaction, and gives the places of those that
+    /// went in `keys`, in their order. Rows that other rows refer to stay.
+    pub async fn delete(&mut self, delete: Delete<'_>) -> Result<Vec<usize>, MetadataError> {
         match &mut self.bulk {
             Bulk::Sqlite(writer) => writer.delete(delete).await,
             Bulk::Postgres(writer) => writer.delete(delete).await,
@@ -319,21 +322,31 @@ impl Loader {
     }
 
     /// Ends the run: its checkpoints and records go, but for uploads that nobody has ended; one row
-    /// about it stays. Schema versions that only the source knows are noted too, as its tables are
-    /// here now.
+    /// about it stays. Those of a run from another source stay too: what that one has left here is
+    /// still half. Of rows that were replayed nothing is half, so their checkpoints go.
     ///
     /// Records of blobs go once their rows say the same. Those of blobs that did not arrive stay:
     /// nobody knows what bytes there are now.
+    ///
+    /// Schema versions that only the source knows are noted too, as its tables are here now.
     pub async fn finish(&self, run: &RunRecord, versions: &[String]) -> Result<(), MetadataError> {
+        let source = || Value::Text(run.source.to_string());
+        let replayed = Value::Text(format!("{}%", Identity::OF_REJECTS));
         let mut statements = vec![
-            Statement::new("DELETE FROM plikd_migrate_checkpoints", []),
-            Statement::new("DELETE FROM plikd_migrate_owned", []),
+            Statement::new(
+                "DELETE FROM plikd_migrate_checkpoints WHERE source = $1 OR source LIKE $2",
+                [source(), replayed],
+            ),
+            Statement::new(
+                "DELETE FROM plikd_migrate_owned WHERE source = $1",
+                [source()],
+            ),
             Statement::new(
                 "INSERT INTO plikd_migrate_runs (id, source, started_at, finished_at, summary) \
                  VALUES ($1, $2, $3, $4, $5)",
                 [
                     Value::Text(run.id.clone()),
-                    Value::Text(run.source.to_string()),
+                    source(),
                     Value::Text(run.started_at.to_string()),
                     Value::Text(run.finished_at.to_string()),
                     Value::Text(run.summary.clone()),
@@ -342,7 +355,7 @@ impl Loader {
         ];
         if run.both_halves {
             let sql = "DELETE FROM plikd_migrate_blobs WHERE source = $1 AND arrived";
-            statements.push(Statement::new(sql, [Value::Text(run.source.to_string())]));
+            statements.push(Statement::new(sql, [source()]));
         }
         statements.extend(versions.iter().map(|version| {
             let sql = "INSERT INTO migrations (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";

@@ -49,6 +49,17 @@ impl Reject {
         Self::of(layout, row, encoding, vec![fault])
     }
 
+    /// What mends the row, in a few words; `None` where only the administrator can know.
+    pub fn fix(&self) -> Option<String> {
+        let mut fixes: Vec<&str> = Vec::new();
+        for fix in self.faults.iter().filter_map(|fault| fault.reason.fix()) {
+            if !fixes.contains(&fix) {
+                fixes.push(fix);
+            }
+        }
+        (!fixes.is_empty()).then(|| fixes.join("; "))
+    }
+
     /// A row with all that is wrong with it.
     pub fn of(layout: &Layout, row: Tuple<'_>, encoding: Encoding, faults: Vec<Fault>) -> Self {
         let reasons: Vec<String> = faults.iter().map(Fault::to_string).collect();

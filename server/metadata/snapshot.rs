@@ -1,10 +1,12 @@
 //! The source of a migration: a database at one moment, only read.
 
+use std::collections::HashSet;
+
 use super::MetadataError;
 use super::dialect::Dialect;
 use super::error::During;
 use super::layout::{Layout, quote};
-use super::loader::{CHECKPOINTS, HALF_DONE};
+use super::loader::{CHECKPOINTS, HALF_DONE, RUNS};
 use super::postgres::reader::{Reader as PostgresReader, suspects};
 use super::request::{Order, Request, Rows};
 use super::rules::{Keys, Rules};
@@ -26,9 +28,12 @@ pub enum Snapshot {
 pub struct Identity(pub(super) String);
 
 impl Identity {
+    /// With what those begin that [`Identity::of_rejects`] gives.
+    pub(super) const OF_REJECTS: &str = "rejects:";
+
     /// What rows have that come from a file of rejected rows.
     pub fn of_rejects(path: &str) -> Self {
-        Self(format!("rejects:{path}"))
+        Self(format!("{}{path}", Self::OF_REJECTS))
     }
 }
 
@@ -111,13 +116,43 @@ impl Snapshot {
 
     /// Whether a migration into it from `source` has not come to its end.
     pub async fn has_checkpoint_of(&self, source: &Identity) -> Result<bool, MetadataError> {
+        Ok(self.sources_in(CHECKPOINTS).await?.contains(&source.0))
+    }
+
+    /// Whether a migration into it from `source` has ever begun.
+    pub async fn has_run_of(&self, source: &Identity) -> Result<bool, MetadataError> {
+        Ok(self.sources_in(RUNS).await?.contains(&source.0)
+            || self.has_checkpoint_of(source).await?)
+    }
+
+    /// # Errors
+    ///
+    /// [`MetadataError::OtherMigration`] if a migration into it from another source than `source`
+    /// has not come to its end: rows of both would be mixed. Rows that are replayed are added to
+    /// whatever is there.
+    pub async fn refuse_other_migration(&self, source: &Identity) -> Result<(), MetadataError> {
+        let unfinished = self.sources_in(CHECKPOINTS).await?;
+        let is_other =
+            |other: &&String| **other != source.0 && !other.starts_with(Identity::OF_REJECTS);
+        match unfinished.iter().find(is_other) {
+            Some(other) => Err(MetadataError::OtherMigration {
+                backend: self.label().to_owned(),
+                source_identity: other.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The sources of migrations into it that rows of `table` name.
+    async fn sources_in(&self, table: &str) -> Result<HashSet<String>, MetadataError> {
+        let mut sources = HashSet::new();
         let layouts = self.layouts().await?;
-        let Some(checkpoints) = layouts.iter().find(|layout| layout.name == CHECKPOINTS) else {
-            return Ok(false);
+        let Some(layout) = layouts.iter().find(|layout| layout.name == table) else {
+            return Ok(sources);
         };
         let encoding = self.encoding_for(self.driver());
         let mut rows = self.read(Request {
-            layout: checkpoints.project(&["source"]),
+            layout: layout.project(&["source"]),
             encoding,
             to: self.driver(),
             after: None,
@@ -125,12 +160,10 @@ impl Snapshot {
             order: Order::Any,
         });
         while let Some(batch) = rows.next().await? {
-            let mut sources = batch.rows.iter().map(|row| text_of(row.field(0), encoding));
-            if sources.any(|found| found.as_ref() == Some(&source.0)) {
-                return Ok(true);
-            }
+            let found = batch.rows.iter();
+            sources.extend(found.filter_map(|row| text_of(row.field(0), encoding)));
         }
-        Ok(false)
+        Ok(sources)
     }
 
     /// The version of the database engine: of the server, or of the SQLite in this program.

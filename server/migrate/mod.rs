@@ -25,6 +25,7 @@ mod progress;
 pub mod proof;
 mod rejects;
 mod removal;
+mod replacement;
 mod replay;
 mod report;
 mod retry;
@@ -58,9 +59,11 @@ pub use outlook::{BlobTotals, Estimate, Facts, Moved, Outlook, Requests, Room, o
 pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
+pub use replacement::Replacement;
 pub use replay::replay;
 pub use report::{
-    BlobReport, FileStates, Preview, Report, StatusReport, TableContent, TableProof, TableReport,
+    BlobReport, FileStates, Preview, Prospect, Report, StatusReport, TableContent, TableProof,
+    TableReport,
 };
 pub use retry::RetryPolicy;
 pub use shard::{BadShard, Shard};
@@ -145,6 +148,9 @@ pub struct Options<'a> {
     /// What both ends must still be, as a plan says. A run that was cut off goes on although it has
     /// changed the target itself.
     pub expected: Option<&'a Facts>,
+    /// Drop the tables of plikd from a target in PostgreSQL first. Nothing is dropped unless the
+    /// run could start, and every row of the source can go to the target as far as can be told.
+    pub replace: Option<&'a Replacement>,
 }
 
 /// Copies what the target lacks.
@@ -218,14 +224,17 @@ impl Run<'_> {
             tries_once: true,
             ..self.limiter.tuning()
         };
+        // What was checked is told once; an attempt that cannot start is told by its reason.
+        let told: &dyn Progress = match again {
+            true => &Quiet,
+            false => self.progress.as_ref(),
+        };
         let mut plan = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
-            plan = Plan::make(self.from, self.to, self.options, &tuning, self.progress.as_ref()) => plan?,
+            plan = Plan::make(self.from, self.to, self.options, &tuning, told) => plan?,
         };
-        if !again {
-            plan.tell_checks(self.progress.as_ref());
-        }
+        plan.tell_checks(told);
         if let Some(facts) = self.options.expected
             && self.is_as_planned.get().is_none()
         {
@@ -238,10 +247,14 @@ impl Run<'_> {
             .map(|path| RejectsFile::open(path, &plan.source, &plan.layouts))
             .transpose()?;
         let lint = self.lint(&mut plan, rejects.as_mut()).await?;
+        if let Some(replacement) = self.options.replace {
+            self.make_room(replacement).await?;
+        }
         let opening = Opening {
             plan: &plan,
             to: self.to,
             tuning: &tuning,
+            shard: self.options.shard,
             progress: (!again).then_some(self.progress.as_ref()),
             cancel: self.cancel,
         };
@@ -252,6 +265,7 @@ impl Run<'_> {
         let mut report = Report {
             shard: self.options.shard,
             lint,
+            source_is_served: plan.source_is_served,
             ..Report::default()
         };
         let files = match (self.options.mode, self.options.halves) {
@@ -284,6 +298,17 @@ impl Run<'_> {
             loader.close().await;
         }
         Ok(report)
+    }
+
+    /// What the target holds is gone for good after this, so a request to stop is heard before it.
+    async fn make_room(&self, replacement: &Replacement) -> Result<(), MigrateError> {
+        match self.cancel.is_cancelled() {
+            true => Err(MigrateError::Interrupted),
+            false => {
+                let progress = self.progress.as_ref();
+                replacement.make_room(self.to.metadata, progress).await
+            }
+        }
     }
 
     /// Looks at the rows, if there are any to copy.
@@ -406,6 +431,7 @@ impl Run<'_> {
             source: plan.source.identity(),
             living: LivingRows::new(self.from.metadata),
             place: &self.place_of_blobs(),
+            progress: self.progress.as_ref(),
             cancel: self.cancel,
         };
         removal.run().await

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
-use super::compare::{Comparison, Standing};
+use super::compare::{Compared, Comparison, Standing};
 use super::data::{BlobRows, explain};
 use super::error::MigrateError;
 use super::known::{self, Known, Md5};
@@ -16,11 +16,13 @@ use super::lint::Lint;
 use super::metadata::not_compared;
 use super::plan::Plan;
 use super::progress::{Action, Event, Progress};
+use super::removal::promised_blob;
+use super::replacement;
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Mode, Options};
 use crate::config::Driver;
 use crate::data::{self, Access, DataBackend, DataError};
-use crate::metadata::{Layout, MetadataError, Rows, Snapshot, Tally};
+use crate::metadata::{Layout, MetadataError, Owned, Rows, Snapshot, Tally};
 use crate::model::FileStatus;
 
 /// Looks at everything that [`super::run`] would copy.
@@ -87,11 +89,16 @@ pub(super) async fn look(
         preview.statuses = statuses;
     }
     if options.halves.has_metadata() {
-        let target = match Snapshot::open(to.metadata).await {
+        let mut target = match Snapshot::open(to.metadata).await {
             Ok(target) => Some(target),
             Err(MetadataError::NotInitialised { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        if options.replace.is_some()
+            && let Some(target) = target.take()
+        {
+            replacement::preview(&target, progress.as_ref()).await?;
+        }
         let look = RowLook {
             plan: &plan,
             target: target.as_ref(),
@@ -101,10 +108,17 @@ pub(super) async fn look(
             progress: progress.as_ref(),
         };
         for layout in &plan.layouts {
-            preview.tables.push(look.at(layout).await?);
+            let (table, blobs) = look
+                .at(layout, preview.may_delete_from(&layout.name))
+                .await?;
+            preview.tables.push(table);
+            if let Some(report) = &mut preview.blobs {
+                report.deleted += blobs;
+            }
         }
     }
     plan.tell_checks(progress.as_ref());
+    preview.prospect = preview.prospect(options);
     Ok((plan, preview))
 }
 
@@ -120,7 +134,12 @@ struct RowLook<'a> {
 }
 
 impl RowLook<'_> {
-    async fn at(&self, layout: &Layout) -> Result<TableReport, MigrateError> {
+    /// Also gives how many blobs go. Without `may_delete` all rows that only the target has stay.
+    async fn at(
+        &self,
+        layout: &Layout,
+        may_delete: bool,
+    ) -> Result<(TableReport, u64), MigrateError> {
         let progress = self.progress;
         let rows = self.plan.source.count(&layout.name).await?;
         progress.on(Event::TableBegin {
@@ -144,10 +163,20 @@ impl RowLook<'_> {
             rows: Rows::All,
             limiter: self.limiter,
         };
-        let (mut tally, mut extra) = (Tally::default(), 0);
+        let deletes = self.options.mode == Mode::Sync { delete: true };
+        let owned = match self.target {
+            Some(target) if deletes => self.owned(&comparison, target).await?,
+            _ => None,
+        };
+        let (mut tally, mut extra, mut blobs) = (Tally::default(), 0, 0);
         let what = layout.name.as_str();
         comparison
             .run(|row| {
+                let owned = owned.as_ref().zip(row.as_ref().ok());
+                let is_owned = owned.is_some_and(|(owned, row)| owned.holds(row.row()));
+                if is_owned && let Ok(row) = &row {
+                    blobs += self.tell_lost_blob(layout, row, may_delete);
+                }
                 let (count, action) = match &row {
                     Ok(row) => match row.standing {
                         Standing::Missing => (&mut tally.copied, Action::Copy),
@@ -156,41 +185,100 @@ impl RowLook<'_> {
                             Mode::Copy => (&mut tally.conflicts, Action::Conflict),
                             Mode::Sync { .. } => (&mut tally.updated, Action::Update),
                         },
+                        Standing::Extra if is_owned && may_delete => {
+                            (&mut tally.deleted, Action::Delete)
+                        }
                         Standing::Extra => (&mut extra, Action::Extra),
                     },
                     Err(_) => (&mut tally.failed, Action::Reject),
                 };
                 *count += 1;
+                let is_extra = matches!(action, Action::Extra | Action::Delete);
                 match row {
                     Ok(row) => progress.on(Event::Would {
                         action,
                         what,
                         key: &row.key(),
-                        detail: "",
+                        detail: match action {
+                            Action::Extra if deletes && may_delete => {
+                                "it stays: where it came from cannot be told"
+                            }
+                            Action::Extra if deletes => {
+                                "it stays: a row of this table cannot be brought"
+                            }
+                            _ => "",
+                        },
+                        fix: None,
                     }),
-                    Err(reject) => {
-                        let (key, detail) = (&reject.key, &reject.reason);
-                        progress.on(Event::Would {
-                            action,
-                            what,
-                            key,
-                            detail,
-                        });
-                    }
+                    Err(reject) => progress.on(Event::Would {
+                        action,
+                        what,
+                        key: &reject.key,
+                        detail: &reject.reason,
+                        fix: reject.fix().as_deref(),
+                    }),
                 }
-                progress.on(Event::Rows {
-                    table: what,
-                    rows: 1,
-                });
+                // The others are none of the rows that were announced.
+                if !is_extra {
+                    progress.on(Event::Rows {
+                        table: what,
+                        rows: 1,
+                    });
+                }
             })
             .await?;
         progress.on(Event::TableEnd { table: what });
-        Ok(TableReport {
+        let report = TableReport {
             table: layout.name.clone(),
             rows: tally,
             extra,
             proof: None,
-        })
+        };
+        Ok((report, blobs))
+    }
+
+    /// Which rows of the target came from the source, as a run would find it.
+    async fn owned(
+        &self,
+        comparison: &Comparison<'_>,
+        target: &Snapshot,
+    ) -> Result<Option<Owned>, MigrateError> {
+        let Some(digests) = comparison.digests().await? else {
+            return Ok(None);
+        };
+        let (source, table) = (self.plan.source.identity(), &comparison.layout.name);
+        Ok(Some(match target.owned(source, table).await? {
+            Some(owned) => digests.to.owned_of(&owned),
+            None => {
+                let left = target.left_digest(source, table).await?;
+                digests.to.rows_of(&left.unwrap_or_default())
+            }
+        }))
+    }
+
+    /// The blob that goes with a row of the target, or with what the row promises: 1 if there is
+    /// one.
+    fn tell_lost_blob(&self, layout: &Layout, row: &Compared<'_>, may_delete: bool) -> u64 {
+        if !self.options.halves.has_data() {
+            return 0;
+        }
+        let encoding = self.plan.source.encoding_for(self.driver);
+        let promised = |row| promised_blob(layout, encoding, row);
+        let lost = match row.standing {
+            Standing::Extra if may_delete => promised(row.row()),
+            Standing::Different if promised(row.row()).is_none() => row.other().and_then(promised),
+            _ => None,
+        };
+        if let Some(file) = &lost {
+            self.progress.on(Event::Would {
+                action: Action::Delete,
+                what: "blob",
+                key: &file.file_id,
+                detail: "",
+                fix: None,
+            });
+        }
+        lost.map_or(0, |_| 1)
     }
 }
 
@@ -238,7 +326,7 @@ impl BlobLook<'_> {
                     Action::Keep => report.present += 1,
                     Action::Skip => report.skipped += 1,
                     Action::Conflict | Action::Reject => report.failed += 1,
-                    Action::Extra | Action::Update => {}
+                    Action::Extra | Action::Update | Action::Delete => {}
                 }
             }
         }
@@ -267,6 +355,7 @@ impl BlobLook<'_> {
             what: "blob",
             key: &row.file_id,
             detail: &detail,
+            fix: None,
         });
         Ok((action, row.size_bytes()))
     }

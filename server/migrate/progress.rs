@@ -31,6 +31,15 @@ pub enum Event<'a> {
     BlobProblem {
         problem: &'a BlobProblem,
     },
+    /// These tables of the target, and all their rows, are gone: they were to be replaced.
+    Dropped {
+        tables: &'a [String],
+    },
+    /// A dry run found a table of the target that the run would drop, with so many rows.
+    WouldDrop {
+        table: &'a str,
+        rows: u64,
+    },
     /// The target has no rows, so whole tables are loaded, and their keys built afterwards.
     FreshBegin,
     /// The target refused some row of a whole load: all of it is undone, and the rows go in batch
@@ -68,6 +77,22 @@ pub enum Event<'a> {
         table: &'a str,
         key: &'a str,
     },
+    /// A row that the target had with other values, and that was made equal.
+    Updated {
+        table: &'a str,
+        key: &'a str,
+    },
+    /// A row that was removed from the target: it came from the source, and is gone there.
+    Deleted {
+        table: &'a str,
+        key: &'a str,
+    },
+    /// The blob of such a row, or of one that promises no bytes any more, likewise.
+    BlobDeleted {
+        file_id: &'a str,
+        /// `None` where the name of the blob does not tell.
+        upload_id: Option<&'a str>,
+    },
     /// Something failed that can pass, and is tried again after a wait.
     Retry {
         /// The blob that it is about; `None` if the whole run goes on from its checkpoints.
@@ -97,6 +122,8 @@ pub enum Event<'a> {
         what: &'a str,
         key: &'a str,
         detail: &'a str,
+        /// What mends it, where something is wrong with it and that is known.
+        fix: Option<&'a str>,
     },
 }
 
@@ -110,14 +137,19 @@ pub enum Action {
     Update,
     /// Only the target has it; it stays.
     Extra,
+    /// It came from the source and is gone there, so it is removed.
+    Delete,
     Skip,
     Reject,
 }
 
 impl Action {
-    /// Whether a person must look at it: it leaves the two ends different.
+    /// Whether it leaves the two ends different, or changes what the target has.
     pub fn is_notable(self) -> bool {
-        matches!(self, Self::Conflict | Self::Extra | Self::Reject)
+        match self {
+            Self::Conflict | Self::Update | Self::Extra | Self::Delete | Self::Reject => true,
+            Self::Copy | Self::Keep | Self::Skip => false,
+        }
     }
 
     pub fn as_str(self) -> &'static str {
@@ -127,6 +159,7 @@ impl Action {
             Self::Conflict => "conflict",
             Self::Update => "update",
             Self::Extra => "extra",
+            Self::Delete => "delete",
             Self::Skip => "skip",
             Self::Reject => "reject",
         }

@@ -14,6 +14,7 @@ use super::compare::{Compared, Comparison, Standing};
 use super::data::LivingRows;
 use super::error::MigrateError;
 use super::metadata::{RowCopy, Table, not_compared};
+use super::progress::{Event, Progress};
 use super::sync::BATCH_ROWS;
 use crate::data::{BlobRef, DataBackend};
 use crate::metadata::{
@@ -49,7 +50,8 @@ impl RowCopy<'_> {
         };
         let mut merge = comparison.merge();
         let encoding = merge.encoding();
-        let (mut keys, mut doomed, mut deleted) = (Batch::default(), Vec::new(), 0);
+        let (mut keys, mut shown) = (Batch::default(), Vec::new());
+        let (mut doomed, mut deleted) = (Vec::new(), 0);
         loop {
             let row = tokio::select! {
                 biased;
@@ -62,6 +64,7 @@ impl RowCopy<'_> {
                 && leftovers.owned.holds(row.row())
             {
                 keys.push_tuple(&row.key_bytes());
+                shown.push(row.key());
                 doomed.extend(self.promised_blob(&table.from, encoding, row.row()));
             }
             if ended || keys.len() >= BATCH_ROWS {
@@ -69,15 +72,19 @@ impl RowCopy<'_> {
                 self.doom(std::mem::take(&mut doomed)).await?;
                 let layout = &table.to.project(&table.to.key_names());
                 let keys = &std::mem::take(&mut keys);
+                let shown = std::mem::take(&mut shown);
                 if !keys.is_empty() {
-                    deleted += self
-                        .to
-                        .delete(Delete {
-                            layout,
-                            keys,
-                            encoding,
-                        })
-                        .await?;
+                    let delete = Delete {
+                        layout,
+                        keys,
+                        encoding,
+                    };
+                    let gone = self.to.delete(delete).await?;
+                    deleted += gone.len() as u64;
+                    let table = &table.from.name;
+                    for key in gone.into_iter().filter_map(|place| shown.get(place)) {
+                        self.progress.on(Event::Deleted { table, key });
+                    }
                 }
             }
             if ended {
@@ -104,11 +111,10 @@ impl RowCopy<'_> {
         encoding: Encoding,
         row: Tuple<'_>,
     ) -> Option<DoomedBlob> {
-        if layout.name != "files" || !self.with_blobs {
-            return None;
-        }
-        let row = BlobRow::decode(row, layout, encoding);
-        row.status.has_blob().then(|| DoomedBlob {
+        let row = self
+            .with_blobs
+            .then(|| promised_blob(layout, encoding, row));
+        row.flatten().map(|row| DoomedBlob {
             details: row.details.as_str().to_owned(),
             file_id: row.file_id,
             upload_id: row.upload_id,
@@ -124,6 +130,16 @@ impl RowCopy<'_> {
     }
 }
 
+/// The row as that of a file, if it is one and promises a blob.
+pub(super) fn promised_blob(
+    layout: &Layout,
+    encoding: Encoding,
+    row: Tuple<'_>,
+) -> Option<BlobRow> {
+    let row = (layout.name == "files").then(|| BlobRow::decode(row, layout, encoding));
+    row.filter(|row| row.status.has_blob())
+}
+
 /// Removes blobs from the target whose files are gone from the source.
 pub(super) struct BlobRemoval<'a> {
     pub loader: &'a Loader,
@@ -133,6 +149,7 @@ pub(super) struct BlobRemoval<'a> {
     pub living: LivingRows,
     /// The target's directory or bucket, as messages name it.
     pub place: &'a str,
+    pub progress: &'a dyn Progress,
     pub cancel: &'a CancellationToken,
 }
 
@@ -151,8 +168,8 @@ impl BlobRemoval<'_> {
                 return Ok(removed);
             }
             for blob in &blobs {
-                self.remove(&blob.file_id, &blob.upload_id, &blob.details)
-                    .await?;
+                let upload_id = Some(blob.upload_id.as_str());
+                self.remove(&blob.file_id, upload_id, &blob.details).await?;
             }
             self.loader.forget_doomed(self.source, &blobs).await?;
             removed += blobs.len() as u64;
@@ -172,8 +189,7 @@ impl BlobRemoval<'_> {
             while let Some(listed) = listing.next().await {
                 for blob in listed? {
                     if sought.contains(&blob.file_id) {
-                        // A directory names its blobs by the file alone.
-                        let upload_id = blob.upload_id.as_ref().unwrap_or(&blob.file_id);
+                        let upload_id = blob.upload_id.as_deref();
                         self.remove(&blob.file_id, upload_id, "").await?;
                         removed += 1;
                     }
@@ -202,7 +218,7 @@ impl BlobRemoval<'_> {
     async fn remove(
         &self,
         file_id: &str,
-        upload_id: &str,
+        upload_id: Option<&str>,
         details: &str,
     ) -> Result<(), MigrateError> {
         if self.cancel.is_cancelled() {
@@ -210,10 +226,13 @@ impl BlobRemoval<'_> {
         }
         let blob = BlobRef {
             file_id: file_id.to_owned(),
-            upload_id: upload_id.to_owned(),
+            // A directory names its blobs by the file alone.
+            upload_id: upload_id.unwrap_or(file_id).to_owned(),
             content_type: String::new(),
             details: BackendDetails::new(details.to_owned()),
         };
-        Ok(self.to.remove(&blob).await?)
+        self.to.remove(&blob).await?;
+        self.progress.on(Event::BlobDeleted { file_id, upload_id });
+        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::lint::LintReport;
+use super::Options;
+use super::lint::{Effect, LintReport};
 use super::shard::Shard;
 use crate::metadata::{TableDigest, Tally};
 
@@ -124,6 +125,8 @@ pub struct Report {
     pub shard: Option<Shard>,
     /// What was wrong with the rows of the source; nothing if only data was copied.
     pub lint: LintReport,
+    /// A server was using the source: what it has changed since is not in the target.
+    pub source_is_served: bool,
     pub elapsed: Duration,
 }
 
@@ -157,13 +160,51 @@ pub struct Preview {
     pub blobs: Option<BlobReport>,
     /// What is wrong with the rows of the source.
     pub lint: LintReport,
+    /// How the run would end.
+    pub prospect: Prospect,
+}
+
+/// How a run would end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prospect {
+    /// With everything of the source in the target, and nothing else.
+    #[default]
+    Complete,
+    /// With rows or blobs that differ, are left out or are only in the target.
+    Incomplete,
+    /// Before it wrote anything: so many rows of the source cannot go to the target.
+    Refused { rows: u64 },
+    /// In the middle: so many blobs cannot be copied.
+    Stopped { blobs: u64 },
 }
 
 impl Preview {
-    /// Rows and blobs that the run would leave behind.
-    pub fn left_behind(&self) -> u64 {
-        let rows: u64 = self.tables.iter().map(|table| table.rows.failed).sum();
-        rows + self.blobs.map_or(0, |blobs| blobs.failed)
+    /// Whether rows of a table may go: one of which a row cannot be brought keeps all of them.
+    pub(super) fn may_delete_from(&self, table: &str) -> bool {
+        let mut found = self.lint.tables.iter().filter(|lint| lint.table == table);
+        let rejected = found.any(|lint| lint.rows(Effect::Rejected) > 0);
+        let blobs = self.blobs.filter(|_| table == "files");
+        !rejected && blobs.is_none_or(|blobs| blobs.failed == 0)
+    }
+
+    /// How a run with these options would end.
+    pub(super) fn prospect(&self, options: Options<'_>) -> Prospect {
+        let (rows, blobs) = (
+            self.lint.rows(Effect::Rejected),
+            self.blobs.map_or(0, |blobs| blobs.failed),
+        );
+        let differing = |table: &TableReport| {
+            // Nobody looks for rows that only the target has if nothing is compared.
+            let extra = if options.verify { table.extra } else { 0 };
+            table.rows.conflicts + table.rows.failed + extra
+        };
+        let differing: u64 = self.tables.iter().map(differing).sum();
+        match options.ignore_errors {
+            false if rows > 0 => Prospect::Refused { rows },
+            false if blobs > 0 => Prospect::Stopped { blobs },
+            _ if differing + blobs > 0 => Prospect::Incomplete,
+            _ => Prospect::Complete,
+        }
     }
 }
 
@@ -204,6 +245,7 @@ mod tests {
             files: None,
             shard: None,
             lint: LintReport::default(),
+            source_is_served: false,
             elapsed: Duration::ZERO,
         };
         assert_eq!(report.left_behind(), 6);

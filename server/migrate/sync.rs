@@ -10,11 +10,13 @@
 //! empty when the first run began. That is written down before the first change, so that a run
 //! that was cut off still knows it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::compare::{Comparison, Digests, Standing};
 use super::error::MigrateError;
 use super::metadata::{RowCopy, Table, not_compared};
+use super::progress::Event;
 use super::removal::Leftovers;
 use super::report::TableReport;
 use crate::metadata::{
@@ -197,7 +199,7 @@ impl RowCopy<'_> {
     ) -> Result<(Tally, u64), MigrateError> {
         let mut merge = comparison.merge();
         let encoding = merge.encoding();
-        let (mut missing, mut changed) = (SourceBatch::default(), SourceBatch::default());
+        let (mut missing, mut changed) = (SourceBatch::default(), Changed::default());
         let (mut tally, mut extra) = (Tally::default(), 0);
         let mut doomed = Vec::new();
         loop {
@@ -215,13 +217,14 @@ impl RowCopy<'_> {
                         if owned.is_some_and(|owned| owned.holds(row.row())) {
                             doomed.extend(self.erased_blob(&table.from, encoding, &row));
                         }
-                        changed.rows.push_tuple(row.row().as_bytes());
+                        changed.batch.rows.push_tuple(row.row().as_bytes());
+                        changed.keys.push(row.key());
                     }
                     Standing::Extra => extra += 1,
                     Standing::Equal => {}
                 },
             }
-            if is_full(&missing) || is_full(&changed) {
+            if is_full(&missing) || is_full(&changed.batch) {
                 self.doom(std::mem::take(&mut doomed)).await?;
                 let batches = (std::mem::take(&mut missing), std::mem::take(&mut changed));
                 tally = tally + self.write_both(table, encoding, batches).await?;
@@ -236,10 +239,14 @@ impl RowCopy<'_> {
         &mut self,
         table: &Table,
         encoding: Encoding,
-        (missing, changed): (SourceBatch, SourceBatch),
+        (missing, changed): (SourceBatch, Changed),
     ) -> Result<Tally, MigrateError> {
         let mut tally = Tally::default();
-        for (batch, existing) in [(missing, Existing::Keep), (changed, Existing::Update)] {
+        let batches = [
+            (missing, Existing::Keep, Vec::new()),
+            (changed.batch, Existing::Update, changed.keys),
+        ];
+        for (batch, existing, keys) in batches {
             if batch.rows.is_empty() && batch.rejects.is_empty() {
                 continue;
             }
@@ -252,9 +259,23 @@ impl RowCopy<'_> {
             self.keep_rejects(&batch.rejects)?;
             self.keep_rejects(&written.rejects)?;
             self.tell(&table.from, &batch, &written);
+            let refused = batch.rejects.iter().chain(&written.rejects);
+            let refused: HashSet<&str> = refused.map(|reject| reject.key.as_str()).collect();
+            let table = &table.from.name;
+            for key in keys.iter().filter(|key| !refused.contains(key.as_str())) {
+                self.progress.on(Event::Updated { table, key });
+            }
         }
         Ok(tally)
     }
+}
+
+/// Rows that the target has with other values.
+#[derive(Default)]
+struct Changed {
+    batch: SourceBatch,
+    /// For a person to read.
+    keys: Vec<String>,
 }
 
 fn is_full(batch: &SourceBatch) -> bool {

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use twox_hash::XxHash3_128;
 
 use super::Endpoint;
 use super::error::{MigrateError, Problem, Side};
 use super::plan::Plan;
 use super::preflight::CheckItem;
 use super::progress::{Event, Progress};
+use super::shard::Shard;
 use crate::config::DataConfig;
 use crate::data::{self, Access, BlobRef, DataBackend, DataError, Trial, Tuning};
 use crate::metadata::Loader;
@@ -25,6 +27,7 @@ pub(super) struct Opening<'a> {
     pub plan: &'a Plan,
     pub to: Endpoint<'a>,
     pub tuning: &'a Tuning,
+    pub shard: Option<Shard>,
     /// Hears what a store turned out to be able to do, if anybody is to.
     pub progress: Option<&'a dyn Progress>,
     pub cancel: &'a CancellationToken,
@@ -69,6 +72,7 @@ impl Opening<'_> {
     async fn tried_bucket(&self) -> Result<Arc<dyn DataBackend>, MigrateError> {
         let bucket = self.data().await?;
         let trial = Trial {
+            id: self.run_id(),
             largest_bytes: self.plan.source.largest_blob().await?,
             origin: self.origin(),
         };
@@ -96,6 +100,15 @@ impl Opening<'_> {
                 Err(MigrateError::Preflight(vec![problem]))
             }
         }
+    }
+
+    /// The same for every run from this source with this part of the blobs.
+    fn run_id(&self) -> String {
+        let shard = self
+            .shard
+            .map_or_else(String::new, |shard| shard.to_string());
+        let run = format!("{} {shard}", self.plan.source.identity());
+        format!("{:032x}", XxHash3_128::oneshot(run.as_bytes()))
     }
 
     /// Where the source has its blobs, if a store could copy them by itself.

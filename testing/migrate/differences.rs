@@ -24,7 +24,7 @@ fn rows_that_only_the_target_has_are_named() -> Result<()> {
             .value(&format!("SELECT id FROM files WHERE id = '{id}'"))?,
         id
     );
-    let dry = scene.migrate(&from, &to, &["--dry-run"])?;
+    let dry = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
     dry.says(&["1 only in the target"])?;
     Ok(())
 }

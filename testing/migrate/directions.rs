@@ -112,7 +112,7 @@ fn conflicts_are_named(scene: &Scene, to: &Server) -> Result<()> {
         "UPDATE tokens SET comment = 'mine' WHERE token = '{token}'"
     ))?;
 
-    let would = scene.migrate(&from, to, &["--dry-run"])?.expect(0)?;
+    let would = scene.migrate(&from, to, &["--dry-run"])?.expect(20)?;
     let run = scene.migrate(&from, to, &[])?.expect(20)?;
     for run in [would, run] {
         assert_eq!(run.summary("uploads")?.conflicts, 1);

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::places::{Database, Store};
-use crate::scene::{SMALL, Scene, Server};
+use crate::scene::{Run, SMALL, Scene, Server};
 
 /// The dry run announces what the run then does.
 fn announces(scene: &Scene, from: &Server, to: &Server) -> Result<()> {
@@ -62,7 +62,11 @@ fn creates_no_table_and_no_bucket() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", SMALL)?;
     let to = scene.server("to", Database::postgres()?, Store::bucket()?)?;
-    scene.migrate(&from, &to, &["--dry-run"])?.expect(0)?;
+    scene
+        .migrate(&from, &to, &["--dry-run"])?
+        .expect(0)?
+        .says(&["does not exist yet and will be created"])?
+        .never_says(&["space: "])?;
     let relations = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
          WHERE nspname = 'public'";
     assert_eq!(to.database.value(relations)?, "0");
@@ -117,5 +121,86 @@ fn what_the_real_run_could_not_start_with_is_exit_code_1() -> Result<()> {
         "✗ places: source and target are the same data",
     ])?;
     scene.migrate(&from, &from, &[])?.expect(2)?;
+    Ok(())
+}
+
+/// Dry run, plan and run with the same options, in this order; nothing but the run writes.
+fn all_end_with(
+    scene: &Scene,
+    from: &Server,
+    to: &Server,
+    options: &[&str],
+    code: i32,
+) -> Result<Run> {
+    // The index of a log is shared memory, whose bytes tell who is reading.
+    let listing = || -> Result<Vec<String>> {
+        let listing = scene.listing()?.into_iter();
+        Ok(listing.filter(|line| !line.contains(".db-shm")).collect())
+    };
+    let before = listing()?;
+    let dry = scene.migrate(from, to, &[&["--dry-run"], options].concat())?;
+    let dry = dry.expect(code)?;
+    assert_eq!(listing()?, before);
+    let plan = scene.migrate(from, to, &[&["--plan", "plan.json"], options].concat())?;
+    plan.expect(code)?;
+    scene.migrate(from, to, options)?.expect(code)?;
+    Ok(dry)
+}
+
+#[test]
+fn ends_as_the_run_does_where_rows_differ() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    all_end_with(&scene, &from, &to, &[], 0)?;
+    to.database.add_upload("extraUpload")?;
+    // Without a comparison the run does not see it.
+    all_end_with(&scene, &from, &to, &["--no-verify"], 0)?;
+    all_end_with(&scene, &from, &to, &[], 20)?;
+    to.database
+        .query("DELETE FROM uploads WHERE id = 'extraUpload'")?;
+    to.database
+        .query("UPDATE users SET name = 'mine' WHERE id = (SELECT min(id) FROM users)")?;
+    all_end_with(&scene, &from, &to, &["--no-verify"], 20)?;
+    all_end_with(&scene, &from, &to, &["--sync"], 0)?;
+    Ok(())
+}
+
+/// A run that cannot come to its end is not announced as one that can, and has no plan.
+#[test]
+fn says_that_the_run_would_stop_and_what_mends_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    from.database
+        .query("INSERT INTO users (id, name) VALUES (NULL, 'x')")?;
+    let would = "plikd: the run would stop before it wrote anything: 1 row of the source";
+    let dry = all_end_with(&scene, &from, &to, &[], 1)?;
+    dry.says(&[
+        would,
+        "(give the row a key of text, or delete it)",
+        "hint: mend the rows",
+    ])?;
+    ensure!(!scene.path("plan.json").exists(), "a plan was written");
+    let plan = scene
+        .migrate(&from, &to, &["--plan", "plan.json"])?
+        .expect(1)?;
+    plan.says(&[would, "no plan: nothing was written"])?
+        .never_says(&["next: "])?;
+    all_end_with(&scene, &from, &to, &["--ignore-errors"], 20)?;
+    ensure!(scene.path("plan.json").exists(), "no plan was written");
+    Ok(())
+}
+
+#[test]
+fn says_that_the_run_would_stop_at_a_blob() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    from.database.add_upload("theUpload")?;
+    from.database
+        .add_file("goneFile", "theUpload", "uploaded", b"gone")?;
+    all_end_with(&scene, &from, &to, &[], 1)?.says(&[
+        "reject    blob goneFile",
+        "plikd: the run would stop before the rows: 1 blob cannot be copied",
+    ])?;
+    all_end_with(&scene, &from, &to, &["--ignore-errors"], 20)?;
     Ok(())
 }

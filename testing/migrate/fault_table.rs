@@ -10,7 +10,15 @@ const MANUAL: &str = include_str!("../../docs/operations/migration.md");
 const HEADING: &str = "\n## What can go wrong\n";
 
 /// Files whose tests are all about something that goes wrong: each of them is in the table.
-const ALL_OF: &[&str] = &["kills", "network", "outage", "retries", "sync_kills"];
+const ALL_OF: &[&str] = &[
+    "certificates",
+    "continuations",
+    "kills",
+    "network",
+    "outage",
+    "retries",
+    "sync_kills",
+];
 
 struct Row<'a> {
     fault: &'a str,

@@ -124,7 +124,7 @@ fn a_dry_run_sees_what_size_tells() -> Result<()> {
     ] {
         let scene = Scene::new()?;
         let (from, to) = (source_with(&scene, "uploaded", stored)?, scene.local("to")?);
-        let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
+        let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(1)?;
         assert_eq!(run.summary("blobs")?.failed, 1);
         run.says(&["reject    blob badFile: ", expected])?;
     }
@@ -198,7 +198,7 @@ fn a_dry_run_goes_on_past_an_id_that_is_none() -> Result<()> {
         from.database.query(&format!(
             "UPDATE files SET id = '{id}' WHERE id = 'badFile'"
         ))?;
-        let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
+        let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(1)?;
         let expected = Counts {
             failed: 1,
             ..Counts::copied(3)
@@ -304,6 +304,7 @@ fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Repo
         strip_nul: false,
         retry: RetryPolicy::default(),
         expected: None,
+        replace: None,
         verify: true,
     };
     let limiter = Arc::new(Limiter::new(Limits::default()));

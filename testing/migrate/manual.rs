@@ -100,7 +100,7 @@ impl Stage {
             .iter()
             .fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
         ensure!(
-            !text.contains("9000") && !text.contains("5432"),
+            !text.contains(":9000") && !text.contains("port=5432"),
             "not translated: {text}"
         );
         Ok(text)

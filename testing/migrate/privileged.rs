@@ -164,3 +164,37 @@ fn a_target_that_fills_up_in_the_middle() -> Result<()> {
     );
     Ok(())
 }
+
+/// The file beside an empty SQLite database, into which the rows go, meets a disk that somebody
+/// else fills meanwhile.
+#[test]
+#[ignore = "needs a root that may mount file systems"]
+fn a_database_that_is_loaded_while_its_disk_fills_up() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    from.database.query(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 40000) \
+         INSERT INTO uploads (id, comments) SELECT 'upload' || n, hex(zeroblob(100)) FROM n",
+    )?;
+    let small = Mounted::tmpfs(&scene.path("small"), "80m")?;
+    let files = Store::Directory(scene.path("to.files"));
+    let to = scene.server("to", Database::Sqlite(small.0.join("to.db")), files)?;
+    let options = ["--metadata-only", "--nice=2"];
+    let filled = scene
+        .migration(&from.config, &to.config, &options)
+        .spawn()?;
+    let loading = small.0.join("to.db.loading");
+    crate::scene::wait_until("the rows go beside it", || Ok(loading.exists()))?;
+    let filler = small.0.join("filler");
+    // Ends when there is no room left.
+    let full = fs::write(&filler, vec![0; 80 << 20]).map_err(|error| error.kind());
+    assert_eq!(full, Err(std::io::ErrorKind::StorageFull));
+    let run = crate::scene::finish(filled)?.expect(1)?;
+    run.says(&["has no space left", "hint: free some space"])?;
+    ensure!(!loading.exists(), "what is of no use takes room");
+    fs::remove_file(&filler)?;
+    assert_eq!(to.database.count("uploads")?, 0);
+    scene.migrate(&from, &to, &["--metadata-only"])?.expect(0)?;
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+    Ok(())
+}

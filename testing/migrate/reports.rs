@@ -110,6 +110,83 @@ fn names(events: &[Value]) -> BTreeSet<&str> {
     names.collect()
 }
 
+/// What a program is told of the rows and blobs that change or go.
+#[test]
+fn each_row_and_blob_that_a_run_changes_is_told_to_programs() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    from.database.add_upload("theUpload")?;
+    from.database
+        .add_file("theFile", "theUpload", "uploaded", b"bytes")?;
+    from.store.put("theFile", b"bytes")?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let user = from.database.value("SELECT min(id) FROM users")?;
+    for sql in [
+        "DELETE FROM files WHERE id = 'theFile'",
+        "DELETE FROM uploads WHERE id = 'theUpload'",
+        &format!("UPDATE users SET name = 'another' WHERE id = '{user}'"),
+    ] {
+        from.database.query(sql)?;
+    }
+    let options = ["--sync", "--delete", "--json", "--report", "report.json"];
+    let dry = scene.migrate(&from, &to, &[&options[..], &["--dry-run"]].concat())?;
+    let expected = ["blob_deleted", "deleted", "deleted", "updated"];
+    events(&dry.expect(0)?)?;
+    assert_eq!(kinds(&report(&scene)?), expected);
+    let run = scene.migrate(&from, &to, &options)?.expect(0)?;
+    assert_eq!(kinds(&report(&scene)?), expected);
+    let told: Vec<[String; 2]> = events(&run)?
+        .iter()
+        .filter(|event| {
+            let name = event["event"].as_str().unwrap_or_default();
+            ["updated", "deleted", "blob_deleted"].contains(&name)
+        })
+        .map(|event| {
+            ["table", "key"].map(|field| {
+                let value = match event["event"] == "blob_deleted" {
+                    true => &event[if field == "key" { "file" } else { "upload" }],
+                    false => &event[field],
+                };
+                value.as_str().unwrap_or_default().to_owned()
+            })
+        })
+        .collect();
+    let expected = [
+        ["users", &user],
+        ["files", "theFile"],
+        ["uploads", "theUpload"],
+        ["theUpload", "theFile"],
+    ];
+    assert_eq!(told, expected.map(|pair| pair.map(str::to_owned)));
+    Ok(())
+}
+
+/// More of them than a person reads.
+#[test]
+fn many_changes_are_named_on_request() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 50) \
+         INSERT INTO uploads (id) SELECT 'many' || n FROM n";
+    from.database.query(many)?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    for (option, named) in [("--json", 0), ("--sync", 20), ("-v", 50)] {
+        from.database.query(&format!(
+            "UPDATE uploads SET comments = '{option}' WHERE id LIKE 'many%'"
+        ))?;
+        let options: &[&str] = match option {
+            "--sync" => &["--sync"],
+            option => &["--sync", option],
+        };
+        let run = scene.migrate(&from, &to, options)?.expect(0)?;
+        let lines = run.stderr.lines();
+        let updated = lines.filter(|line| line.starts_with("updated: uploads many"));
+        assert_eq!(updated.count(), named, "{run}");
+        assert_eq!(run.stderr.contains("-v names all"), named == 20, "{run}");
+    }
+    Ok(())
+}
+
 /// Two servers with something of everything that can be found between them.
 fn troubled(scene: &Scene) -> Result<(Server, Server)> {
     let from = scene.made_up("from", SMALL)?;
@@ -152,7 +229,8 @@ fn a_report_has_the_fields_of_the_manual_and_no_others() -> Result<()> {
             .as_str()
             .is_some_and(|hint| hint.contains("--ignore-errors"))
     );
-    take(&["--dry-run"], &to, 20)?;
+    take(&["--dry-run"], &to, 1)?;
+    take(&["--dry-run", "--ignore-errors"], &to, 20)?;
     take(&["--metadata-only"], &to, 20)?;
     let found = take(&["--ignore-errors"], &to, 20)?;
     for kind in TROUBLE {
@@ -278,7 +356,7 @@ fn an_interrupted_verification_tells_it_and_leaves_its_report() -> Result<()> {
     let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
     scene.migrate(&from, &to, &[])?.expect(0)?;
     let before = scene.listing()?;
-    for (asked, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (asked, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let options = [
             "--deep",
             "--bwlimit=1KiB",
@@ -482,9 +560,17 @@ fn rejects_that_end_a_run_are_in_its_report() -> Result<()> {
     Ok(())
 }
 
-/// Told only by loads into an empty database, where something fails that can pass, and where the
-/// limits change.
-const SELDOM: [&str; 5] = ["fresh_begin", "fresh_abandoned", "keys", "retry", "limits"];
+/// Told only by loads into an empty database, where something fails that can pass, where the limits
+/// change, and where PostgreSQL makes room.
+const SELDOM: [&str; 7] = [
+    "fresh_begin",
+    "fresh_abandoned",
+    "keys",
+    "retry",
+    "limits",
+    "dropped",
+    "would_drop",
+];
 
 #[test]
 fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
@@ -501,12 +587,20 @@ fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for (options, code) in [
-        (&["--dry-run", "--json"][..], 20),
+        (&["--dry-run", "--json"][..], 1),
         (&["--ignore-errors", "--json"], 20),
     ] {
         let run = scene.migrate(&from, &to, options)?.expect(code)?;
         all.extend(events(&run)?);
     }
+    from.database.query("DELETE FROM settings")?;
+    from.database.query(
+        "UPDATE files SET status = 'deleted' WHERE id = \
+         (SELECT min(id) FROM files WHERE status = 'uploaded' AND id <> 'failedFile')",
+    )?;
+    let options = ["--ignore-errors", "--sync", "--delete", "--json"];
+    let run = scene.migrate(&from, &to, &options)?.expect(20)?;
+    all.extend(events(&run)?);
     to.store.put("strayFile", b"stray")?;
     all.extend(events(&scene.verify(&from, &to, &["--json"])?.expect(21)?)?);
     for event in all {
@@ -628,7 +722,11 @@ fn services_are_asked_how_they_are_set_up() -> Result<()> {
 fn an_interrupted_run_tells_it_and_leaves_its_report() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", SOME)?;
-    for (asked, code, name) in [(Signal::INT, 130, "one"), (Signal::TERM, 143, "other")] {
+    for (asked, code, name) in [
+        (Signal::INT, 130, "one"),
+        (Signal::TERM, 143, "other"),
+        (Signal::HUP, 129, "third"),
+    ] {
         let to = scene.local(name)?;
         let options = ["--json", "--report", "report.json", "--workers=1"];
         let cut = scene

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,30 @@ fn sigint_among_blobs() -> Result<()> {
 #[test]
 fn sigterm_among_blobs() -> Result<()> {
     interrupted_among_blobs(Signal::TERM, 143)
+}
+
+/// As when the connection of the administrator is lost.
+#[test]
+fn sighup_among_blobs() -> Result<()> {
+    interrupted_among_blobs(Signal::HUP, 129)
+}
+
+/// As `nohup` starts it.
+#[test]
+fn a_run_that_was_started_to_ignore_sighup_does() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", MANY_BLOBS)?, scene.local("to")?);
+    let mut run = Command::new("sh");
+    run.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    let plain = scene.migration(&from.config, &to.config, &["--bwlimit=50KiB"]);
+    run.arg(plain.get_program()).args(plain.get_args());
+    run.current_dir(scene.path(""));
+    run.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = run.spawn()?;
+    wait_until("blobs arrive", || Ok(scene.path("to.files").exists()))?;
+    signal(&run, Signal::HUP)?;
+    finish(run)?.expect(0)?;
+    assert_equal(&from, &to)
 }
 
 /// Batches are to be seen as they come.

@@ -123,8 +123,33 @@ fn removes_what_is_gone(scene: &Scene, to: &Server) -> Result<()> {
     let gone = scene.migrate(&from, to, &["--sync"])?.expect(20)?;
     gone.says(&[&format!("extra: uploads {upload}"), "only in the target"])?;
     to.database.add_upload("--own")?;
+    let late = from.database.value(&format!(
+        "SELECT max(id) FROM files WHERE status = 'uploaded' AND id <> '{erased}'"
+    ))?;
+    from.database.query(&format!(
+        "UPDATE files SET status = 'deleted' WHERE id = '{late}'"
+    ))?;
+    let of_upload = to.database.value(&format!(
+        "SELECT min(id) FROM files WHERE upload_id = '{upload}'"
+    ))?;
+    let before = scene.listing()?;
+    let dry = scene.migrate(&from, to, &["--sync", "--delete", "--dry-run"])?;
+    dry.expect(20)?.says(&[
+        &format!("delete    uploads {upload}\n"),
+        &format!("delete    files {of_upload}\n"),
+        &format!("update    files {late}\n"),
+        &format!("delete    blob {late}\n"),
+        "extra     uploads --own: it stays: where it came from cannot be told",
+        "1 to delete, 1 only in the target",
+    ])?;
+    scene.is_as(&before)?;
     let run = scene.migrate(&from, to, &["--sync", "--delete"])?;
     run.expect(20)?.says(&[
+        &format!("deleted: uploads {upload}: it is gone from the source"),
+        &format!("deleted: files {of_upload}: "),
+        &format!("updated: files {late}\n"),
+        &format!("deleted: blob {late} of upload "),
+        &format!("deleted: blob {erased} of upload "),
         "extra: uploads --own",
         "1 deleted, 1 only in the target",
         "1 only in the target",

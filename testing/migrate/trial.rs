@@ -82,7 +82,7 @@ impl Move {
     fn assert_nothing_left(&self) -> Result<()> {
         let mut left = self.scene.listing()?;
         left.retain(|path| path.contains("plikd-trial-") || path.contains("upload_id"));
-        assert!(left.is_empty(), "{left:?}");
+        ensure!(left.is_empty(), "{left:?}");
         Ok(())
     }
 }
@@ -91,7 +91,8 @@ impl Move {
 fn a_sound_server_passes_everything_and_nothing_stays() -> Result<()> {
     let this = Move::with_large_blob()?;
     this.run_to_the_end(&[])?.run.expect(0)?.says(&[
-        "✓ objects: can be stored, read and removed",
+        "✓ objects: can be stored and read",
+        "✓ removal of objects: leaves nothing",
         "✓ empty objects: can be stored",
         "✓ checksums: ETags prove what arrived and a wrong Content-MD5 is refused",
         "✓ conditional writes: ",
@@ -189,7 +190,7 @@ fn what_may_not_be_removed_is_named() -> Result<()> {
     let this = Move::prepare()?;
     let met = this.run(&["Trial.DeleteObject:1+:403"], &[])?;
     met.run.expect(0)?.says(&[
-        "! objects: can be stored, but not removed: some/where/plikd-trial-",
+        "! removal of objects: some/where/plikd-trial-",
         "s3:DeleteObject",
     ])?;
     Ok(())
@@ -201,7 +202,7 @@ fn a_removal_that_fails_in_passing_is_tried_again() -> Result<()> {
     let met = this.run_to_the_end(&["Trial.DeleteObject:1:503"])?;
     met.run
         .expect(0)?
-        .says(&["✓ objects: can be stored, read and removed"])?;
+        .says(&["✓ removal of objects: leaves nothing"])?;
     this.assert_nothing_left()
 }
 
@@ -287,5 +288,28 @@ fn a_list_that_fails_in_passing_is_asked_for_again() -> Result<()> {
         .expect(0)?
         .says(&["✓ lists: are whole and in order"])?;
     assert_eq!(met.faults, 2);
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_trial_has_left_goes_when_the_command_is_run_again() -> Result<()> {
+    let this = Move::with_large_blob()?;
+    let (s3, url) = this.start(&["Trial.CompleteMultipartUpload:1:slow=60000"])?;
+    let to = this.server("to", &url)?;
+    let trying = this
+        .scene
+        .migration(&this.from.config, &to.config, &[])
+        .spawn()?;
+    let log = this.scene.path("faults.log");
+    wait_until("parts are put together", || {
+        Ok(fs::read_to_string(&log)?.contains("CompleteMultipartUpload"))
+    })?;
+    signal(&trying, Signal::KILL)?;
+    finish(trying)?;
+    assert!(this.assert_nothing_left().is_err());
+    this.scene.migrate(&this.from, &to, &[])?.expect(0)?;
+    this.assert_nothing_left()?;
+    assert_equal(&this.from, &to)?;
+    drop(s3);
     Ok(())
 }

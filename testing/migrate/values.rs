@@ -129,7 +129,7 @@ fn rows_that_postgres_cannot_hold_are_named_and_left_out_when_told_so() -> Resul
 fn a_dry_run_names_the_rows_that_postgres_cannot_hold() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (spoilt(&scene)?, scene.postgres("to")?);
-    let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
+    let run = scene.migrate(&from, &to, &["--dry-run"])?.expect(1)?;
     let said: Vec<&str> = FAULTS.iter().map(|(_, said)| *said).collect();
     let run = run.says(&said)?;
     // What only PostgreSQL itself can tell is not known before.
@@ -342,7 +342,7 @@ fn times_that_sqlite_cannot_write_are_named() -> Result<()> {
             "INSERT INTO users (id, name, created_at) VALUES ('t{number}', 'x', '{time}')"
         ))?;
     }
-    let dry = scene.migrate(&from, &to, &["--dry-run"])?.expect(20)?;
+    let dry = scene.migrate(&from, &to, &["--dry-run"])?.expect(1)?;
     scene
         .migrate(&from, &to, &[])?
         .expect(1)?

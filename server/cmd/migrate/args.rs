@@ -62,7 +62,7 @@ const PLANNED: [&str; 19] = [
 
 /// A migration, or a dry run of one.
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("looks").args(["dry_run", "plan"])))]
+#[command(group(clap::ArgGroup::new("listed").args(["dry_run", "plan", "sync"]).multiple(true)))]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
     #[arg(
@@ -149,8 +149,9 @@ pub struct RunArgs {
     #[arg(long)]
     no_verify: bool,
 
-    /// With --dry-run or --plan, list every row and blob
-    #[arg(long, short, requires = "looks")]
+    /// With --dry-run or --plan, list every row and blob; with --sync, every one that is updated or
+    /// removed, and not only the first few
+    #[arg(long, short, requires = "listed")]
     pub verbose: bool,
 
     #[command(flatten)]
@@ -326,6 +327,7 @@ impl RunArgs {
             verify: !self.no_verify,
             retry: self.retry.policy(),
             expected: None,
+            replace: None,
         }
     }
 }

@@ -7,11 +7,13 @@ use serde_json::Value;
 use super::args::{RunArgs, TellArgs, VerifyArgs};
 use super::dialect::DialectLines;
 use super::json::JsonLines;
+use super::outputs::Outputs;
 use super::progress;
 use super::report::ReportFile;
 use super::summary::Summary;
 use super::values;
 use crate::cmd::exit::{Failure, Outcome};
+use crate::config::{Environment, Loaded};
 use crate::migrate::{Event, Options, Progress};
 
 /// What is about to happen, for those who hear of it.
@@ -21,40 +23,46 @@ pub struct Opening<'a> {
     /// What was asked for.
     pub options: Value,
     tell: &'a TellArgs,
+    outputs: Outputs,
     /// Every row and blob is of interest.
     pub verbose: bool,
     is_change_of_dialect: bool,
+    is_dry_run: bool,
     prints_summary: bool,
 }
 
 impl<'a> Opening<'a> {
-    pub fn of_run(args: &'a RunArgs, options: &Options<'_>) -> Self {
+    pub fn of_run(args: &'a RunArgs, options: &Options<'_>, outputs: Outputs) -> Self {
         let is_change_of_dialect = args.dialect.dialect.is_some();
         Self {
             command: args.command(),
             options: values::options(options, &args.limits),
             tell: &args.tell,
+            outputs,
             verbose: args.verbose,
             is_change_of_dialect,
+            is_dry_run: args.dry_run,
             // The lines of a change of dialect say it all.
             prints_summary: !is_change_of_dialect || args.dry_run,
         }
     }
 
-    pub fn of_verification(args: &'a VerifyArgs) -> Self {
+    pub fn of_verification(args: &'a VerifyArgs, source: &Loaded, env: &Environment) -> Self {
         Self {
             command: "verify",
             options: values::verify_options(&args.options(), &args.limits),
             tell: &args.tell,
+            outputs: Outputs::of_verification(args, source, env),
             verbose: false,
             is_change_of_dialect: false,
+            is_dry_run: false,
             prints_summary: true,
         }
     }
 
     fn person(&self) -> Arc<dyn Progress> {
         match self.is_change_of_dialect {
-            true => Arc::new(DialectLines::default()),
+            true => Arc::new(DialectLines::new(self.is_dry_run)),
             false => progress::watcher(self.verbose),
         }
     }
@@ -71,7 +79,7 @@ pub struct Audience {
 impl Audience {
     /// # Errors
     ///
-    /// If the report cannot be written where it should go.
+    /// If the report cannot be written where it should go, or one of the other files of the run.
     pub fn gather(opening: &Opening<'_>) -> Result<Self, Failure> {
         let json = opening.tell.json;
         let mut audience = Self {
@@ -80,12 +88,15 @@ impl Audience {
             prints_summary: opening.prints_summary,
             report: None,
         };
-        if let Some(path) = &opening.tell.report {
-            match ReportFile::create(path, opening) {
-                Ok(report) => audience.report = Some(report),
-                Err(failure) => {
-                    audience.end(Err(failure))?;
-                }
+        let report = opening.outputs.check().and_then(|()| {
+            let path = opening.tell.report.as_ref();
+            path.map(|path| ReportFile::create(path, opening))
+                .transpose()
+        });
+        match report {
+            Ok(report) => audience.report = report,
+            Err(failure) => {
+                audience.end(Err(failure))?;
             }
         }
         Ok(audience)

@@ -1,6 +1,7 @@
 //! What a migration that failed says, and its exit code.
 
 use super::say;
+use super::words::counted;
 use crate::cmd::exit::{Exit, Failure};
 use crate::lifecycle::Shutdown;
 use crate::migrate::{BadLine, Effect, LintReport, MigrateError, Problem};
@@ -107,15 +108,8 @@ fn print_findings(lint: &LintReport) {
     let rows = lint.rows(Effect::Rejected);
     say(&format!(
         "rejected: {} in all, the first reasons are above",
-        counted(rows)
+        counted(rows, "row")
     ));
-}
-
-fn counted(rows: u64) -> String {
-    match rows {
-        1 => "1 row".to_owned(),
-        rows => format!("{rows} rows"),
-    }
 }
 
 fn exit_of(error: &MigrateError) -> Exit {
@@ -123,6 +117,7 @@ fn exit_of(error: &MigrateError) -> Exit {
         MigrateError::Preflight(problems) => problems.first().map_or(Exit::Failed, exit_of_problem),
         MigrateError::Metadata(error) => error.into(),
         MigrateError::Data(error) => error.into(),
+        MigrateError::GivenUp { source, .. } => exit_of(source),
         MigrateError::Interrupted => Exit::Interrupted,
         MigrateError::RejectsTaken(_) | MigrateError::Moved(_) => Exit::Usage,
         MigrateError::Differs { .. } => Exit::Different,
@@ -141,7 +136,9 @@ fn exit_of_problem(problem: &Problem) -> Exit {
         Problem::SamePlace { .. } | Problem::NoPlaceForKeys | Problem::ShardWithKeys => Exit::Usage,
         Problem::Metadata { source, .. } => source.into(),
         Problem::Data { source, .. } => source.into(),
-        Problem::NoSpace { .. } | Problem::NoPrimaryKey(_) => Exit::Failed,
+        Problem::NoBlobs { .. } | Problem::NoSpace { .. } | Problem::NoPrimaryKey(_) => {
+            Exit::Failed
+        }
     }
 }
 

@@ -144,6 +144,14 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         ),
         Event::Conflict { table, key } => ("conflict", json!({"table": table, "key": key})),
         Event::Extra { table, key } => ("extra", json!({"table": table, "key": key})),
+        Event::Updated { table, key } => ("updated", json!({"table": table, "key": key})),
+        Event::Deleted { table, key } => ("deleted", json!({"table": table, "key": key})),
+        Event::BlobDeleted { file_id, upload_id } => (
+            "blob_deleted",
+            json!({"file": file_id, "upload": upload_id}),
+        ),
+        Event::Dropped { tables } => ("dropped", json!({"tables": tables})),
+        Event::WouldDrop { table, rows } => ("would_drop", json!({"table": table, "rows": rows})),
         Event::FreshBegin => ("fresh_begin", json!({})),
         Event::FreshAbandoned { reason } => ("fresh_abandoned", json!({"reason": reason})),
         Event::Keys(built) => ("keys", json!({"built": built.done, "all": built.all})),
@@ -171,9 +179,16 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
             what,
             key,
             detail,
+            fix,
         } if verbose || action.is_notable() => (
             "would",
-            json!({"action": action.as_str(), "what": what, "key": key, "detail": detail}),
+            json!({
+                "action": action.as_str(),
+                "what": what,
+                "key": key,
+                "detail": detail,
+                "fix": fix,
+            }),
         ),
         // Together they are the progress, told at intervals.
         Event::BlobBytes(_) | Event::BlobEnd { .. } | Event::Rows { .. } | Event::Would { .. } => {
@@ -228,6 +243,7 @@ mod tests {
             what: "users",
             key: "local:joe",
             detail: "",
+            fix: None,
         };
         assert!(fields(&event(Action::Copy), false).is_none());
         assert!(fields(&event(Action::Copy), true).is_some());

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cmd::exit::{Exit, Failure};
 use crate::config::duration;
-use crate::lifecycle::{self, Hangups};
+use crate::lifecycle::{self, Hangups, Shutdown};
 use crate::migrate::{
     Event, Limiter, Limits, Nice, Progress, RetryPolicy, Schedule, lower_priority,
 };
@@ -86,6 +86,11 @@ impl LimitArgs {
         Ok(limits)
     }
 
+    /// The file that changes the limits, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.limits.as_deref()
+    }
+
     /// What was asked for, as JSON; a file may say something else meanwhile.
     pub fn asked(&self) -> Map<String, Value> {
         let bwlimit = self.bwlimit.as_ref().map(Schedule::to_string);
@@ -102,8 +107,17 @@ impl LimitArgs {
             .collect()
     }
 
-    /// Changes the limits whenever SIGHUP asks for it, for as long as the result is kept. Without
-    /// a file SIGHUP is left alone: it ends a program whose terminal goes away.
+    /// Listens for the wish that the run ends. Without a file to read again, SIGHUP is one: the
+    /// terminal went away.
+    pub fn listen(&self) -> Result<Shutdown, Failure> {
+        let shutdown = match &self.limits {
+            Some(_) => lifecycle::listen(),
+            None => lifecycle::listen_and_hang_up(),
+        };
+        shutdown.map_err(|error| Failure::new(Exit::Failed, error))
+    }
+
+    /// Changes the limits whenever SIGHUP asks for it, for as long as the result is kept.
     pub fn follow(
         &self,
         limiter: &Arc<Limiter>,

@@ -4,8 +4,8 @@
 //! The plan has a digest of itself: it is not a file to be edited, but to be made anew.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
@@ -42,10 +42,12 @@ impl PlanDraft {
     ///
     /// [`Exit::Usage`] if no file can be written there.
     pub fn create(path: &Path, args: &RunArgs, to: &Path) -> Result<Self, Failure> {
-        let begin = || Ok((WholeFile::create(path)?, args.planned(to)?));
+        let begin = || Ok((WholeFile::create(path, is_plan)?, args.planned(to)?));
         let (file, args) = begin().map_err(|error: io::Error| {
             unwritable(path, error).with_hint(
-                "give --plan the name of a file in a directory that this user may write".to_owned(),
+                "give --plan the name of a new file, or of an earlier plan, in a directory that \
+                 this user may write"
+                    .to_owned(),
             )
         })?;
         Ok(Self {
@@ -104,6 +106,15 @@ impl Planned {
                 .with_hint("make a new plan with --plan, and look at it".to_owned())
         })
     }
+}
+
+/// A plan has a hundred findings at most, and a line for each table.
+const PLAN_BYTES: u64 = 16 << 20;
+
+/// Whether `file` was written as a plan, of whatever version.
+fn is_plan(file: File) -> bool {
+    let text = BufReader::new(file.take(PLAN_BYTES));
+    serde_json::from_reader(text).is_ok_and(|plan: Value| plan["kind"] == KIND)
 }
 
 fn parse(text: &str) -> anyhow::Result<Planned> {

@@ -1,12 +1,13 @@
 //! How far a migration has come: bars on a terminal, else a log line every few seconds.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
+use super::changes::{self, Changes};
 use super::meter::millis;
 use crate::metadata::Built;
 use crate::migrate::{BlobProblem, CheckItem, Effect, Event, Progress, Verdict};
@@ -31,7 +32,7 @@ struct Bars {
     screen: MultiProgress,
     blobs: Mutex<Option<ProgressBar>>,
     table: Mutex<Option<ProgressBar>>,
-    verbose: bool,
+    changes: Changes,
 }
 
 impl Bars {
@@ -40,7 +41,7 @@ impl Bars {
             screen: MultiProgress::new(),
             blobs: Mutex::new(None),
             table: Mutex::new(None),
-            verbose,
+            changes: Changes::new(verbose),
         }
     }
 
@@ -102,17 +103,22 @@ impl Progress for Bars {
             }),
             Event::VerifyBegin => self.say("comparing source and target"),
             Event::Would { .. } => {
-                if let Some(line) = line_of(&event, self.verbose) {
-                    self.screen.suspend(|| println!("{line}"));
+                if let Some(line) = line_of(&event, &self.changes) {
+                    self.screen.suspend(|| print_line(&line));
                 }
             }
             event => {
-                if let Some(line) = line_of(&event, self.verbose) {
+                if let Some(line) = line_of(&event, &self.changes) {
                     self.say(&line);
                 }
             }
         }
     }
+}
+
+/// A line of output. One that nobody reads any more must not end the run.
+fn print_line(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// Says when it is time to tell how far a run is.
@@ -153,7 +159,7 @@ struct Lines {
     bytes_total: AtomicU64,
     rows: AtomicU64,
     rows_total: AtomicU64,
-    verbose: bool,
+    changes: Changes,
 }
 
 impl Lines {
@@ -164,7 +170,7 @@ impl Lines {
             bytes_total: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             rows_total: AtomicU64::new(0),
-            verbose,
+            changes: Changes::new(verbose),
         }
     }
 
@@ -210,12 +216,12 @@ impl Progress for Lines {
             Event::VerifyBegin => tracing::info!("Comparing source and target"),
             // What a dry run would do is its output.
             Event::Would { .. } => {
-                if let Some(line) = line_of(&event, self.verbose) {
-                    println!("{line}");
+                if let Some(line) = line_of(&event, &self.changes) {
+                    print_line(&line);
                 }
             }
             event => {
-                if let Some(line) = line_of(&event, self.verbose) {
+                if let Some(line) = line_of(&event, &self.changes) {
                     super::say(&line);
                 }
             }
@@ -224,7 +230,10 @@ impl Progress for Lines {
 }
 
 /// The line about one row or blob, if there is something to say about it.
-fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
+fn line_of(event: &Event<'_>, changes: &Changes) -> Option<String> {
+    if let Some(line) = changes::line(event) {
+        return changes.few(line);
+    }
     match event {
         Event::BlobProblem { problem } => Some(blob_line(problem)),
         // A row that is rejected is named when it is, or when that ends the run.
@@ -260,14 +269,19 @@ fn line_of(event: &Event<'_>, verbose: bool) -> Option<String> {
             what,
             key,
             detail,
+            fix,
         } => {
-            let tells = action.is_notable();
             let detail = if detail.is_empty() {
                 String::new()
             } else {
                 format!(": {detail}")
             };
-            (verbose || tells).then(|| format!("{:9} {what} {key}{detail}", action.as_str()))
+            let fix = fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
+            let line = format!("{:9} {what} {key}{detail}{fix}", action.as_str());
+            match changes::is_foreseen(event) {
+                true => changes.few(line),
+                false => (changes.all() || action.is_notable()).then_some(line),
+            }
         }
         _ => None,
     }
@@ -322,7 +336,7 @@ mod tests {
                 failures: 3,
                 wait: Duration::from_millis(millis),
             };
-            line_of(&event, false).unwrap()
+            line_of(&event, &Changes::new(false)).unwrap()
         };
         assert_eq!(
             line(Some("abc"), 1240),
@@ -338,12 +352,13 @@ mod tests {
             what: "users",
             key: "local:joe",
             detail: "",
+            fix: None,
         };
-        assert_eq!(line_of(&event(Action::Copy), false), None);
+        assert_eq!(line_of(&event(Action::Copy), &Changes::new(false)), None);
         assert_eq!(
-            line_of(&event(Action::Copy), true).unwrap(),
+            line_of(&event(Action::Copy), &Changes::new(true)).unwrap(),
             "copy      users local:joe"
         );
-        assert!(line_of(&event(Action::Conflict), false).is_some());
+        assert!(line_of(&event(Action::Conflict), &Changes::new(false)).is_some());
     }
 }

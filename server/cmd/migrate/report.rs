@@ -2,7 +2,8 @@
 //!
 //! Findings go to the file as they come, so that memory does not grow with them.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -49,7 +50,7 @@ impl ReportFile {
     pub fn create(path: &Path, opening: &Opening<'_>) -> Result<Self, Failure> {
         let started = Timestamp::now();
         let begin = || {
-            let mut file = WholeFile::create(path)?;
+            let mut file = WholeFile::create(path, is_report)?;
             let head = json!({
                 "schema": SCHEMA,
                 "program": "plikd",
@@ -69,7 +70,8 @@ impl ReportFile {
             let error = anyhow::Error::from(error)
                 .context(format!("cannot write a report to {}", path.display()));
             Failure::new(Exit::Usage, error).with_hint(
-                "give --report the name of a file in a directory that this user may write"
+                "give --report the name of a new file, or of an earlier report, in a directory \
+                 that this user may write"
                     .to_owned(),
             )
         })?;
@@ -240,6 +242,21 @@ impl Progress for ReportFile {
     }
 }
 
+/// The head of a report, in its first line, takes no more than that.
+const HEAD_BYTES: u64 = 1 << 20;
+
+/// Whether `file` was written as a report, of whatever version.
+fn is_report(file: File) -> bool {
+    let mut head = String::new();
+    let read = BufReader::new(file.take(HEAD_BYTES)).read_line(&mut head);
+    let head = head.trim_end().strip_suffix(',').unwrap_or_default();
+    let head: Value = serde_json::from_str(&format!("{head}}}")).unwrap_or_default();
+    read.is_ok()
+        && head["program"] == "plikd"
+        && head["schema"].is_u64()
+        && head["command"].is_string()
+}
+
 fn of_reject(reject: &Reject) -> Value {
     row("reject", &reject.table, &reject.key, Some(&reject.reason))
 }
@@ -270,7 +287,7 @@ fn row(kind: &str, table: &str, key: &str, reason: Option<&str>) -> Value {
     json!({"kind": kind, "table": table, "key": key, "reason": reason})
 }
 
-fn blob(kind: &str, file: &str, upload: Option<&str>, reason: &str) -> Value {
+fn blob(kind: &str, file: &str, upload: Option<&str>, reason: Option<&str>) -> Value {
     json!({"kind": kind, "file": file, "upload": upload, "reason": reason})
 }
 
@@ -286,11 +303,16 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
         Event::Extra { table, key } => row("extra", table, key, None),
+        Event::Updated { table, key } => row("updated", table, key, None),
+        Event::Deleted { table, key } => row("deleted", table, key, None),
+        Event::BlobDeleted { file_id, upload_id } => {
+            blob("blob_deleted", file_id, *upload_id, None)
+        }
         Event::Stray(found) => blob(
             "blob_stray",
             &found.file_id,
             found.upload_id.as_deref(),
-            "no row names it",
+            Some("no row names it"),
         ),
         Event::RowDiffers { table, row: found } => of_row_difference(table, found),
         Event::FileDiffers(found) => {
@@ -298,7 +320,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
                 file_id, upload_id, ..
             } = found;
             let kind = format!("file_{}", found.kind.as_str());
-            blob(&kind, file_id, Some(upload_id), &found.reason)
+            blob(&kind, file_id, Some(upload_id), Some(&found.reason))
         }
         Event::BlobProblem { problem } => {
             let kind = match problem.harmless {
@@ -309,7 +331,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
                 kind,
                 &problem.file_id,
                 Some(&problem.upload_id),
-                &problem.reason,
+                Some(&problem.reason),
             )
         }
         Event::Would {
@@ -317,9 +339,11 @@ fn finding(event: &Event<'_>) -> Option<Value> {
             what: "blob",
             key,
             detail,
+            ..
         } => match action {
-            Action::Reject | Action::Conflict => blob("blob_failed", key, None, detail),
-            Action::Skip => blob("blob_skipped", key, None, detail),
+            Action::Reject | Action::Conflict => blob("blob_failed", key, None, Some(detail)),
+            Action::Skip => blob("blob_skipped", key, None, Some(detail)),
+            Action::Delete => blob("blob_deleted", key, None, None),
             Action::Copy | Action::Keep | Action::Update | Action::Extra => return None,
         },
         Event::Would {
@@ -327,11 +351,14 @@ fn finding(event: &Event<'_>) -> Option<Value> {
             what,
             key,
             detail,
+            ..
         } => match action {
             Action::Reject => row("reject", what, key, Some(detail)),
             Action::Conflict => row("conflict", what, key, None),
             Action::Extra => row("extra", what, key, None),
-            Action::Copy | Action::Keep | Action::Update | Action::Skip => return None,
+            Action::Update => row("updated", what, key, None),
+            Action::Delete => row("deleted", what, key, None),
+            Action::Copy | Action::Keep | Action::Skip => return None,
         },
         _ => return None,
     })

@@ -3,13 +3,15 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use super::verdict;
-use crate::cmd::exit::Exit;
+use super::words::counted;
+use crate::cmd::exit::{Exit, Failure, Outcome};
 use crate::migrate::proof::Verification;
 use crate::migrate::{
-    BlobReport, FileStates, LintReport, Outlook, Preview, Report, TableLint, TableReport,
+    BlobReport, FileStates, LintReport, Outlook, Preview, Prospect, Report, TableLint, TableReport,
 };
 
 /// What a run that came to its end has to show.
@@ -33,17 +35,54 @@ impl Summary {
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 
-    /// Whether all was done that was to be done, or in a dry run whether it would be: conflicts
-    /// and what only the target has are no reason not to try.
-    pub fn exit(&self) -> Exit {
+    /// Whether all was done that was to be done; of a dry run and a plan, how the run would end.
+    pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Run(report) if !report.is_complete() => Exit::Incomplete,
-            Self::Preview(preview) if preview.left_behind() > 0 => Exit::Incomplete,
-            Self::Plan(outlook) if outlook.preview.left_behind() > 0 => Exit::Incomplete,
-            Self::Verification(found) if !found.is_equal() => Exit::Different,
-            Self::Run(_) | Self::Preview(_) | Self::Plan(_) | Self::Verification(_) => Exit::Done,
+            Self::Run(report) if !report.is_complete() => Ok(Exit::Incomplete),
+            Self::Verification(found) if !found.is_equal() => Ok(Exit::Different),
+            Self::Run(_) | Self::Verification(_) => Ok(Exit::Done),
+            Self::Preview(preview) => foreseen(preview),
+            Self::Plan(outlook) => foreseen(&outlook.preview),
         }
     }
+
+    /// Whether the run would come to its end.
+    pub fn can_be_done(&self) -> bool {
+        self.outcome().is_ok()
+    }
+}
+
+fn foreseen(preview: &Preview) -> Outcome {
+    let failure = match preview.prospect {
+        Prospect::Complete => return Ok(Exit::Done),
+        Prospect::Incomplete => return Ok(Exit::Incomplete),
+        Prospect::Refused { rows } => Failure::new(
+            Exit::Failed,
+            anyhow!(
+                "the run would stop before it wrote anything: {} of the source cannot go to the \
+                 target",
+                counted(rows, "row")
+            ),
+        )
+        .with_hint(
+            "mend the rows in the source, or add --ignore-errors to go on without them; \
+             --fix-orphans leaves out rows without their parent, --strip-nul removes NUL bytes"
+                .to_owned(),
+        ),
+        Prospect::Stopped { blobs } => Failure::new(
+            Exit::Failed,
+            anyhow!(
+                "the run would stop before the rows: {} cannot be copied",
+                counted(blobs, "blob")
+            ),
+        )
+        .with_hint(
+            "mend the files named above in the source, or add --ignore-errors to go on without \
+             them"
+                .to_owned(),
+        ),
+    };
+    Err(failure)
 }
 
 fn report_text(report: &Report) -> String {
@@ -57,6 +96,7 @@ fn report_text(report: &Report) -> String {
     text += &lint_text(&report.lint);
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
     text += &match (report.left_behind(), report.extra()) {
+        (0, 0) if report.source_is_served => running_text(report),
         (0, 0) => match (&report.tables[..], report.shard) {
             ([], Some(shard)) => format!(
                 "next: when the other parts of {} are there, migrate the rows without --shard\n",
@@ -89,8 +129,23 @@ fn report_text(report: &Report) -> String {
     text
 }
 
+/// What is next while the server of the source is running.
+fn running_text(report: &Report) -> String {
+    let again = match (&report.tables[..], report.shard) {
+        ([], Some(_)) => "again for what came meanwhile, as all other parts, then the rows",
+        ([], None) => "again for what came meanwhile, together with the metadata",
+        (_, _) => "again with --sync for what it has changed meanwhile",
+    };
+    format!("next: the server of the source is running: stop it, then migrate {again}\n")
+}
+
 fn outlook_text(outlook: &Outlook) -> String {
-    let mut text = preview_text("plan: nothing was written but the plan\n", &outlook.preview);
+    let is_plan = foreseen(&outlook.preview).is_ok();
+    let head = match is_plan {
+        true => "plan: nothing was written but the plan\n",
+        false => "no plan: nothing was written\n",
+    };
+    let mut text = preview_text(head, &outlook.preview);
     for room in &outlook.rooms {
         text += &format!(
             "space: {} takes {}",
@@ -122,7 +177,10 @@ fn outlook_text(outlook: &Outlook) -> String {
         time(estimate.rows_seconds),
         time(estimate.blobs_seconds),
     );
-    text + "next: look at the plan, then run it with --plan-file\n"
+    if is_plan {
+        text += "next: look at the plan, then run it with --plan-file\n";
+    }
+    text
 }
 
 fn preview_text(head: &str, preview: &Preview) -> String {
@@ -205,9 +263,10 @@ fn files_text(files: &FileStates) -> String {
 }
 
 fn blobs_text(blobs: &BlobReport, verb: &str) -> String {
-    let deleted = match blobs.deleted {
-        0 => String::new(),
-        deleted => format!(", {} deleted", HumanCount(deleted)),
+    let deleted = match (blobs.deleted, verb) {
+        (0, _) => String::new(),
+        (deleted, "to copy") => format!(", {} to delete", HumanCount(deleted)),
+        (deleted, _) => format!(", {} deleted", HumanCount(deleted)),
     };
     format!(
         "{:<20} {:>12} {verb}, {} present, {} skipped, {} failed{deleted}, {}\n",
@@ -262,6 +321,7 @@ mod tests {
                 ..FileStates::default()
             }),
             lint: LintReport::default(),
+            source_is_served: false,
             elapsed: Duration::from_secs(90),
         }
     }
@@ -287,6 +347,9 @@ mod tests {
         assert!(report_text(&complete).ends_with(
             "next: put the settings of the target into the configuration, start the server\n"
         ));
+        complete.source_is_served = true;
+        assert!(report_text(&complete).contains("stop it, then migrate again with --sync"));
+        assert!(!report_text(&complete).contains("put the settings"));
         complete.tables[0].extra = 2;
         assert!(report_text(&complete).contains("0 failed, 2 only in the target\n"));
         assert!(report_text(&complete).contains("next: look at the 2 rows named above"));
@@ -322,6 +385,7 @@ mod tests {
             }],
             blobs: report().blobs,
             lint: LintReport::default(),
+            prospect: Prospect::Complete,
         };
         assert_eq!(
             preview_text("dry run: nothing was written\n", &preview),

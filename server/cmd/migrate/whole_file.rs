@@ -16,12 +16,21 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    /// Fails where nothing can be written; what has the name already stays until [`finish`].
+    /// Fails where nothing can be written; what has the name already stays until [`finish`]. It must
+    /// be empty or what `is_earlier` knows: nobody's file is lost by a slip of the hand.
     ///
     /// [`finish`]: WholeFile::finish
-    pub fn create(path: &Path) -> io::Result<Self> {
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(io::Error::other("there is something that is no file"));
+    pub fn create(path: &Path, is_earlier: fn(File) -> bool) -> io::Result<Self> {
+        match fs::metadata(path) {
+            Ok(found) if !found.is_file() => {
+                return Err(io::Error::other("there is something that is no file"));
+            }
+            Ok(found) if found.len() > 0 && !File::open(path).is_ok_and(is_earlier) => {
+                return Err(io::Error::other(
+                    "there is a file, and not an earlier one of this kind",
+                ));
+            }
+            _ => {}
         }
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let mut draft_name = OsString::from(".");
@@ -93,7 +102,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report.json");
         fs::write(&path, "old").unwrap();
-        let mut file = WholeFile::create(&path).unwrap();
+        let mut file = WholeFile::create(&path, |_| true).unwrap();
         file.write_all(b"new").unwrap();
         file.flush().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
@@ -105,17 +114,28 @@ mod tests {
     #[test]
     fn one_that_is_given_up_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = WholeFile::create(&directory.path().join("report.json")).unwrap();
+        let mut file = WholeFile::create(&directory.path().join("report.json"), |_| true).unwrap();
         file.write_all(b"new").unwrap();
         drop(file);
         assert!(names(directory.path()).is_empty());
     }
 
     #[test]
+    fn what_is_not_known_is_not_replaced_unless_it_is_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        fs::write(&path, "notes").unwrap();
+        assert!(WholeFile::create(&path, |_| false).is_err());
+        assert_eq!(names(directory.path()), ["report.json"]);
+        fs::write(&path, "").unwrap();
+        assert!(WholeFile::create(&path, |_| false).is_ok());
+    }
+
+    #[test]
     fn what_is_no_file_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(WholeFile::create(directory.path()).is_err());
-        assert!(WholeFile::create(Path::new("/dev/null")).is_err());
-        assert!(WholeFile::create(&directory.path().join("absent/report.json")).is_err());
+        assert!(WholeFile::create(directory.path(), |_| true).is_err());
+        assert!(WholeFile::create(Path::new("/dev/null"), |_| true).is_err());
+        assert!(WholeFile::create(&directory.path().join("absent/report.json"), |_| true).is_err());
     }
 }

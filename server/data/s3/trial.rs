@@ -27,7 +27,7 @@ const LEAST_PART_BYTES: usize = 5 << 20;
 
 /// Nothing of it stays in the bucket; an error is one that cannot be written to.
 pub(super) async fn run(store: &Arc<Store>, trial: Trial) -> Result<Vec<Feature>, DataError> {
-    let scratch = Scratch::new(store);
+    let scratch = Scratch::new(store, trial.id.clone());
     // In a task of its own: a caller that goes away leaves nothing behind either.
     let trying = store.cleanups.spawn(async move {
         let found = scratch.look(&trial).await;
@@ -154,6 +154,7 @@ impl Scratch {
         if largest_bytes <= part::part_bytes(self.store.config.part_size, Some(largest_bytes)) {
             return Ok(None);
         }
+        self.abort_left().await;
         let sent = self.send_parts().await;
         match self.noted(Name::Parts, sent) {
             Err(failure) if !failure.may_be_done() => {

@@ -162,7 +162,7 @@ impl BulkWriter {
     }
 
     /// Removes rows by their keys, as one transaction.
-    pub async fn delete(&mut self, delete: Delete<'_>) -> Result<u64, MetadataError> {
+    pub async fn delete(&mut self, delete: Delete<'_>) -> Result<Vec<usize>, MetadataError> {
         let label = self.label.clone();
         let during = During {
             action: "delete rows",
@@ -173,7 +173,10 @@ impl BulkWriter {
             .map_err(|error| failure(during, &error))
     }
 
-    async fn try_delete(&mut self, delete: Delete<'_>) -> Result<u64, tokio_postgres::Error> {
+    async fn try_delete(
+        &mut self,
+        delete: Delete<'_>,
+    ) -> Result<Vec<usize>, tokio_postgres::Error> {
         let keys = Layout {
             name: format!("{}_keys", delete.layout.name),
             ..delete.layout.clone()
@@ -182,20 +185,34 @@ impl BulkWriter {
         // Gone with the transaction, because the next table's may have its name.
         let create = create_staging(&keys, "DROP");
         transaction.batch_execute(&create).await?;
+        // Keys are counted as they come, to tell which of them went.
+        let number = format!(
+            "ALTER TABLE {} ADD COLUMN {PLACE} bigint GENERATED ALWAYS AS IDENTITY (MINVALUE 0)",
+            staging(&keys)
+        );
+        transaction.batch_execute(&number).await?;
         let rows = delete.keys.as_bytes();
         copy_in(&transaction, &staging(&keys), &keys, rows).await?;
         let sql = format!(
-            "DELETE FROM {} t USING {} s WHERE {}{}",
+            "DELETE FROM {} t USING {} s WHERE {}{} RETURNING s.{PLACE}",
             quote(&delete.layout.name),
             staging(&keys),
             same_key(delete.layout),
             unreferred(delete.layout)
         );
-        let deleted = transaction.execute(&sql, &[]).await?;
+        let gone = transaction.query(&sql, &[]).await?;
         transaction.commit().await?;
-        Ok(deleted)
+        let places = gone.iter().map(|row| row.try_get::<_, i64>(0));
+        let places: Vec<i64> = places.collect::<Result<_, _>>()?;
+        let places = places.into_iter().map(usize::try_from);
+        let mut places: Vec<usize> = places.filter_map(Result::ok).collect();
+        places.sort_unstable();
+        Ok(places)
     }
 }
+
+/// The column of the keys to be deleted that counts them.
+const PLACE: &str = "plikd_migrate_place";
 
 /// One batch on its way in.
 struct Load<'a> {

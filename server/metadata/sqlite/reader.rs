@@ -212,11 +212,37 @@ impl Reading {
                 tokio::task::spawn_blocking(move || reading.read(&connection, rows, &batches))
             })
             .collect();
+        let divided = started.len() > 1;
+        let mut rows = Some(0);
         for part in started {
-            part.await
+            let part = part
+                .await
                 .map_err(|error| reading.during().failed(error))??;
+            rows = rows.zip(part).map(|(rows, part)| rows + part);
         }
-        Ok(())
+        match rows {
+            Some(rows) if divided => reading.are_all(rows).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that the parts of the table were all of it.
+    async fn are_all(self: Arc<Self>, read: u64) -> Result<(), MetadataError> {
+        let label = self.label.clone();
+        blocking(&label, move || {
+            let table = &self.request.layout.name;
+            let count = format!("SELECT count(*) FROM {}", quote(table));
+            let rows: i64 = lock(&self.connections[0])
+                .query_row(&count, (), |row| row.get(0))
+                .map_err(|error| failure(self.during(), &error))?;
+            match rows.unsigned_abs() == read {
+                true => Ok(()),
+                false => Err(self.during().failed(format!(
+                    "{read} rows of table {table} were read and it has {rows}"
+                ))),
+            }
+        })
+        .await
     }
 
     fn read(
@@ -224,7 +250,7 @@ impl Reading {
         connection: &Mutex<Connection>,
         rows: Rows,
         batches: &Sender,
-    ) -> Result<(), MetadataError> {
+    ) -> Result<Option<u64>, MetadataError> {
         let request = Request {
             rows,
             ..self.request.clone()
@@ -261,8 +287,13 @@ impl Reading {
 
 /// Two ranges of row-ids with about as many rows each. `None` if the table is small or has none.
 fn halves(connection: &Connection, layout: &Layout) -> Option<[RangeInclusive<i64>; 2]> {
-    // Such a column stands for itself.
-    if layout.position("_rowid_").is_some() {
+    // Such a column stands for itself, also if it is a generated one.
+    let columns =
+        "SELECT count(*) FROM pragma_table_xinfo(?1) WHERE name = '_rowid_' COLLATE NOCASE";
+    let shadowed: i64 = connection
+        .query_row(columns, [&layout.name], |row| row.get(0))
+        .ok()?;
+    if shadowed > 0 {
         return None;
     }
     let table = quote(&layout.name);
@@ -429,7 +460,9 @@ mod tests {
             "CREATE TABLE few (id text PRIMARY KEY, n integer)",
             "CREATE TABLE many (id text PRIMARY KEY, n integer)",
             "CREATE TABLE numberless (id text PRIMARY KEY, n integer) WITHOUT ROWID",
-            "CREATE TABLE shadowed (id text PRIMARY KEY, _rowid_ integer)",
+            "CREATE TABLE shadowed (id text PRIMARY KEY, _RowId_ integer)",
+            "CREATE TABLE generated (id text PRIMARY KEY, n integer, \
+             _ROWID_ integer GENERATED ALWAYS AS (n % 100))",
         ];
         let scene = Scene::new(&tables.join("; "));
         let rows = [
@@ -437,6 +470,7 @@ mod tests {
             ("many", 50_000),
             ("numberless", 50_000),
             ("shadowed", 50_000),
+            ("generated", 50_000),
         ];
         for (table, rows) in rows {
             scene.fill(table, rows);
@@ -445,6 +479,8 @@ mod tests {
             .real
             .execute_batch("DELETE FROM many WHERE n % 3 = 0")
             .unwrap();
+        let sparse = "UPDATE shadowed SET _RowId_ = NULL WHERE _RowId_ % 2 = 0";
+        scene.real.execute(sparse, ()).unwrap();
         let reader = scene.reader();
         let layouts = reader.layouts().await.unwrap();
         let divided = layouts

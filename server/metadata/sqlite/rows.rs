@@ -15,13 +15,14 @@ use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Encoding, Native, POSTGRES_EPOCH_MICROS, Tuple};
 use crate::model::time;
 
+/// How many rows there were, whatever became of them. `None` if nobody wanted them all.
 pub fn read_rows(
     connection: &Connection,
     request: &Request,
     checks: &Checks,
     batches: &Sender,
     label: &str,
-) -> Result<(), MetadataError> {
+) -> Result<Option<u64>, MetadataError> {
     let action = format!("read table {}", request.layout.name);
     let during = During {
         action: &action,
@@ -33,20 +34,21 @@ pub fn read_rows(
         .ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
     let mut rows = query(&mut statement, &after).map_err(failed)?;
     let judge = Judge::new(request, checks);
-    let mut batch = SourceBatch::roomy();
+    let (mut batch, mut count) = (SourceBatch::roomy(), 0);
     while let Some(row) = rows.next().map_err(failed)? {
+        count += 1;
         encode(row, &judge, &mut batch).map_err(failed)?;
         if is_full(&batch) {
             let full = std::mem::replace(&mut batch, SourceBatch::roomy());
             if batches.blocking_send(Message::Batch(full)).is_err() {
-                return Ok(());
+                return Ok(None);
             }
         }
     }
     if batch.rows.len() + batch.rejects.len() > 0 {
         let _ = batches.blocking_send(Message::Batch(batch));
     }
-    Ok(())
+    Ok(Some(count))
 }
 
 fn query<'s>(

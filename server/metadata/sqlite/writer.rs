@@ -101,7 +101,7 @@ impl BulkWriter {
     }
 
     /// Removes rows by their keys, as one transaction.
-    pub async fn delete(&self, delete: Delete<'_>) -> Result<u64, MetadataError> {
+    pub async fn delete(&self, delete: Delete<'_>) -> Result<Vec<usize>, MetadataError> {
         let (layout, keys) = (delete.layout.clone(), delete.keys.clone());
         let mut fields = Fields::new(&layout, delete.encoding, &self.zone);
         self.with("delete rows", move |connection| {
@@ -113,12 +113,12 @@ impl BulkWriter {
             );
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut deleted = 0;
+            let mut deleted = Vec::new();
             {
                 let mut delete = transaction.prepare_cached(&sql)?;
-                for key in keys.iter() {
+                for (place, key) in keys.iter().enumerate() {
                     fields.bind(&mut delete, key)?;
-                    deleted += delete.raw_execute()? as u64;
+                    deleted.extend((delete.raw_execute()? > 0).then_some(place));
                 }
             }
             transaction.commit()?;

@@ -62,7 +62,7 @@ fn hex(md5: Md5) -> String {
     md5.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Every object of `http://KEY:SECRET@host:port/bucket` that starts with `prefix`.
+/// Every blob of `http://KEY:SECRET@host:port/bucket` that starts with `prefix`.
 pub async fn write_bucket(
     url: &str,
     prefix: &str,
@@ -83,8 +83,16 @@ pub async fn write_bucket(
     while let Some(page) = pages.next().await {
         for object in page?.contents() {
             let key = object.key().context("an object has no name")?;
+            // Of a run that was killed before its first blob: the next one removes it.
+            if key.contains("plikd-trial-") {
+                continue;
+            }
             // `<prefix><upload id>.<file id>`
             let id = key.rsplit(['/', '.']).next().unwrap_or(key);
+            // What a run that was killed among its trials has left is no blob; a later one removes it.
+            if id.starts_with("plikd-trial-") {
+                continue;
+            }
             let details = details.get(id).map(BackendDetails::new);
             let sse_key = details.and_then(|details| details.sse_key());
             let body = get(&client, bucket, key, sse_key).await?;

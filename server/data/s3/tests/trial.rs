@@ -25,12 +25,13 @@ async fn names_and_standings(backend: &S3Backend, trial: Trial) -> Vec<(&'static
 fn large() -> Trial {
     Trial {
         largest_bytes: u64::MAX,
-        origin: None,
+        ..Trial::default()
     }
 }
 
-const ALL: [(&str, Standing); 6] = [
+const ALL: [(&str, Standing); 7] = [
     ("objects", Standing::Good),
+    ("removal of objects", Standing::Good),
     ("empty objects", Standing::Good),
     ("checksums", Standing::Good),
     ("conditional writes", Standing::Good),
@@ -55,8 +56,8 @@ async fn a_sound_bucket_passes_and_stays_empty() {
 async fn a_server_that_can_copy_is_found_where_there_is_something_to_copy() {
     let (from, to) = (Bucket::new().await, Bucket::new().await);
     let trial = Trial {
-        largest_bytes: 1,
         origin: from.backend.origin(&new_blob()),
+        ..Trial::default()
     };
     let to_backend = as_a_migration(&to.config).await;
     let found = names_and_standings(&to_backend, trial).await;

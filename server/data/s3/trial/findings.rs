@@ -37,7 +37,8 @@ impl Findings {
     /// With what came of removing the objects: the key of one that stays.
     pub fn features(self, removed: Result<(), (String, Failure)>) -> Vec<Feature> {
         let mut features = vec![
-            objects(self.read, removed),
+            objects(self.read),
+            removal(removed),
             empty(self.empty),
             self.checksums.feature(),
             condition(self.condition),
@@ -49,24 +50,27 @@ impl Findings {
     }
 }
 
-fn objects(read: Result<(), Failure>, removed: Result<(), (String, Failure)>) -> Feature {
+fn objects(read: Result<(), Failure>) -> Feature {
     const NAME: &str = "objects";
-    match (read, removed) {
-        (Ok(()), Ok(())) => Feature::new(NAME, Good, "can be stored, read and removed"),
-        (Err(failure), _) => Feature::new(
+    match read {
+        Ok(()) => Feature::new(NAME, Good, "can be stored and read"),
+        Err(failure) => Feature::new(
             NAME,
             Doubtful,
             format!("can be stored, but not read: {failure}"),
         )
         .with_hint("allow this access key s3:GetObject: a server has to read them"),
-        (_, Err((key, failure))) => Feature::new(
-            NAME,
-            Doubtful,
-            format!("can be stored, but not removed: {key} stays: {failure}"),
-        )
-        .with_hint(
-            "allow this access key s3:DeleteObject, or what users remove keeps its bytes, and remove that object",
-        ),
+    }
+}
+
+fn removal(removed: Result<(), (String, Failure)>) -> Feature {
+    const NAME: &str = "removal of objects";
+    match removed {
+        Ok(()) => Feature::new(NAME, Good, "leaves nothing"),
+        Err((key, failure)) => Feature::new(NAME, Doubtful, format!("{key} stays: {failure}"))
+            .with_hint(
+                "allow this access key s3:DeleteObject, or what users remove keeps its bytes, and remove that object",
+            ),
     }
 }
 
@@ -168,4 +172,61 @@ fn list(in_order: Result<bool, Failure>) -> Feature {
 
 fn untold(name: &'static str, failure: &Failure) -> Feature {
     Feature::new(name, Unknown, format!("could not be tried out: {failure}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(is: bool) -> Refused {
+        match is {
+            true => Refused::Yes,
+            false => Refused::No,
+        }
+    }
+
+    #[test]
+    fn a_server_that_compares_nothing_before_it_stores_is_doubtful() {
+        for (e_tags_prove, md5, signature, standing, hint) in [
+            (true, true, true, Good, None),
+            (true, true, false, Good, None),
+            (true, false, true, Good, None),
+            (false, true, true, Good, None),
+            (false, false, true, Good, None),
+            (false, true, false, Doubtful, Some("SendContentMd5 = true")),
+            (true, false, false, Doubtful, Some("verify --deep")),
+            (false, false, false, Doubtful, Some("verify --deep")),
+        ] {
+            let checksums = Checksums {
+                e_tags_prove,
+                md5: refused(md5),
+                signature: refused(signature),
+            };
+            let feature = checksums.feature();
+            assert_eq!(feature.standing, standing, "{feature:?}");
+            let told = feature.hint.as_deref().unwrap_or_default();
+            assert!(told.contains(hint.unwrap_or_default()), "{feature:?}");
+            assert_eq!(told.is_empty(), hint.is_none(), "{feature:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_tried_is_neither_well_nor_wrong() {
+        let failed = || Failure::other("500 InternalError");
+        let checksums = Checksums {
+            e_tags_prove: true,
+            md5: Refused::Yes,
+            signature: Refused::Untold(failed()),
+        };
+        for feature in [
+            checksums.feature(),
+            condition(Refused::Untold(failed())),
+            copies(Err(failed())),
+            list(Err(failed())),
+            parts(Err(failed())),
+        ] {
+            assert_eq!(feature.standing, Unknown, "{feature:?}");
+            assert!(feature.detail.contains("500 InternalError"), "{feature:?}");
+        }
+    }
 }

@@ -14,12 +14,11 @@ use crate::data::s3::encryption::{CustomerKey, key_for_writing};
 use crate::data::s3::error::Failure;
 use crate::data::s3::list::Named;
 use crate::data::s3::target::Target;
-use crate::model::{BackendDetails, id};
+use crate::model::BackendDetails;
 
 /// The keys begin with this; no id of an upload or a file has a `-`.
 const BEGINNING: &str = "plikd-trial-";
-/// What a trial that was killed left is removed by the next one after that time: before, it may be
-/// that of another run.
+/// What a trial of another run left is removed after that time: before, that may be going on.
 const LEFT_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Before a removal that failed in passing is tried again.
 const WAITS: [Duration; 3] = [
@@ -55,7 +54,7 @@ impl Name {
 /// See the module.
 pub struct Scratch {
     pub store: Arc<Store>,
-    /// Of this trial, among others in the same bucket.
+    /// Of this run, among others into the same bucket.
     id: String,
     customer_key: Option<CustomerKey>,
     /// Keys of what may be there.
@@ -63,12 +62,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    pub fn new(store: &Arc<Store>) -> Self {
+    pub fn new(store: &Arc<Store>, id: String) -> Self {
         let encrypt = store.config.sse == Sse::Customer;
         let (customer_key, _) = key_for_writing(&BackendDetails::default(), encrypt);
         Self {
             store: Arc::clone(store),
-            id: id::alphanumeric(id::ID_LENGTH, &mut rand::rng()),
+            id,
             customer_key,
             there: Mutex::default(),
         }
@@ -79,11 +78,16 @@ impl Scratch {
         prefixed(&self.store.config.prefix, BEGINNING)
     }
 
+    /// Of the keys of this run.
+    pub fn stem(&self) -> String {
+        format!("{}{}-", self.prefix(), self.id)
+    }
+
     pub fn target(&self, name: Name) -> Target {
         Target {
             store: Arc::clone(&self.store),
             id: self.id.clone(),
-            key: format!("{}{}-{}", self.prefix(), self.id, name.as_str()),
+            key: format!("{}{}", self.stem(), name.as_str()),
             content_type: "application/octet-stream".to_owned(),
             customer_key: self.customer_key.clone(),
         }
@@ -97,13 +101,32 @@ impl Scratch {
         outcome
     }
 
-    /// Notes what other trials have left, to be removed with what this one leaves.
+    /// Notes what earlier trials have left, to be removed with what this one leaves.
     pub fn note_left(&self, listed: &[Named]) {
-        let long_ago = Timestamp::now() - LEFT_AFTER;
-        let left = listed
-            .iter()
-            .filter(|object| object.modified.is_some_and(|time| time < long_ago));
+        let (stem, long_ago) = (self.stem(), Timestamp::now() - LEFT_AFTER);
+        let left = listed.iter().filter(|object| {
+            object.key.starts_with(&stem) || object.modified.is_some_and(|time| time < long_ago)
+        });
         self.lock().extend(left.map(|object| object.key.clone()));
+    }
+
+    /// Aborts uploads in parts that a trial of this run was killed in. A server that does not tell
+    /// of them keeps them, as it does those of others.
+    pub async fn abort_left(&self) {
+        let store = &self.store;
+        let request = store.client.list_multipart_uploads();
+        let request = request.bucket(&store.config.bucket).prefix(self.stem());
+        let Ok(answer) = request.send().await else {
+            return;
+        };
+        for upload in answer.uploads() {
+            if let (Some(key), Some(id)) = (upload.key(), upload.upload_id())
+                && key.starts_with(&self.stem())
+                && let Err(failure) = store.abort(key, id).await
+            {
+                tracing::debug!("unfinished upload {id} of {key} stays in {store}: {failure}");
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
