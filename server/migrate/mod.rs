@@ -17,6 +17,7 @@ mod known;
 mod limits;
 mod lint;
 mod metadata;
+mod names;
 mod outlook;
 mod plan;
 mod preflight;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::data::BlobRows;
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
+use super::names;
 use super::outlook::{BlobTotals, Room};
 use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
 use super::shard;
 use super::{Endpoint, Options};
-use crate::config::{DataConfig, MetadataConfig, Sse};
+use crate::config::{DataConfig, Driver, MetadataConfig, Sse};
 use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
 use crate::metadata::{self, Layout, MetadataError, Snapshot};
@@ -130,6 +131,7 @@ impl Check<'_> {
         };
         let layouts = metadata::migrated(source.layouts().await?);
         self.check_keys(&layouts);
+        self.check_names(&layouts, target.as_ref()).await?;
         let to_keeps_keys = keeps_keys(self.to.data) && halves.has_data();
         if to_keeps_keys && self.options.shard.is_some() {
             self.problems.push(Problem::ShardWithKeys);
@@ -274,6 +276,24 @@ impl Check<'_> {
             self.problems
                 .extend(keyless.map(|layout| Problem::NoPrimaryKey(layout.name.clone())));
         }
+    }
+
+    /// SQLite takes names for the same that differ by case only. Those of the target count too:
+    /// what it lacks is added to what it has.
+    async fn check_names(
+        &mut self,
+        layouts: &[Layout],
+        target: Option<&Snapshot>,
+    ) -> Result<(), MigrateError> {
+        if !self.options.halves.has_metadata() || self.to.metadata.driver != Driver::Sqlite {
+            return Ok(());
+        }
+        let there = match target {
+            Some(target) => target.layouts().await?,
+            None => Vec::new(),
+        };
+        self.problems.extend(names::same(layouts, &there));
+        Ok(())
     }
 
     fn check_places(&mut self) {

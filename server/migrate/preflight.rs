@@ -251,6 +251,7 @@ fn name(problem: &Problem) -> &'static str {
         } => "target data",
         Problem::SamePlace { .. } => "places",
         Problem::NoPrimaryKey(_) => "primary keys",
+        Problem::SameName { .. } => "names",
         Problem::NoPlaceForKeys | Problem::ShardWithKeys => "keys of blobs",
         Problem::NoSpace { .. } => "space",
     }

@@ -157,6 +157,41 @@ fn limits_change_while_it_runs() -> Result<()> {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_the_limits_is_not_waited_for() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
+    let limits = scene.write("limits.toml", "bwlimit = \"8KiB\"\n")?;
+    let pipe = || {
+        std::fs::remove_file(&limits)?;
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &limits,
+            rustix::fs::FileType::Fifo,
+            mode,
+            0,
+        )?;
+        anyhow::Ok(())
+    };
+    let file = limits.to_str().context("a path")?;
+    let options = ["--limits", file, "--workers=1"];
+    let run = scene
+        .migration(&from.config, &to.config, &options)
+        .spawn()?;
+    wait_until("it has begun", || Ok(scene.path("to.files").exists()))?;
+    pipe()?;
+    signal(&run, Signal::HUP)?;
+    let said = ["cannot be used: it is no regular file"];
+    finish(run)?.expect(0)?.says(&said)?;
+    // Nor is it at the start.
+    scene
+        .migrate(&from, &to, &options)?
+        .expect(2)?
+        .says(&said)?;
+    Ok(())
+}
+
+#[test]
 fn a_run_within_limits_ends_as_one_without() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
