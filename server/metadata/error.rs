@@ -129,13 +129,13 @@ impl MetadataError {
             Self::HalfMigrated { .. } => Some(
                 "run the migration again to its end; or, to keep what has arrived, and if the table \
                  plikd_migrate_deferred lists no missing keys, drop the tables \
-                 plikd_migrate_checkpoints and plikd_migrate_blobs"
+                 plikd_migrate_checkpoints, plikd_migrate_blobs and plikd_migrate_owned"
                     .to_owned(),
             ),
             Self::OtherMigration { .. } => Some(
                 "run that migration to its end; or empty the target; or, to keep what has arrived \
-                 beside what is to come, drop its tables plikd_migrate_checkpoints and \
-                 plikd_migrate_blobs"
+                 beside what is to come, drop its tables plikd_migrate_checkpoints, \
+                 plikd_migrate_blobs and plikd_migrate_owned"
                     .to_owned(),
             ),
             Self::InUse { .. } => Some("stop it first".to_owned()),

@@ -124,6 +124,9 @@ const BOOKKEEPING: [&str; 3] = [
 /// Says how far the runs came that are not complete.
 pub(super) const CHECKPOINTS: &str = "plikd_migrate_checkpoints";
 
+/// One row for each migration that has come to its end.
+pub(super) const RUNS: &str = "plikd_migrate_runs";
+
 /// Tables, each with a column to know it by, that have rows while a migration is not complete.
 pub(super) const HALF_DONE: [(&str, &str); 2] = [
     (CHECKPOINTS, "source"),
@@ -296,19 +299,32 @@ impl Loader {
     }
 
     /// Ends the run: its checkpoints and records go, but for uploads that nobody has ended; one row
-    /// about it stays. Schema versions that only the source knows are noted too, as its tables are
-    /// here now.
+    /// about it stays. Those of a run from another source stay too: what that one has left here is
+    /// still half. Of rows that were replayed nothing is half, so their checkpoints go.
+    ///
+    /// Schema versions that only the source knows are noted too, as its tables are here now.
     pub async fn finish(&self, run: &RunRecord, versions: &[String]) -> Result<(), MetadataError> {
+        let source = || Value::Text(run.source.to_string());
+        let replayed = Value::Text(format!("{}%", Identity::OF_REJECTS));
         let mut statements = vec![
-            Statement::new("DELETE FROM plikd_migrate_checkpoints", []),
-            Statement::new("DELETE FROM plikd_migrate_blobs", []),
-            Statement::new("DELETE FROM plikd_migrate_owned", []),
+            Statement::new(
+                "DELETE FROM plikd_migrate_checkpoints WHERE source = $1 OR source LIKE $2",
+                [source(), replayed],
+            ),
+            Statement::new(
+                "DELETE FROM plikd_migrate_blobs WHERE source = $1",
+                [source()],
+            ),
+            Statement::new(
+                "DELETE FROM plikd_migrate_owned WHERE source = $1",
+                [source()],
+            ),
             Statement::new(
                 "INSERT INTO plikd_migrate_runs (id, source, started_at, finished_at, summary) \
                  VALUES ($1, $2, $3, $4, $5)",
                 [
                     Value::Text(run.id.clone()),
-                    Value::Text(run.source.to_string()),
+                    source(),
                     Value::Text(run.started_at.to_string()),
                     Value::Text(run.finished_at.to_string()),
                     Value::Text(run.summary.clone()),

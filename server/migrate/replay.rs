@@ -46,7 +46,8 @@ pub async fn replay(
     cancel: &CancellationToken,
 ) -> Result<Report, MigrateError> {
     let (started, started_at) = (Instant::now(), Timestamp::now());
-    let layouts = filled(to.metadata).await.map_err(refused)?;
+    let source = Identity::of_rejects(&file.display().to_string());
+    let layouts = filled(to.metadata, &source).await.map_err(refused)?;
     let counts = check(file, &layouts)?;
     let data = match counts.contains_key("files") {
         true => Some(
@@ -63,7 +64,6 @@ pub async fn replay(
     };
     let again = rejects.map(Again::create).transpose()?;
     let loader = Loader::open(to.metadata).await.map_err(refused)?;
-    let source = Identity::of_rejects(&file.display().to_string());
     loader.begin(&source).await?;
     let mut replay = Replay {
         file,
@@ -104,6 +104,7 @@ pub async fn replay(
         tables,
         blobs: None,
         lint: LintReport::default(),
+        source_is_served: false,
         elapsed: started.elapsed(),
     })
 }
@@ -116,10 +117,13 @@ fn refused(source: metadata::MetadataError) -> MigrateError {
 }
 
 /// The tables of a target that has been migrated to, parents first.
-async fn filled(to: &MetadataConfig) -> Result<Vec<Layout>, metadata::MetadataError> {
+async fn filled(
+    to: &MetadataConfig,
+    source: &Identity,
+) -> Result<Vec<Layout>, metadata::MetadataError> {
     let target = Snapshot::open(to).await?;
     target.versions().await?;
-    target.refuse_half_migrated().await?;
+    target.refuse_other_migration(source).await?;
     Ok(metadata::migrated(target.layouts().await?))
 }
 

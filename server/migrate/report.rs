@@ -127,6 +127,8 @@ pub struct Report {
     pub shard: Option<Shard>,
     /// What was wrong with the rows of the source; nothing if only data was copied.
     pub lint: LintReport,
+    /// A server was using the source: what it has changed since is not in the target.
+    pub source_is_served: bool,
     pub elapsed: Duration,
 }
 
@@ -245,6 +247,7 @@ mod tests {
             files: None,
             shard: None,
             lint: LintReport::default(),
+            source_is_served: false,
             elapsed: Duration::ZERO,
         };
         assert_eq!(report.left_behind(), 6);

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::interlocks::refused;
 use crate::places::{Database, Store};
 use crate::scene::{
-    NO_FILES, SMALL, SOME, Scene, Server, assert_equal, finish, signal, wait_until,
+    NO_FILES, SMALL, SOME, Scene, Server, assert_equal, finish, run, signal, wait_until,
 };
 
 /// A run that is killed among its blobs.
@@ -196,4 +196,57 @@ fn a_database_that_takes_no_more_connections() -> Result<()> {
     full.database.query(&format!("DROP ROLE {user}"))?;
     refused?.says(&["the target cannot be used", "too many connections"])?;
     Ok(())
+}
+
+/// A run whose end meets what another has left half: somebody has gone on with that one since this
+/// one looked.
+fn leaves_the_half_of_another(scene: &Scene, to: Server) -> Result<()> {
+    let from = scene.made_up("from", SOME)?;
+    let options = ["--workers=1", "--bwlimit=64KiB"];
+    let migration = scene
+        .migration(&from.config, &to.config, &options)
+        .spawn()?;
+    wait_until("it has begun", || {
+        let begun = to
+            .database
+            .value("SELECT count(*) FROM plikd_migrate_checkpoints");
+        Ok(begun.is_ok_and(|begun| begun != "0"))
+    })?;
+    for sql in [
+        "INSERT INTO plikd_migrate_checkpoints (source, table_name, copied, present, conflicts, \
+         failed) VALUES ('another', 'users', 1, 0, 0, 0), ('rejects:/r', '', 0, 0, 0, 0)",
+        "INSERT INTO plikd_migrate_blobs (source, file_id, arrived, backend_details) \
+         VALUES ('another', 'file', true, 'key')",
+        "INSERT INTO plikd_migrate_owned (source, table_name, buckets) \
+         VALUES ('another', 'users', '')",
+    ] {
+        to.database.query(sql)?;
+    }
+    finish(migration)?.expect(0)?;
+    for table in ["checkpoints", "blobs", "owned"] {
+        let left = format!("SELECT source FROM plikd_migrate_{table}");
+        assert_eq!(to.database.query(&left)?, [["another"]], "{table}");
+    }
+    let mut server = scene.plikd();
+    server.arg("--config").arg(&to.config);
+    run(server)?.expect(7)?.says(&[
+        "is the target of a migration that was cut off",
+        "hint: run the migration again to its end",
+    ])?;
+    Ok(())
+}
+
+#[test]
+fn the_end_of_a_run_leaves_what_another_source_has_half_done() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.local("to")?;
+    leaves_the_half_of_another(&scene, to)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn the_end_of_a_run_leaves_what_another_source_has_half_done_in_postgres() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.postgres("to")?;
+    leaves_the_half_of_another(&scene, to)
 }

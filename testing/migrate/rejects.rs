@@ -201,6 +201,31 @@ fn a_file_of_rejects_is_continued_and_never_overwritten() -> Result<()> {
 }
 
 #[test]
+fn a_replay_that_was_cut_off_is_given_again() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    from.database
+        .query("INSERT INTO users (id, name) VALUES (NULL, 'one')")?;
+    let (_, file) = rejected(&scene, &from, &to)?;
+    let mut mended = lines(&file)?;
+    mended[0]["row"]["id"] = json!({ "text": "mended" });
+    write(&file, &mended)?;
+    // What it writes down before its first row.
+    to.database.query(&format!(
+        "INSERT INTO plikd_migrate_checkpoints (source, table_name, copied, present, conflicts, \
+         failed) VALUES ('rejects:{}', '', 0, 0, 0, 0)",
+        file.display()
+    ))?;
+    replay(&scene, &file, &to, &[])?.expect(0)?;
+    let name = to
+        .database
+        .value("SELECT name FROM users WHERE id = 'mended'")?;
+    assert_eq!(name, "one");
+    scene.serve(&to)?;
+    Ok(())
+}
+
+#[test]
 fn orphans_are_left_out_on_request_with_their_blobs() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);

@@ -96,6 +96,7 @@ fn report_text(report: &Report) -> String {
     text += &lint_text(&report.lint);
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
     text += &match (report.left_behind(), report.extra()) {
+        (0, 0) if report.source_is_served => running_text(report),
         (0, 0) => match (&report.tables[..], report.shard) {
             ([], Some(shard)) => format!(
                 "next: when the other parts of {} are there, migrate the rows without --shard\n",
@@ -136,6 +137,16 @@ fn report_text(report: &Report) -> String {
         }
     };
     text
+}
+
+/// What is next while the server of the source is running.
+fn running_text(report: &Report) -> String {
+    let again = match (&report.tables[..], report.shard) {
+        ([], Some(_)) => "again for what came meanwhile, as all other parts, then the rows",
+        ([], None) => "again for what came meanwhile, together with the metadata",
+        (_, _) => "again with --sync for what it has changed meanwhile",
+    };
+    format!("next: the server of the source is running: stop it, then migrate {again}\n")
 }
 
 fn outlook_text(outlook: &Outlook) -> String {
@@ -326,6 +337,7 @@ mod tests {
                 ..FileStates::default()
             }),
             lint: LintReport::default(),
+            source_is_served: false,
             elapsed: Duration::from_secs(90),
         }
     }
@@ -351,6 +363,9 @@ mod tests {
         assert!(report_text(&complete).ends_with(
             "next: put the settings of the target into the configuration, start the server\n"
         ));
+        complete.source_is_served = true;
+        assert!(report_text(&complete).contains("stop it, then migrate again with --sync"));
+        assert!(!report_text(&complete).contains("put the settings"));
         complete.tables[0].extra = 2;
         assert!(report_text(&complete).contains("0 failed, 2 only in the target\n"));
         assert!(report_text(&complete).contains("next: look at the 2 rows named above"));
