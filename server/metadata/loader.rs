@@ -124,6 +124,9 @@ const BOOKKEEPING: [&str; 3] = [
 /// Says how far the runs came that are not complete.
 pub(super) const CHECKPOINTS: &str = "plikd_migrate_checkpoints";
 
+/// One row for each migration that has come to its end.
+pub(super) const RUNS: &str = "plikd_migrate_runs";
+
 /// Tables, each with a column to know it by, that have rows while a migration is not complete.
 pub(super) const HALF_DONE: [(&str, &str); 2] = [
     (CHECKPOINTS, "source"),

@@ -23,6 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// … and asked about again this often.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Who has the lock of this database. A key of 64 bits is shown as two halves.
+const HOLDERS: &str = "FROM pg_locks WHERE locktype = 'advisory' AND granted \
+     AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = $1 \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
 /// Held as long as the database is used; given back by the operating system or by PostgreSQL even
 /// if this program is killed.
 pub enum Lock {
@@ -64,6 +69,17 @@ impl Lock {
         }
     }
 
+    /// Whether a server uses the database now, as far as it is a plikd and the file system has locks.
+    ///
+    /// Creates nothing and keeps nobody waiting: of a SQLite database the lock is held for a moment, of one of
+    /// PostgreSQL the locks are only listed.
+    pub async fn is_served(config: &MetadataConfig) -> Result<bool, MetadataError> {
+        match config.driver {
+            Driver::Sqlite => is_served_sqlite(config),
+            Driver::Postgres => is_served_postgres(config).await,
+        }
+    }
+
     /// Finds out whether [`Lock::take`] would get the database alone. Creates nothing; of a SQLite
     /// database the lock is held for a moment.
     ///
@@ -101,11 +117,34 @@ fn hold_sqlite(config: &MetadataConfig) -> Result<Option<Lock>, MetadataError> {
     }
 }
 
+fn is_served_sqlite(config: &MetadataConfig) -> Result<bool, MetadataError> {
+    let location = Location::parse(config.connection_string.expose())?;
+    // Where there is no file nobody has locked it; one that may not be read tells nothing.
+    let Ok(file) = File::open(lock_path(location)) else {
+        return Ok(false);
+    };
+    // What can be shared but not had alone is shared by a server: a migration has it alone.
+    let is_used = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+    Ok(is_used && file.try_lock_shared().is_ok())
+}
+
+async fn is_served_postgres(config: &MetadataConfig) -> Result<bool, MetadataError> {
+    let sql = format!("SELECT count(*) > 0 {HOLDERS} AND mode = 'ShareLock'");
+    let connector = Connector::new(config)?;
+    let label = connector.to_string();
+    let client = connector.connect().await?;
+    let row = client.query_one(&sql, &[&USE_LOCK]).await;
+    row.and_then(|row| row.try_get(0)).map_err(|error| {
+        let during = During {
+            action: "tell who uses it",
+            backend: &label,
+        };
+        during.failed(error)
+    })
+}
+
 async fn probe_postgres(config: &MetadataConfig) -> Result<(), MetadataError> {
-    // A key of 64 bits is shown as two halves.
-    const SQL: &str = "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND granted \
-         AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = $1 \
-         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let sql = format!("SELECT count(*) = 0 {HOLDERS}");
     let connector = Connector::new(config)?;
     let label = connector.to_string();
     let client = connector.connect().await?;
@@ -113,7 +152,7 @@ async fn probe_postgres(config: &MetadataConfig) -> Result<(), MetadataError> {
         action: "tell who uses it",
         backend: &label,
     };
-    match becomes_true(&client, SQL, &during).await? {
+    match becomes_true(&client, &sql, &during).await? {
         true => Ok(()),
         false => Err(in_use(label, true)),
     }

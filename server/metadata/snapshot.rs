@@ -6,7 +6,7 @@ use super::MetadataError;
 use super::dialect::Dialect;
 use super::error::During;
 use super::layout::{Layout, quote};
-use super::loader::{CHECKPOINTS, HALF_DONE};
+use super::loader::{CHECKPOINTS, HALF_DONE, RUNS};
 use super::postgres::reader::{Reader as PostgresReader, suspects};
 use super::request::{Order, Request, Rows};
 use super::rules::{Keys, Rules};
@@ -116,7 +116,13 @@ impl Snapshot {
 
     /// Whether a migration into it from `source` has not come to its end.
     pub async fn has_checkpoint_of(&self, source: &Identity) -> Result<bool, MetadataError> {
-        Ok(self.unfinished().await?.contains(&source.0))
+        Ok(self.sources_in(CHECKPOINTS).await?.contains(&source.0))
+    }
+
+    /// Whether a migration into it from `source` has ever begun.
+    pub async fn has_run_of(&self, source: &Identity) -> Result<bool, MetadataError> {
+        Ok(self.sources_in(RUNS).await?.contains(&source.0)
+            || self.has_checkpoint_of(source).await?)
     }
 
     /// # Errors
@@ -125,7 +131,7 @@ impl Snapshot {
     /// has not come to its end: rows of both would be mixed. Rows that are replayed are added to
     /// whatever is there.
     pub async fn refuse_other_migration(&self, source: &Identity) -> Result<(), MetadataError> {
-        let unfinished = self.unfinished().await?;
+        let unfinished = self.sources_in(CHECKPOINTS).await?;
         let is_other =
             |other: &&String| **other != source.0 && !other.starts_with(Identity::OF_REJECTS);
         match unfinished.iter().find(is_other) {
@@ -137,16 +143,16 @@ impl Snapshot {
         }
     }
 
-    /// The sources of the migrations into it that have not come to their end.
-    async fn unfinished(&self) -> Result<HashSet<String>, MetadataError> {
+    /// The sources of migrations into it that rows of `table` name.
+    async fn sources_in(&self, table: &str) -> Result<HashSet<String>, MetadataError> {
         let mut sources = HashSet::new();
         let layouts = self.layouts().await?;
-        let Some(checkpoints) = layouts.iter().find(|layout| layout.name == CHECKPOINTS) else {
+        let Some(layout) = layouts.iter().find(|layout| layout.name == table) else {
             return Ok(sources);
         };
         let encoding = self.encoding_for(self.driver());
         let mut rows = self.read(Request {
-            layout: checkpoints.project(&["source"]),
+            layout: layout.project(&["source"]),
             encoding,
             to: self.driver(),
             after: None,

@@ -52,13 +52,20 @@ impl Attempts {
         error: MigrateError,
         cancel: &CancellationToken,
     ) -> Result<(), MigrateError> {
-        if !error.is_transient(!self.is_first) {
+        let is_transient = error.is_transient(self.is_further());
+        // What keeps a later attempt from starting ends a run that has begun.
+        let error = match self.is_further() {
+            true => error.in_the_middle(),
+            false => error,
+        };
+        if !is_transient {
             return Err(error);
         }
         self.is_first = false;
         self.note_how_far();
+        let failing = self.trying.failing_for();
         let Some(wait) = self.trying.wait_after(Scope::Backend) else {
-            return Err(error);
+            return Err(error.tried_for(failing));
         };
         self.watch.progress.on(Event::Retry {
             blob: None,
@@ -123,6 +130,7 @@ mod tests {
     use super::*;
     use crate::metadata::MetadataError;
     use crate::migrate::Quiet;
+    use crate::migrate::{Problem, Side};
 
     fn attempts(seconds: u64) -> Attempts {
         let policy = RetryPolicy {
@@ -141,12 +149,45 @@ mod tests {
         })
     }
 
+    fn not_started() -> MigrateError {
+        MigrateError::Preflight(vec![Problem::Metadata {
+            side: Side::Target,
+            source: MetadataError::Unreachable {
+                action: "connect".into(),
+                backend: "postgres".into(),
+                source: "refused".into(),
+            },
+        }])
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_outage_ends_the_run_after_the_time() {
         let (mut attempts, cancel) = (attempts(60), CancellationToken::new());
         let begun = Instant::now();
         while attempts.wait_after(lost(), &cancel).await.is_ok() {}
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_keeps_a_later_attempt_from_starting_is_no_start_that_failed() {
+        let (mut attempts, cancel) = (attempts(60), CancellationToken::new());
+        attempts.wait_after(lost(), &cancel).await.unwrap();
+        let error = loop {
+            if let Err(error) = attempts.wait_after(not_started(), &cancel).await {
+                break error;
+            }
+        };
+        let text = explain(&error);
+        assert!(
+            text.starts_with("given up after 60 seconds of trying again: "),
+            "{text}"
+        );
+        assert!(text.contains("the metadata could not be copied"), "{text}");
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.ends_with("run the same command again to resume"),
+            "{hint}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::data::DataError;
 use crate::metadata::{MetadataError, Reject};
@@ -24,6 +25,14 @@ pub enum Problem {
         place: String,
         free: u64,
         needed: u64,
+    },
+    /// The source's directory is absent, or has nothing in it.
+    #[error("{place} {}, but {} of the source {} there", if *.is_absent { "does not exist" } else { "is empty" }, files(*.promised), if *.promised == 1 { "has its bytes" } else { "have their bytes" })]
+    NoBlobs {
+        place: String,
+        is_absent: bool,
+        /// Files whose rows say that there are bytes.
+        promised: u64,
     },
     #[error("table {0} has no primary key, so its rows cannot be told apart")]
     NoPrimaryKey(String),
@@ -86,8 +95,17 @@ impl Problem {
                      alone with --{other}-only"
                 ))
             }
+            Self::Metadata {
+                side: Side::Target,
+                source: MetadataError::NotInitialised { .. },
+            } => Some("run the migration first: `plikd migrate --to` with the same file".to_owned()),
             Self::Metadata { side, source } => source.hint().or_else(|| Some(side.hint())),
             Self::Data { side, source } => source.hint().or_else(|| Some(side.hint())),
+            Self::NoBlobs { .. } => Some(
+                "mount its disk, or correct the Directory of the source; --metadata-only moves the \
+                 rows alone"
+                    .to_owned(),
+            ),
             Self::NoSpace { .. } => Some("free some space there, or choose another place".to_owned()),
             Self::NoPrimaryKey(table) => {
                 Some(format!("give table {table} a primary key, or drop it if nothing needs it"))
@@ -158,6 +176,12 @@ pub enum MigrateError {
         different: u64,
         example: Option<String>,
     },
+    /// Something that could have passed did not, for so many seconds.
+    #[error("given up after {} of trying again", counted_seconds(*.seconds))]
+    GivenUp {
+        seconds: u64,
+        source: Box<MigrateError>,
+    },
     #[error("a task of the migration ended unexpectedly")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -189,6 +213,7 @@ impl Problem {
                 source => source.is_transient(),
             },
             Self::SamePlace { .. }
+            | Self::NoBlobs { .. }
             | Self::NoSpace { .. }
             | Self::NoPrimaryKey(_)
             | Self::SameName { .. }
@@ -207,6 +232,13 @@ fn lines_of(count: usize) -> String {
     match count {
         1 => "a line".to_owned(),
         count => format!("{count} lines"),
+    }
+}
+
+fn files(count: u64) -> String {
+    match count {
+        1 => "a file".to_owned(),
+        count => format!("{count} files"),
     }
 }
 
@@ -231,7 +263,38 @@ fn such_as(key: Option<&str>) -> String {
         .unwrap_or_default()
 }
 
+fn counted_seconds(seconds: u64) -> String {
+    match seconds {
+        1 => "1 second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
 impl MigrateError {
+    /// The error of an attempt that was not the first: what kept it from starting has come up
+    /// while the run was under way.
+    pub(super) fn in_the_middle(self) -> Self {
+        match self {
+            Self::Preflight(problems) => match problems.into_iter().next() {
+                Some(Problem::Metadata { source, .. }) => Self::Metadata(source),
+                Some(Problem::Data { source, .. }) => Self::Data(source),
+                first => Self::Preflight(first.into_iter().collect()),
+            },
+            error => error,
+        }
+    }
+
+    /// The error once it was tried again for so long, if it was.
+    pub(super) fn tried_for(self, time: Duration) -> Self {
+        match time.as_secs() {
+            0 => self,
+            seconds => Self::GivenUp {
+                seconds,
+                source: Box::new(self),
+            },
+        }
+    }
+
     /// Whether another attempt of the whole run can succeed where this one failed. With `again`
     /// this one was not the first of its run.
     ///
@@ -253,6 +316,7 @@ impl MigrateError {
             | Self::Blob(_)
             | Self::Interrupted
             | Self::Differs { .. }
+            | Self::GivenUp { .. }
             | Self::Task(_) => false,
         }
     }
@@ -291,6 +355,7 @@ impl MigrateError {
             Self::Differs { .. } => Some(
                 "another program may be writing to the target; run the same command again".to_owned(),
             ),
+            Self::GivenUp { source, .. } => source.hint(),
             Self::Task(_) => None,
         }
     }

@@ -26,6 +26,7 @@ mod progress;
 pub mod proof;
 mod rejects;
 mod removal;
+mod replacement;
 mod replay;
 mod report;
 mod retry;
@@ -59,6 +60,7 @@ pub use outlook::{BlobTotals, Estimate, Facts, Moved, Outlook, Requests, Room, o
 pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
+pub use replacement::Replacement;
 pub use replay::replay;
 pub use report::{
     BlobReport, FileStates, Preview, Prospect, Report, StatusReport, TableContent, TableProof,
@@ -146,6 +148,9 @@ pub struct Options<'a> {
     /// What both ends must still be, as a plan says. A run that was cut off goes on although it has
     /// changed the target itself.
     pub expected: Option<&'a Facts>,
+    /// Drop the tables of plikd from a target in PostgreSQL first. Nothing is dropped unless the
+    /// run could start, and every row of the source can go to the target as far as can be told.
+    pub replace: Option<&'a Replacement>,
 }
 
 /// Copies what the target lacks.
@@ -219,14 +224,17 @@ impl Run<'_> {
             tries_once: true,
             ..self.limiter.tuning()
         };
+        // What was checked is told once; an attempt that cannot start is told by its reason.
+        let told: &dyn Progress = match again {
+            true => &Quiet,
+            false => self.progress.as_ref(),
+        };
         let mut plan = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
-            plan = Plan::make(self.from, self.to, self.options, &tuning, self.progress.as_ref()) => plan?,
+            plan = Plan::make(self.from, self.to, self.options, &tuning, told) => plan?,
         };
-        if !again {
-            plan.tell_checks(self.progress.as_ref());
-        }
+        plan.tell_checks(told);
         if let Some(facts) = self.options.expected
             && self.is_as_planned.get().is_none()
         {
@@ -239,6 +247,9 @@ impl Run<'_> {
             .map(|path| RejectsFile::open(path, &plan.source, &plan.layouts))
             .transpose()?;
         let lint = self.lint(&mut plan, rejects.as_mut()).await?;
+        if let Some(replacement) = self.options.replace {
+            self.make_room(replacement).await?;
+        }
         let opening = Opening {
             plan: &plan,
             to: self.to,
@@ -254,6 +265,7 @@ impl Run<'_> {
         let mut report = Report {
             shard: self.options.shard,
             lint,
+            source_is_served: plan.source_is_served,
             ..Report::default()
         };
         let files = match (self.options.mode, self.options.halves) {
@@ -285,6 +297,17 @@ impl Run<'_> {
             loader.close().await;
         }
         Ok(report)
+    }
+
+    /// What the target holds is gone for good after this, so a request to stop is heard before it.
+    async fn make_room(&self, replacement: &Replacement) -> Result<(), MigrateError> {
+        match self.cancel.is_cancelled() {
+            true => Err(MigrateError::Interrupted),
+            false => {
+                let progress = self.progress.as_ref();
+                replacement.make_room(self.to.metadata, progress).await
+            }
+        }
     }
 
     /// Looks at the rows, if there are any to copy.
@@ -508,6 +531,7 @@ fn record(plan: &Plan, report: &Report, started_at: Timestamp) -> RunRecord {
     let blobs = report.blobs.map(|blobs| {
         serde_json::json!({
             "copied": blobs.copied,
+            "copied_by_store": blobs.copied_by_store,
             "present": blobs.present,
             "skipped": blobs.skipped,
             "failed": blobs.failed,

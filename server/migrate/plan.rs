@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
+
 use super::data::BlobRows;
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
@@ -14,7 +16,8 @@ use super::{Endpoint, Options};
 use crate::config::{DataConfig, Driver, MetadataConfig, Sse};
 use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
-use crate::metadata::{self, Layout, MetadataError, Snapshot};
+use crate::metadata::{self, Layout, Lock, MetadataError, Snapshot};
+use crate::model::FileStatus;
 
 /// Room that a database needs besides its rows, for its log.
 const SPARE_BYTES: u64 = 16 << 20;
@@ -34,6 +37,8 @@ pub(super) struct Plan {
     pub from_data: Option<Arc<dyn DataBackend>>,
     /// What is to be copied of the source's blobs, as the rows say.
     pub blobs: BlobTotals,
+    /// A server was using the source when it was looked at.
+    pub source_is_served: bool,
     /// The target's directory or bucket is still to be created, so it has no blob.
     pub to_is_absent: bool,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
@@ -63,19 +68,27 @@ impl Plan {
             tuning,
             problems: Vec::new(),
             ends: Ends::named(from, to, options.halves),
-            blobs: None,
+            found: Found::default(),
         };
         let plan = check.run().await;
         progress.on(Event::Ends(&check.ends));
         let plan = plan?;
         let foreign = plan.as_ref().map(|plan| &plan.foreign_versions[..]);
         let (foreign, problems) = (foreign.unwrap_or_default(), &check.problems);
-        let blobs = check.blobs.map(|totals| totals.blobs);
-        let checks = Preflight::of(&check.ends, problems, foreign, blobs, to, tuning).await;
+        let checks = Preflight {
+            ends: &check.ends,
+            problems,
+            found: &check.found,
+            foreign_versions: foreign,
+            mode: options.mode,
+        };
+        let checks = checks.list(to, tuning).await;
         match plan {
             Some(plan) if check.problems.is_empty() => Ok(Self {
                 checks,
-                blobs: check.blobs.unwrap_or_default(),
+                blobs: check.found.blobs.unwrap_or_default(),
+                source_is_served: check.found.source_is_served,
+                to_is_absent: check.found.to_is_absent,
                 ends: check.ends,
                 ..plan
             }),
@@ -109,8 +122,22 @@ struct Check<'a> {
     tuning: &'a Tuning,
     problems: Vec<Problem>,
     ends: Ends,
+    found: Found,
+}
+
+/// What was found out that is no problem.
+#[derive(Default)]
+pub(super) struct Found {
+    /// A server uses the source.
+    pub source_is_served: bool,
+    /// What the target's database holds that no run from this source has brought.
+    pub others_rows: Option<String>,
+    /// The target's directory or bucket is still to be created.
+    pub to_is_absent: bool,
+    /// The places that tell how much room they have, if it is enough.
+    pub roomy: Vec<String>,
     /// Those to be copied, once they were counted.
-    blobs: Option<BlobTotals>,
+    pub blobs: Option<BlobTotals>,
 }
 
 impl Check<'_> {
@@ -121,17 +148,26 @@ impl Check<'_> {
         let target = self
             .open_target(source.as_ref().map(|(source, _)| source))
             .await;
-        let (from_data, to_is_absent) = match halves.has_data() {
+        let from_data = match halves.has_data() {
             true => self.open_data().await,
-            false => (None, false),
+            false => None,
         };
         self.check_places();
         let Some((source, versions)) = source else {
             return Ok(None);
         };
+        // Not knowing it keeps no run from starting.
+        self.found.source_is_served = Lock::is_served(self.from.metadata).await.unwrap_or(false);
         let layouts = metadata::migrated(source.layouts().await?);
         self.check_keys(&layouts);
         self.check_names(&layouts, target.as_ref()).await?;
+        if let Some(target) = target.as_ref().filter(|_| halves.has_metadata()) {
+            self.found.others_rows = others_rows(target, &source).await?;
+        }
+        if let Some(from_data) = &from_data {
+            self.check_blobs(&source, &layouts, from_data.as_ref())
+                .await?;
+        }
         let to_keeps_keys = keeps_keys(self.to.data) && halves.has_data();
         if to_keeps_keys && self.options.shard.is_some() {
             self.problems.push(Problem::ShardWithKeys);
@@ -151,7 +187,8 @@ impl Check<'_> {
             layouts,
             from_data,
             blobs: BlobTotals::default(),
-            to_is_absent,
+            source_is_served: false,
+            to_is_absent: false,
             to_keeps_keys,
             needs_loader: halves.has_metadata() || to_keeps_keys,
             needs_data: halves.has_data(),
@@ -195,15 +232,8 @@ impl Check<'_> {
             if one.is_some() && one == other.map(Snapshot::identity) {
                 return Ok(None);
             }
-            // One that is empty is to be filled.
-            if let Some(target) = &target
-                && let Err(error) = target.versions().await
-                && !matches!(error, MetadataError::NotInitialised { .. })
-            {
-                return Err(error);
-            }
             if let Some(target) = &target {
-                self.ends.to.look(target).await?;
+                self.look_at_target(target).await?;
                 if let Some(source) = one {
                     target.refuse_other_migration(source).await?;
                 }
@@ -227,6 +257,16 @@ impl Check<'_> {
         }
     }
 
+    async fn look_at_target(&mut self, target: &Snapshot) -> Result<(), MetadataError> {
+        match target.versions().await {
+            // One that is empty is to be filled.
+            Ok(_) | Err(MetadataError::NotInitialised { .. }) => self.ends.to.look(target).await,
+            // Of whatever version it is, it makes room.
+            Err(MetadataError::Newer { .. }) if self.options.replace.is_some() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Harmless where no rows are to be moved.
     fn refuse_same_metadata(&mut self) {
         if self.options.halves.has_metadata() {
@@ -237,8 +277,8 @@ impl Check<'_> {
         }
     }
 
-    /// The source's blobs, and whether the target has no place for any yet.
-    async fn open_data(&mut self) -> (Option<Arc<dyn DataBackend>>, bool) {
+    /// The source's blobs; the target is looked at too.
+    async fn open_data(&mut self) -> Option<Arc<dyn DataBackend>> {
         let from = self.open_one(self.from, Access::ReadOnly).await;
         let from = from.map_err(|source| {
             self.problems.push(Problem::Data {
@@ -247,17 +287,48 @@ impl Check<'_> {
             });
         });
         let to = self.open_one(self.to, Access::Probe).await;
-        let to_is_absent = to.map_or_else(
-            |source| {
-                self.problems.push(Problem::Data {
-                    side: Side::Target,
-                    source,
-                });
-                false
-            },
-            |to| to.is_absent(),
-        );
-        (from.ok(), to_is_absent)
+        match to {
+            Ok(to) => self.found.to_is_absent = to.is_absent(),
+            Err(source) => self.problems.push(Problem::Data {
+                side: Side::Target,
+                source,
+            }),
+        }
+        from.ok()
+    }
+
+    /// A directory without any blob has another name, or its disk is not mounted: each blob would
+    /// fail by itself. A bucket is not listed for that.
+    async fn check_blobs(
+        &mut self,
+        source: &Snapshot,
+        layouts: &[Layout],
+        from: &dyn DataBackend,
+    ) -> Result<(), MigrateError> {
+        let is_directory = matches!(self.from.data, DataConfig::File(_));
+        if !is_directory || !(from.is_absent() || is_empty(from).await) {
+            return Ok(());
+        }
+        let Some(files) = layouts.iter().find(|layout| layout.name == "files") else {
+            return Ok(());
+        };
+        let mut rows = BlobRows::with_blob(source, files).of_shard(self.options.shard);
+        let mut promised = 0;
+        while let Some(batch) = rows.next().await? {
+            // The bytes of a removed file may be gone.
+            let uploaded = batch
+                .iter()
+                .filter(|row| row.status == FileStatus::Uploaded);
+            promised += uploaded.count() as u64;
+        }
+        if promised > 0 {
+            self.problems.push(Problem::NoBlobs {
+                place: from.to_string(),
+                is_absent: from.is_absent(),
+                promised,
+            });
+        }
+        Ok(())
     }
 
     async fn open_one(
@@ -343,11 +414,13 @@ impl Check<'_> {
             let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
             let totals = shard::blob_totals(source, layouts, self.options.shard).await?;
-            self.blobs = Some(totals);
+            self.found.blobs = Some(totals);
             if free.is_some_and(|free| free < totals.bytes) {
                 // A run that is resumed has most of them there already.
                 let needed = self.missing_bytes(source, layouts, to.as_ref()).await?;
                 self.check_free(to.to_string(), free, needed);
+            } else {
+                self.check_free(to.to_string(), free, 0);
             }
         }
         Ok(())
@@ -377,14 +450,51 @@ impl Check<'_> {
     }
 
     fn check_free(&mut self, place: String, free: Option<u64>, needed: u64) {
-        if let Some(free) = free.filter(|free| *free < needed) {
-            self.problems.push(Problem::NoSpace {
+        match free {
+            // It does not tell.
+            None => {}
+            Some(free) if free < needed => self.problems.push(Problem::NoSpace {
                 place,
                 free,
                 needed,
-            });
+            }),
+            Some(_) => self.found.roomy.push(place),
         }
     }
+}
+
+/// Whether there is no blob in it; one that cannot be listed may have some.
+async fn is_empty(store: &dyn DataBackend) -> bool {
+    let mut blobs = store.list();
+    while let Some(batch) = blobs.next().await {
+        if batch.map_or(true, |blobs| !blobs.is_empty()) {
+            return false;
+        }
+    }
+    true
+}
+
+/// What `target` holds, if it holds anything and no run from `source` was ever begun into it.
+async fn others_rows(target: &Snapshot, source: &Snapshot) -> Result<Option<String>, MigrateError> {
+    let layouts = target.layouts().await?;
+    let mut found = Vec::new();
+    for table in ["users", "uploads"] {
+        if layouts.iter().any(|layout| layout.name == table) {
+            found.push(target.count(table).await?);
+        }
+    }
+    if found.iter().sum::<u64>() == 0 || target.has_run_of(source.identity()).await? {
+        return Ok(None);
+    }
+    let found: Vec<String> = ["user", "upload"]
+        .iter()
+        .zip(found)
+        .map(|(what, count)| match count {
+            1 => format!("1 {what}"),
+            count => format!("{count} {what}s"),
+        })
+        .collect();
+    Ok(Some(found.join(" and ")))
 }
 
 /// What the rows of `source` take in the target.

@@ -1,9 +1,10 @@
 //! What was checked before the first write, as a list to read: what is well, what is not, and what
 //! to do about it.
 
-use super::Endpoint;
 use super::ends::{DatabaseEnd, Ends};
 use super::error::{Problem, Side};
+use super::plan::Found;
+use super::{Endpoint, Mode};
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::{self, Feature, Standing, Tuning};
 use crate::metadata;
@@ -44,37 +45,43 @@ impl Verdict {
 /// Connections that a run, its checks and its comparison take at the most.
 const CONNECTIONS: i64 = 10;
 
-/// Builds the list of one run.
-pub(super) struct Preflight {
-    items: Vec<CheckItem>,
+/// What the list of one run is made from.
+pub(super) struct Preflight<'a> {
+    pub ends: &'a Ends,
+    /// Each is a failed check; what has none, and could be looked at, passed.
+    pub problems: &'a [Problem],
+    pub found: &'a Found,
+    /// Schema versions of the source that this program does not know.
+    pub foreign_versions: &'a [String],
+    pub mode: Mode,
 }
 
-impl Preflight {
-    /// Every problem is a failed check; what has none, and could be looked at, passed.
-    pub async fn of(
-        ends: &Ends,
-        problems: &[Problem],
-        foreign_versions: &[String],
-        blobs: Option<u64>,
-        to: Endpoint<'_>,
-        tuning: &Tuning,
-    ) -> Vec<CheckItem> {
-        let mut list = Self { items: Vec::new() };
-        list.databases(ends, problems);
-        list.versions(foreign_versions);
-        list.data(ends, problems);
-        list.between(problems);
-        let is_usable = |half: &str| !problems.iter().any(|problem| name(problem) == half);
-        if ends.to.metadata.is_some() && is_usable("target metadata") {
+impl Preflight<'_> {
+    pub async fn list(&self, to: Endpoint<'_>, tuning: &Tuning) -> Vec<CheckItem> {
+        let mut list = List { items: Vec::new() };
+        list.source(self);
+        list.target(self);
+        list.versions(self.foreign_versions);
+        list.data(self);
+        list.between(self.problems);
+        list.space(self);
+        let is_usable = |half: &str| !self.problems.iter().any(|problem| name(problem) == half);
+        if self.ends.to.metadata.is_some() && is_usable("target metadata") {
             list.connections(to.metadata).await;
         }
-        if ends.to.data.is_some() && is_usable("target data") {
-            list.file_numbers(to.data, blobs);
+        if self.ends.to.data.is_some() && is_usable("target data") {
+            list.file_numbers(to.data, self.found.blobs.map(|totals| totals.blobs));
             list.features(data::survey(to.data, tuning).await);
         }
         list.items
     }
+}
 
+struct List {
+    items: Vec<CheckItem>,
+}
+
+impl List {
     fn add(&mut self, name: &str, verdict: Verdict, detail: impl Into<String>) {
         self.items.push(CheckItem {
             name: name.to_owned(),
@@ -94,11 +101,50 @@ impl Preflight {
         }
     }
 
-    fn databases(&mut self, ends: &Ends, problems: &[Problem]) {
-        let from = ends.from.metadata.as_ref();
+    fn doubt(&mut self, name: &str, detail: String, hint: &str) {
+        self.items.push(CheckItem {
+            name: name.to_owned(),
+            verdict: Verdict::Doubtful,
+            detail,
+            hint: Some(hint.to_owned()),
+        });
+    }
+
+    fn source(&mut self, run: &Preflight<'_>) {
+        let from = run.ends.from.metadata.as_ref();
         let detail = from.map_or_else(String::new, |from| format!("{} can be read", shown(from)));
-        self.passed_unless(problems, "source metadata", detail);
-        let to = ends.to.metadata.as_ref();
+        self.passed_unless(run.problems, "source metadata", detail);
+        if run.found.source_is_served {
+            self.doubt(
+                "server of the source",
+                "it is running: what it changes from now on is not in the target".to_owned(),
+                match run.mode {
+                    Mode::Copy => "stop it in the end, and run again with --sync",
+                    Mode::Sync { .. } => "stop it for the last run",
+                },
+            );
+        }
+    }
+
+    fn target(&mut self, run: &Preflight<'_>) {
+        const NAME: &str = "target metadata";
+        let is_the_source = |problem: &Problem| matches!(problem, Problem::SamePlace { half, .. } if *half == "metadata");
+        // Nothing of it was looked at then.
+        let to = match run.problems.iter().any(is_the_source) {
+            true => None,
+            false => run.ends.to.metadata.as_ref(),
+        };
+        if let (Some(to), Some(rows)) = (to, &run.found.others_rows) {
+            self.doubt(
+                NAME,
+                format!(
+                    "{} can be written, but holds {rows} that did not come from this source",
+                    shown(to)
+                ),
+                "choose an empty database, unless the two servers are to become one",
+            );
+            return;
+        }
         let detail = to.map_or_else(String::new, |to| {
             let state = match (&to.identity, to.schema_versions.is_empty()) {
                 (None, _) => "does not exist yet and can be created",
@@ -107,7 +153,7 @@ impl Preflight {
             };
             format!("{} {state}", shown(to))
         });
-        self.passed_unless(problems, "target metadata", detail);
+        self.passed_unless(run.problems, NAME, detail);
     }
 
     fn versions(&mut self, foreign: &[String]) {
@@ -123,20 +169,27 @@ impl Preflight {
         }
     }
 
-    fn data(&mut self, ends: &Ends, problems: &[Problem]) {
+    fn data(&mut self, run: &Preflight<'_>) {
         // A bucket is only asked whether it is there: what else it can do is tried out by the run.
-        let to_is_bucket = ends.to.data.as_ref().is_some_and(|end| end.driver == "s3");
-        let writable = match to_is_bucket {
-            true => "can be reached",
-            false => "can be written",
+        let to_is_bucket = run
+            .ends
+            .to
+            .data
+            .as_ref()
+            .is_some_and(|end| end.driver == "s3");
+        let writable = match (run.found.to_is_absent, to_is_bucket) {
+            (true, true) => "does not exist yet and will be created, if this access key may",
+            (true, false) => "does not exist yet and can be created",
+            (false, true) => "can be reached",
+            (false, false) => "can be written",
         };
         let sides = [
-            ("source data", &ends.from.data, "can be read"),
-            ("target data", &ends.to.data, writable),
+            ("source data", &run.ends.from.data, "can be read"),
+            ("target data", &run.ends.to.data, writable),
         ];
         for (side, end, state) in sides {
             let detail = end.as_ref().map(|end| format!("{} {state}", end.place));
-            self.passed_unless(problems, side, detail.unwrap_or_default());
+            self.passed_unless(run.problems, side, detail.unwrap_or_default());
         }
     }
 
@@ -151,12 +204,15 @@ impl Preflight {
         self.passed_unless(problems, "places", detail);
         self.passed_unless(problems, "primary keys", String::new());
         self.passed_unless(problems, "keys of blobs", String::new());
-        // Room is looked at when all else is well.
-        let detail = match problems.is_empty() {
-            true => "enough, as far as the target tells".to_owned(),
-            false => String::new(),
+    }
+
+    /// Room is looked at when all else is well; servers behind a network tell nothing of it.
+    fn space(&mut self, run: &Preflight<'_>) {
+        let detail = match &run.found.roomy[..] {
+            [] => String::new(),
+            places => format!("enough for {}", places.join(" and ")),
         };
-        self.passed_unless(problems, "space", detail);
+        self.passed_unless(run.problems, "space", detail);
     }
 
     async fn connections(&mut self, to: &MetadataConfig) {
@@ -249,6 +305,7 @@ fn name(problem: &Problem) -> &'static str {
         Problem::Data {
             side: Side::Target, ..
         } => "target data",
+        Problem::NoBlobs { .. } => "source data",
         Problem::SamePlace { .. } => "places",
         Problem::NoPrimaryKey(_) => "primary keys",
         Problem::SameName { .. } => "names",
@@ -268,6 +325,27 @@ fn shown(end: &DatabaseEnd) -> String {
 mod tests {
     use super::*;
 
+    /// Name, verdict and whether there is a hint, of a run between local backends.
+    fn checked(problems: &[Problem], found: &Found) -> Vec<(String, Verdict, bool)> {
+        let run = Preflight {
+            ends: &Ends::default(),
+            problems,
+            found,
+            foreign_versions: &[],
+            mode: Mode::Copy,
+        };
+        let mut list = List { items: Vec::new() };
+        list.source(&run);
+        list.target(&run);
+        list.data(&run);
+        list.between(problems);
+        list.space(&run);
+        let items = list.items.into_iter();
+        items
+            .map(|item| (item.name, item.verdict, item.hint.is_some()))
+            .collect()
+    }
+
     #[test]
     fn what_failed_is_listed_with_its_remedy_and_the_rest_passed() {
         let problem = Problem::NoSpace {
@@ -275,17 +353,34 @@ mod tests {
             free: 1,
             needed: 2,
         };
-        let mut list = Preflight { items: Vec::new() };
-        list.between(&[problem]);
-        let verdicts: Vec<_> = list
-            .items
-            .iter()
-            .map(|item| (item.name.as_str(), item.verdict, item.hint.is_some()))
-            .collect();
         let expected = [
-            ("places", Verdict::Passed, false),
-            ("space", Verdict::Failed, true),
+            ("places".to_owned(), Verdict::Passed, false),
+            ("space".to_owned(), Verdict::Failed, true),
         ];
-        assert_eq!(verdicts, expected);
+        assert_eq!(checked(&[problem], &Found::default()), expected);
+    }
+
+    #[test]
+    fn room_is_told_of_where_it_is_known() {
+        let names = |found: &Found| -> Vec<String> {
+            let items = checked(&[], found).into_iter();
+            items.map(|(name, _, _)| name).collect()
+        };
+        assert_eq!(names(&Found::default()), ["places"]);
+        let found = Found {
+            roomy: vec!["directory files".to_owned()],
+            ..Found::default()
+        };
+        assert_eq!(names(&found), ["places", "space"]);
+    }
+
+    #[test]
+    fn a_server_that_runs_on_the_source_is_a_doubt_with_a_remedy() {
+        let found = Found {
+            source_is_served: true,
+            ..Found::default()
+        };
+        let expected = ("server of the source".to_owned(), Verdict::Doubtful, true);
+        assert_eq!(checked(&[], &found)[0], expected);
     }
 }

@@ -104,6 +104,7 @@ pub async fn replay(
         tables,
         blobs: None,
         lint: LintReport::default(),
+        source_is_served: false,
         elapsed: started.elapsed(),
     })
 }

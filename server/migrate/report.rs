@@ -52,6 +52,8 @@ impl From<&TableDigest> for TableContent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlobReport {
     pub copied: u64,
+    /// Of these, so many were copied by the S3 server that has both sides: no byte came by here.
+    pub copied_by_store: u64,
     /// Already there, with the right size and digest.
     pub present: u64,
     /// Bytes of removed files that were gone already.
@@ -125,6 +127,8 @@ pub struct Report {
     pub shard: Option<Shard>,
     /// What was wrong with the rows of the source; nothing if only data was copied.
     pub lint: LintReport,
+    /// A server was using the source: what it has changed since is not in the target.
+    pub source_is_served: bool,
     pub elapsed: Duration,
 }
 
@@ -243,6 +247,7 @@ mod tests {
             files: None,
             shard: None,
             lint: LintReport::default(),
+            source_is_served: false,
             elapsed: Duration::ZERO,
         };
         assert_eq!(report.left_behind(), 6);

@@ -68,6 +68,11 @@ impl Trying {
         self.failures
     }
 
+    /// Since the first failure after the last success; zero if there was none.
+    pub fn failing_for(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Notes a failure that can pass. Gives the time to wait before the next try, or `None` once
     /// enough was tried.
     pub fn wait_after(&mut self, scope: Scope) -> Option<Duration> {

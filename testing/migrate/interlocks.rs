@@ -450,3 +450,111 @@ fn a_bucket_with_another_secret() -> Result<()> {
         .never_says(&["another-secret"])?;
     Ok(())
 }
+
+/// A name that is wrong, or a disk that is not mounted.
+#[test]
+fn a_source_directory_that_is_not_there_or_empty() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    fs::rename(scene.path("from.files"), scene.path("elsewhere"))?;
+    for said in ["does not exist, but ", "is empty, but "] {
+        for options in [&[][..], &["--ignore-errors"]] {
+            refused(&scene, &from, &to, options, 1)?
+                .says(&[said, "✗ source data: ", "hint: mount its disk"])?
+                .never_says(&["✓ source data", "failed: blob"])?;
+        }
+        scene
+            .migrate(&from, &to, &["--metadata-only", "--dry-run"])?
+            .expect(0)?;
+        fs::create_dir_all(scene.path("from.files"))?;
+    }
+    // Without a blob there is nothing to be missed.
+    let bare = scene.made_up("bare", NO_FILES)?;
+    fs::remove_dir(scene.path("bare.files"))?;
+    scene.migrate(&bare, &to, &[])?.expect(0)?;
+    Ok(())
+}
+
+/// With the target's section for data alone, the database of both is one.
+#[test]
+fn the_database_of_both_is_not_called_new() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let files = Store::Directory(scene.path("to.files"));
+    let to = scene.write("to.cfg", &files.section())?;
+    run(scene.migration(&from.config, &to, &["--dry-run"]))?
+        .expect(1)?
+        .says(&["source and target are the same metadata"])?
+        .never_says(&["target metadata: "])?;
+    Ok(())
+}
+
+#[test]
+fn a_target_with_rows_of_others_is_pointed_out() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    let other = scene.made_up("other", NO_FILES)?;
+    let pointed_out = "that did not come from this source";
+    scene
+        .migrate(&from, &other, &["--dry-run", "--metadata-only"])?
+        .says(&[
+            "! target metadata: ",
+            "holds 2 users and 2 uploads ",
+            pointed_out,
+        ])?;
+    // A target of this source is known, also in the middle of a run.
+    for _ in 0..2 {
+        scene
+            .migrate(&from, &to, &["--metadata-only"])?
+            .expect(0)?
+            .never_says(&[pointed_out])?;
+    }
+    Ok(())
+}
+
+fn a_server_that_runs(scene: &Scene, from: &Server, to: &Server) -> Result<()> {
+    let doubt = "! server of the source: it is running";
+    let served = scene.serve(from)?;
+    scene
+        .migrate(from, to, &["--dry-run"])?
+        .expect(0)?
+        .says(&[doubt, "hint: stop it in the end, and run again with --sync"])?;
+    scene
+        .migrate(from, to, &[])?
+        .expect(0)?
+        .says(&[doubt, "next: the server of the source is running: stop it"])?
+        .never_says(&["put the settings"])?;
+    // It was not disturbed.
+    served.upload(b"later")?;
+    drop(served);
+    scene
+        .migrate(from, to, &["--sync"])?
+        .expect(0)?
+        .says(&["next: put the settings of the target"])?
+        .never_says(&[doubt])?;
+    Ok(())
+}
+
+#[test]
+fn a_server_that_runs_on_the_source_is_pointed_out() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    a_server_that_runs(&scene, &from, &to)?;
+    // A migration has the lock alone; one that may not be read says nothing.
+    let lock = fs::File::create(scene.path("from.db.lock"))?;
+    lock.lock()?;
+    scene
+        .migrate(&from, &to, &["--dry-run"])?
+        .never_says(&["server of the source"])?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_server_that_runs_on_a_postgres_source_is_pointed_out() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made-up", SMALL)?;
+    let (from, to) = (scene.postgres("from")?, scene.local("to")?);
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    a_server_that_runs(&scene, &from, &to)
+}

@@ -420,3 +420,34 @@ fn the_check_at_the_end_can_be_left_out() -> Result<()> {
     assert_eq!(digests, "1", "only the run without check has no digests");
     Ok(())
 }
+
+#[test]
+fn a_target_that_nothing_was_migrated_to_is_told_so() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    scene
+        .verify(&from, &to, &[])?
+        .expect(3)?
+        .says(&["the target cannot be used", "hint: run the migration first"])?
+        .never_says(&["start the server"])?;
+    Ok(())
+}
+
+#[test]
+fn what_is_next_follows_from_what_differs() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    to.database.add_upload("strayUpload")?;
+    let again = "next: run the migration again";
+    scene
+        .verify(&from, &to, &["--metadata-only"])?
+        .expect(21)?
+        .says(&["next: look at the rows that only the target has"])?
+        .never_says(&[again])?;
+    to.database.query("DELETE FROM files WHERE id = 'aaFile'")?;
+    scene
+        .verify(&from, &to, &["--metadata-only"])?
+        .expect(21)?
+        .says(&[again])?;
+    Ok(())
+}

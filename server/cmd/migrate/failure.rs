@@ -117,6 +117,7 @@ fn exit_of(error: &MigrateError) -> Exit {
         MigrateError::Preflight(problems) => problems.first().map_or(Exit::Failed, exit_of_problem),
         MigrateError::Metadata(error) => error.into(),
         MigrateError::Data(error) => error.into(),
+        MigrateError::GivenUp { source, .. } => exit_of(source),
         MigrateError::Interrupted => Exit::Interrupted,
         MigrateError::RejectsTaken(_) | MigrateError::Moved(_) => Exit::Usage,
         MigrateError::Differs { .. } => Exit::Different,
@@ -135,9 +136,10 @@ fn exit_of_problem(problem: &Problem) -> Exit {
         Problem::SamePlace { .. } | Problem::NoPlaceForKeys | Problem::ShardWithKeys => Exit::Usage,
         Problem::Metadata { source, .. } => source.into(),
         Problem::Data { source, .. } => source.into(),
-        Problem::NoSpace { .. } | Problem::NoPrimaryKey(_) | Problem::SameName { .. } => {
-            Exit::Failed
-        }
+        Problem::NoBlobs { .. }
+        | Problem::NoSpace { .. }
+        | Problem::NoPrimaryKey(_)
+        | Problem::SameName { .. } => Exit::Failed,
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub struct LimitArgs {
     bwlimit: Option<Schedule>,
 
     /// Requests per second to S3 servers, both ends together
-    #[arg(long, value_name = "N", conflicts_with = "limits")]
+    #[arg(long, value_name = "N", conflicts_with = "limits", value_parser = at_least_one::<NonZeroU32>)]
     max_rps: Option<NonZeroU32>,
 
     /// Spare the source: lowest priority, page cache left alone, and a rest after each batch of
@@ -63,7 +64,6 @@ pub struct LimitArgs {
         long,
         value_name = "RATIO",
         num_args = 0..=1,
-        require_equals = true,
         default_missing_value = "1",
         conflicts_with = "limits"
     )]
@@ -75,8 +75,8 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The limits at the start.
-    pub fn limits(&self) -> Result<Limits, Failure> {
+    /// The limits at the start, which are told if there are any.
+    pub fn limits(&self, progress: &dyn Progress) -> Result<Limits, Failure> {
         let limits = match &self.limits {
             Some(path) => read(path).map_err(|error| unusable(path, &error))?,
             None => Limits {
@@ -86,6 +86,12 @@ impl LimitArgs {
             },
         };
         lower_priority_for(&limits);
+        if limits != Limits::default() {
+            progress.on(Event::Limits {
+                limits: &limits,
+                changed: false,
+            });
+        }
         Ok(limits)
     }
 
@@ -157,6 +163,12 @@ fn read(path: &Path) -> Result<Limits, String> {
     }
 }
 
+/// A number that is not zero.
+pub fn at_least_one<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse()
+        .map_err(|_| "a whole number from 1 on is needed".to_owned())
+}
+
 fn unusable(path: &Path, error: &str) -> Failure {
     let error = anyhow::anyhow!("the limits in {} cannot be used: {error}", path.display());
     Failure::new(Exit::Usage, error)
@@ -175,7 +187,10 @@ async fn reread(
         match limits.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(limits) => {
                 lower_priority_for(&limits);
-                progress.on(Event::Limits(&limits));
+                progress.on(Event::Limits {
+                    limits: &limits,
+                    changed: true,
+                });
                 limiter.set(limits);
             }
             Err(error) => tracing::warn!(

@@ -17,13 +17,55 @@ pub fn text(found: &Verification) -> String {
     text += &match found.is_equal() {
         true => format!("equal: compared in {}\n", HumanDuration(found.elapsed)),
         false => format!(
-            "different: compared in {}\n\
-             next: look at the rows and blobs named above; running the migration again copies what \
-             is missing\n",
-            HumanDuration(found.elapsed)
+            "different: compared in {}\n{}",
+            HumanDuration(found.elapsed),
+            next_text(found)
         ),
     };
     text
+}
+
+/// One line for each thing that mends something of what was found.
+fn next_text(found: &Verification) -> String {
+    let none = FileVerdict::default();
+    let files = found.files.as_ref().unwrap_or(&none);
+    let rows = |count: fn(&TableVerdict) -> u64| found.tables.iter().any(|table| count(table) > 0);
+    let lost_columns = |table: &TableVerdict| !table.lost_columns.is_empty();
+    let steps = [
+        (
+            rows(|table| table.missing)
+                || files.without_row > 0
+                || found.tables.iter().any(lost_columns),
+            "run the migration again: it copies what is missing",
+        ),
+        (
+            rows(|table| table.different),
+            "run the migration with --sync: rows that differ become those of the source",
+        ),
+        (
+            rows(|table| table.extra),
+            "look at the rows that only the target has: its own stay; those that are gone from the \
+             source go with --sync --delete",
+        ),
+        (
+            rows(|table| table.proof.rejected),
+            "mend the rows that the target cannot hold in the source, then run the migration again",
+        ),
+        (
+            files.target_wrong > 0,
+            "remove the blobs that are wrong in the target there, then run the migration again",
+        ),
+        (
+            files.source_wrong > 0,
+            "restore the blobs that are wrong in the source, from the target if it has them",
+        ),
+        (
+            files.both_wrong > 0,
+            "restore the blobs that are wrong in both from a backup, or remove their files",
+        ),
+    ];
+    let steps = steps.iter().filter(|(applies, _)| *applies);
+    steps.map(|(_, step)| format!("next: {step}\n")).collect()
 }
 
 fn table_text(table: &TableVerdict) -> String {
@@ -250,9 +292,36 @@ mod tests {
              strays                          1 blobs of the target that no row names, 5 B: no difference\n  \
                blob sss\n\
              different: compared in 60 seconds\n\
-             next: look at the rows and blobs named above; running the migration again copies what \
-             is missing\n"
+             next: run the migration again: it copies what is missing\n\
+             next: run the migration with --sync: rows that differ become those of the source\n\
+             next: remove the blobs that are wrong in the target there, then run the migration again\n"
         );
+    }
+
+    #[test]
+    fn what_is_next_follows_from_what_was_found() {
+        let next = |table, files| {
+            next_text(&Verification {
+                tables: vec![table],
+                files: Some(files),
+                ..Verification::default()
+            })
+        };
+        let extra = TableVerdict {
+            extra: 2,
+            ..TableVerdict::default()
+        };
+        let text = next(extra, FileVerdict::default());
+        assert!(text.starts_with("next: look at the rows that only the target has"));
+        assert_eq!(text.lines().count(), 1);
+        let files = FileVerdict {
+            source_wrong: 1,
+            both_wrong: 1,
+            ..FileVerdict::default()
+        };
+        let text = next(TableVerdict::default(), files);
+        assert!(text.contains("wrong in the source, from the target"));
+        assert!(text.contains("from a backup") && !text.contains("run the migration"));
     }
 
     #[test]
