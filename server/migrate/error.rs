@@ -36,6 +36,8 @@ pub enum Problem {
     },
     #[error("table {0} has no primary key, so its rows cannot be told apart")]
     NoPrimaryKey(String),
+    #[error("{one} and {other} are the same name in SQLite, which does not tell cases apart")]
+    SameName { one: String, other: String },
     #[error(
         "the target encrypts each blob with a key of its own (SSE-C), and there is no row of the target to keep it in"
     )]
@@ -108,6 +110,9 @@ impl Problem {
             Self::NoPrimaryKey(table) => {
                 Some(format!("give table {table} a primary key, or drop it if nothing needs it"))
             }
+            Self::SameName { other, .. } => Some(format!(
+                "rename {other}, or drop it if nothing needs it; or migrate to PostgreSQL"
+            )),
             Self::NoPlaceForKeys => Some(
                 "migrate the metadata to a database of its own first (or together), or set SSE to 'S3' or ''".to_owned(),
             ),
@@ -211,6 +216,7 @@ impl Problem {
             | Self::NoBlobs { .. }
             | Self::NoSpace { .. }
             | Self::NoPrimaryKey(_)
+            | Self::SameName { .. }
             | Self::NoPlaceForKeys
             | Self::ShardWithKeys => false,
         }

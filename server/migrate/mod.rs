@@ -17,6 +17,7 @@ mod known;
 mod limits;
 mod lint;
 mod metadata;
+mod names;
 mod outlook;
 mod plan;
 mod preflight;
@@ -542,6 +543,7 @@ fn record(plan: &Plan, report: &Report, started_at: Timestamp, both_halves: bool
     let blobs = report.blobs.map(|blobs| {
         serde_json::json!({
             "copied": blobs.copied,
+            "copied_by_store": blobs.copied_by_store,
             "present": blobs.present,
             "skipped": blobs.skipped,
             "failed": blobs.failed,

@@ -7,12 +7,13 @@ use futures::StreamExt;
 use super::data::BlobRows;
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
+use super::names;
 use super::outlook::{BlobTotals, Room};
 use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
 use super::shard;
 use super::{Endpoint, Options};
-use crate::config::{DataConfig, MetadataConfig, Sse};
+use crate::config::{DataConfig, Driver, MetadataConfig, Sse};
 use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
 use crate::metadata::{self, Layout, Lock, MetadataError, Snapshot};
@@ -159,6 +160,7 @@ impl Check<'_> {
         self.found.source_is_served = Lock::is_served(self.from.metadata).await.unwrap_or(false);
         let layouts = metadata::migrated(source.layouts().await?);
         self.check_keys(&layouts);
+        self.check_names(&layouts, target.as_ref()).await?;
         if let Some(target) = target.as_ref().filter(|_| halves.has_metadata()) {
             self.found.others_rows = others_rows(target, &source).await?;
         }
@@ -345,6 +347,24 @@ impl Check<'_> {
             self.problems
                 .extend(keyless.map(|layout| Problem::NoPrimaryKey(layout.name.clone())));
         }
+    }
+
+    /// SQLite takes names for the same that differ by case only. Those of the target count too:
+    /// what it lacks is added to what it has.
+    async fn check_names(
+        &mut self,
+        layouts: &[Layout],
+        target: Option<&Snapshot>,
+    ) -> Result<(), MigrateError> {
+        if !self.options.halves.has_metadata() || self.to.metadata.driver != Driver::Sqlite {
+            return Ok(());
+        }
+        let there = match target {
+            Some(target) => target.layouts().await?,
+            None => Vec::new(),
+        };
+        self.problems.extend(names::same(layouts, &there));
+        Ok(())
     }
 
     fn check_places(&mut self) {

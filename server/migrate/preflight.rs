@@ -308,6 +308,7 @@ fn name(problem: &Problem) -> &'static str {
         Problem::NoBlobs { .. } => "source data",
         Problem::SamePlace { .. } => "places",
         Problem::NoPrimaryKey(_) => "primary keys",
+        Problem::SameName { .. } => "names",
         Problem::NoPlaceForKeys | Problem::ShardWithKeys => "keys of blobs",
         Problem::NoSpace { .. } => "space",
     }

@@ -146,13 +146,50 @@ fn limits_change_while_it_runs() -> Result<()> {
     signal(&run, Signal::HUP)?;
     finish(run)?.expect(0)?.says(&[
         "the limits stay as they are",
-        "limits changed: bandwidth off, requests 1000/s, nice 0",
+        "limits: bandwidth 100 B/s, requests unlimited, nice off",
+        "cannot be used: bwlimit: ",
+        "limits changed: bandwidth unlimited, requests 1000/s, nice 0",
     ])?;
     assert_eq!(
         from.store.blobs(&from.database)?,
         to.store.blobs(&to.database)?
     );
     assert_eq!(from.database.rows()?, to.database.rows()?);
+    Ok(())
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_limits_is_not_waited_for() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
+    let limits = scene.write("limits.toml", "bwlimit = \"8KiB\"\n")?;
+    let pipe = || {
+        std::fs::remove_file(&limits)?;
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &limits,
+            rustix::fs::FileType::Fifo,
+            mode,
+            0,
+        )?;
+        anyhow::Ok(())
+    };
+    let file = limits.to_str().context("a path")?;
+    let options = ["--limits", file, "--workers=1"];
+    let run = scene
+        .migration(&from.config, &to.config, &options)
+        .spawn()?;
+    wait_until("it has begun", || Ok(scene.path("to.files").exists()))?;
+    pipe()?;
+    signal(&run, Signal::HUP)?;
+    let said = ["cannot be used: it is no regular file"];
+    finish(run)?.expect(0)?.says(&said)?;
+    // Nor is it at the start.
+    scene
+        .migrate(&from, &to, &options)?
+        .expect(2)?
+        .says(&said)?;
     Ok(())
 }
 

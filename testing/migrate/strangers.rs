@@ -97,6 +97,31 @@ fn a_table_without_primary_key_is_a_problem() -> Result<()> {
     scene.is_as(&before)
 }
 
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn names_that_differ_by_case_only_are_a_problem_for_sqlite() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.postgres("from")?, scene.local("to")?);
+    scene
+        .migrate(&scene.made_up("first", NO_FILES)?, &from, &[])?
+        .expect(0)?;
+    from.database.query(
+        "CREATE TABLE ev (id text PRIMARY KEY); CREATE TABLE \"Ev\" (id text PRIMARY KEY); \
+         ALTER TABLE users ADD COLUMN note text; ALTER TABLE users ADD COLUMN \"Note\" text",
+    )?;
+    let before = scene.listing()?;
+    for options in [&["--dry-run"][..], &[]] {
+        scene.migrate(&from, &to, options)?.expect(1)?.says(&[
+            "tables Ev and ev are the same name in SQLite",
+            "hint: rename ev, or drop it",
+        ])?;
+    }
+    scene.is_as(&before)?;
+    let other = scene.postgres("other")?;
+    scene.migrate(&from, &other, &[])?.expect(0)?;
+    Ok(())
+}
+
 /// What only the engine needs is no table of anybody.
 #[test]
 fn a_source_with_a_counter_of_its_own_is_no_problem() -> Result<()> {

@@ -136,9 +136,10 @@ fn exit_of_problem(problem: &Problem) -> Exit {
         Problem::SamePlace { .. } | Problem::NoPlaceForKeys | Problem::ShardWithKeys => Exit::Usage,
         Problem::Metadata { source, .. } => source.into(),
         Problem::Data { source, .. } => source.into(),
-        Problem::NoBlobs { .. } | Problem::NoSpace { .. } | Problem::NoPrimaryKey(_) => {
-            Exit::Failed
-        }
+        Problem::NoBlobs { .. }
+        | Problem::NoSpace { .. }
+        | Problem::NoPrimaryKey(_)
+        | Problem::SameName { .. } => Exit::Failed,
     }
 }
 

@@ -1,8 +1,12 @@
 //! `--retries`, `--bwlimit` and their like, and the file that changes limits while a migration
 //! runs.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::num::NonZeroU32;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +19,9 @@ use crate::lifecycle::{self, Hangups, Shutdown};
 use crate::migrate::{
     Event, Limiter, Limits, Nice, Progress, RetryPolicy, Schedule, lower_priority,
 };
+
+/// No file of limits has as many.
+const FILE_BYTES: u64 = 1 << 20;
 
 /// What to do about outages.
 #[derive(Debug, clap::Args)]
@@ -48,7 +55,7 @@ pub struct LimitArgs {
     bwlimit: Option<Schedule>,
 
     /// Requests per second to S3 servers, both ends together
-    #[arg(long, value_name = "N", conflicts_with = "limits")]
+    #[arg(long, value_name = "N", conflicts_with = "limits", value_parser = at_least_one::<NonZeroU32>)]
     max_rps: Option<NonZeroU32>,
 
     /// Spare the source: lowest priority, page cache left alone, and a rest after each batch of
@@ -57,7 +64,6 @@ pub struct LimitArgs {
         long,
         value_name = "RATIO",
         num_args = 0..=1,
-        require_equals = true,
         default_missing_value = "1",
         conflicts_with = "limits"
     )]
@@ -69,13 +75,10 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The limits at the start.
-    pub fn limits(&self) -> Result<Limits, Failure> {
+    /// The limits at the start, which are told if there are any.
+    pub fn limits(&self, progress: &dyn Progress) -> Result<Limits, Failure> {
         let limits = match &self.limits {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| error.to_string())
-                .and_then(|text| Limits::parse(&text))
-                .map_err(|error| unusable(path, &error))?,
+            Some(path) => read(path).map_err(|error| unusable(path, &error))?,
             None => Limits {
                 bandwidth: self.bwlimit.clone().unwrap_or_default(),
                 max_rps: self.max_rps,
@@ -83,6 +86,12 @@ impl LimitArgs {
             },
         };
         lower_priority_for(&limits);
+        if limits != Limits::default() {
+            progress.on(Event::Limits {
+                limits: &limits,
+                changed: false,
+            });
+        }
         Ok(limits)
     }
 
@@ -132,6 +141,34 @@ impl LimitArgs {
     }
 }
 
+/// Reads a file of limits. What could make its reader wait is refused: the end of the run would wait
+/// too.
+fn read(path: &Path) -> Result<Limits, String> {
+    let text = || {
+        // A pipe without writer would not even open otherwise; a regular file does not care.
+        let mut options = File::options();
+        let file = options
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        io::read_to_string(file.take(FILE_BYTES))
+    };
+    let text = text().map_err(|error| error.to_string())?;
+    match text.len() as u64 {
+        FILE_BYTES.. => Err("it is too long".to_owned()),
+        _ => Limits::parse(&text),
+    }
+}
+
+/// A number that is not zero.
+pub fn at_least_one<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse()
+        .map_err(|_| "a whole number from 1 on is needed".to_owned())
+}
+
 fn unusable(path: &Path, error: &str) -> Failure {
     let error = anyhow::anyhow!("the limits in {} cannot be used: {error}", path.display());
     Failure::new(Exit::Usage, error)
@@ -145,14 +182,15 @@ async fn reread(
     progress: Arc<dyn Progress>,
 ) {
     while hangups.next().await {
-        let text = tokio::fs::read_to_string(&path).await;
-        let limits = text
-            .map_err(|error| error.to_string())
-            .and_then(|text| Limits::parse(&text));
-        match limits {
+        let file = path.clone();
+        let limits = tokio::task::spawn_blocking(move || read(&file)).await;
+        match limits.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(limits) => {
                 lower_priority_for(&limits);
-                progress.on(Event::Limits(&limits));
+                progress.on(Event::Limits {
+                    limits: &limits,
+                    changed: true,
+                });
                 limiter.set(limits);
             }
             Err(error) => tracing::warn!(

@@ -114,6 +114,7 @@ impl Settings {
         };
         let mut settings = Self::default();
         for (key, value) in pairs {
+            refuse_run_together(&key, &value)?;
             settings.sort_in(key, value)?;
         }
         Ok(settings)
@@ -160,6 +161,32 @@ impl Settings {
             _ => self.session.push((lower, value)),
         }
         Ok(())
+    }
+}
+
+/// Refuses values that have other parameters in them, as in `host=db,user=plik,password=…`: messages
+/// name hosts, users and databases, and would name the password with them.
+fn refuse_run_together(key: &str, value: &str) -> Result<(), MetadataError> {
+    let may_hold_any = ["password", "options", "sslpassword"];
+    let mut parts = value.split([',', ';']);
+    let is_host = key.eq_ignore_ascii_case("host") || key.eq_ignore_ascii_case("hostaddr");
+    let has_another = if may_hold_any.iter().any(|any| key.eq_ignore_ascii_case(any)) {
+        false
+    } else if is_host {
+        // The directory of a socket may have any name.
+        parts.any(|part| part.contains('=') && !part.starts_with('/'))
+    } else {
+        parts.skip(1).any(|part| {
+            let name = part.split_once('=').map(|(name, _)| name.trim());
+            name.is_some_and(|name| DRIVER_KEYS.contains(&name.to_ascii_lowercase().as_str()))
+        })
+    };
+    match has_another {
+        true => Err(MetadataError::Config(format!(
+            "`{key}` in the PostgreSQL connection string has other parameters in its value: put \
+             spaces between parameters, as in host=… user=… dbname=…"
+        ))),
+        false => Ok(()),
     }
 }
 
@@ -369,6 +396,19 @@ mod tests {
     }
 
     #[test]
+    fn values_may_hold_what_parameters_are_made_of() {
+        for text in [
+            "host=h password='a,user=b;c=d'",
+            "postgres://u:p,user=x@h/plik",
+            "host=/run/a=b,/run/c user=plik",
+            "host=h options='-c a=b,user=c'",
+            "host=a,b search_path=a,b user=a=b",
+        ] {
+            assert!(Settings::parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn encryption_is_taken_out_and_parameters_of_the_session_too() {
         let settings = Settings::parse(
             "host=h sslmode=verify-ca sslrootcert=/ca.pem TimeZone=Europe/Paris \
@@ -395,6 +435,13 @@ mod tests {
             "postgres://u:secret@[::1/x",
             "=secret",
             "host=h sslmode=none",
+            "host=127.0.0.1,user=u,password=secret",
+            "Host=127.0.0.1;Username=u;Password=secret",
+            "host=/run/postgresql,password=secret",
+            "host=h user=u,password=secret",
+            "host=h dbname=plik;Password=secret",
+            "host=h sslmode=require,password=secret",
+            "postgres://u@h,password=secret/plik",
         ] {
             let Err(error) = Settings::parse(text) else {
                 panic!("{text} was accepted");
