@@ -8,7 +8,7 @@ use crate::metadata::{
 
 use super::compare::{Digests, Reading};
 use super::error::MigrateError;
-use super::metadata::{RowCopy, Table, not_compared};
+use super::metadata::{Filled, RowCopy, Table, not_compared};
 use super::progress::Event;
 
 /// Rows left out that are kept to be told at the end: if the load is abandoned, they are found
@@ -130,7 +130,7 @@ impl RowCopy<'_> {
         let mut begun = Instant::now();
         while let Some(batch) = self.next_batch(&mut stream).await? {
             reading.iter_mut().for_each(|reading| reading.add(&batch));
-            let batch = self.prepared(layout, encoding, batch).await?;
+            let batch = self.prepared(layout, encoding, batch, Filled::Not).await?;
             let (rows, failed) = (batch.rows.len() as u64, batch.rejects.len() as u64);
             checkpoint.tally.copied += rows;
             checkpoint.tally.failed += failed;

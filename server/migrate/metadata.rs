@@ -32,6 +32,13 @@ pub(super) fn not_compared(layout: &Layout, with_blobs: bool) -> &'static [&'sta
     }
 }
 
+/// Whether the target may have rows of a table already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    Maybe,
+    Not,
+}
+
 /// A table as each side has it: the same columns in the same order.
 pub(super) struct Table {
     pub from: Layout,
@@ -137,7 +144,9 @@ impl<'s> RowCopy<'s> {
         let mut begun = Instant::now();
         while let Some(batch) = self.next_batch(&mut stream).await? {
             let cursor = batch.cursor(layout, encoding);
-            let batch = self.prepared(layout, encoding, batch).await?;
+            let batch = self
+                .prepared(layout, encoding, batch, Filled::Maybe)
+                .await?;
             checkpoint.cursor = cursor.or(checkpoint.cursor);
             checkpoint.tally.failed += batch.rejects.len() as u64;
             let written = self
@@ -186,10 +195,11 @@ impl<'s> RowCopy<'s> {
         layout: &Layout,
         encoding: Encoding,
         batch: SourceBatch,
+        target: Filled,
     ) -> Result<SourceBatch, MigrateError> {
         self.refuse_rejects(&batch)?;
         // A blob that ends a run has ended it before: a file that is left out here does not.
-        self.as_blobs_came(layout, encoding, batch).await
+        self.as_blobs_came(layout, encoding, batch, target).await
     }
 
     pub(super) async fn next_batch(
@@ -258,6 +268,7 @@ impl<'s> RowCopy<'s> {
         layout: &Layout,
         encoding: Encoding,
         batch: SourceBatch,
+        target: Filled,
     ) -> Result<SourceBatch, MigrateError> {
         let (Some(id), Some(details)) = (layout.position("id"), layout.position("backend_details"))
         else {
@@ -284,7 +295,11 @@ impl<'s> RowCopy<'s> {
         }
         let failed = records.iter().filter(|record| !record.arrived);
         let failed: Vec<&str> = failed.map(|record| record.file_id.as_str()).collect();
-        let states = self.to.blob_states(self.from.identity(), &failed).await?;
+        let states = match target {
+            Filled::Maybe => self.to.blob_states(self.from.identity(), &failed).await?,
+            // The load itself keeps everybody from reading the table.
+            Filled::Not => Vec::new(),
+        };
         let states = failed.iter().zip(&states);
         let there: HashSet<&str> = states
             .filter_map(|(id, state)| state.md5.as_ref().map(|_| *id))

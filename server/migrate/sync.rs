@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::compare::{Comparison, Digests, Standing};
 use super::error::MigrateError;
-use super::metadata::{RowCopy, Table, not_compared};
+use super::metadata::{Filled, RowCopy, Table, not_compared};
 use super::progress::Event;
 use super::removal::Leftovers;
 use super::report::TableReport;
@@ -250,7 +250,9 @@ impl RowCopy<'_> {
             if batch.rows.is_empty() && batch.rejects.is_empty() {
                 continue;
             }
-            let batch = self.prepared(&table.from, encoding, batch).await?;
+            let batch = self
+                .prepared(&table.from, encoding, batch, Filled::Maybe)
+                .await?;
             tally.failed += batch.rejects.len() as u64;
             let written = self
                 .write(&table.to, encoding, &batch, existing, None)
