@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::places::Store;
 use crate::scene::{NO_FILES, Run, Scene, Server, run};
 use crate::values::{FAULTS, spoilt};
 
@@ -231,6 +232,11 @@ fn orphans_are_left_out_on_request_with_their_blobs() -> Result<()> {
     let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
     from.database
         .add_file("orphanFile", "noUpload", "uploaded", b"bytes")?;
+    // A directory without any blob would be taken for the wrong one.
+    if let Store::Directory(path) = &from.store {
+        std::fs::create_dir_all(path.join("an"))?;
+        std::fs::write(path.join("an").join("another"), "bytes")?;
+    }
     from.database
         .query("INSERT INTO tokens (token, user_id) VALUES ('orphan', 'nobody')")?;
     let run = scene.migrate(&from, &to, &["--fix-orphans"])?.expect(0)?;
