@@ -493,7 +493,8 @@ impl LivingRows {
 
     /// Whether a server removed the file since the snapshot was taken.
     pub async fn has_removed(&self, row: &BlobRow) -> Result<bool, MetadataError> {
-        if row.status != FileStatus::Uploaded {
+        // A server never finds a file without id, which may well be there.
+        if row.status != FileStatus::Uploaded || row.file_id.is_empty() {
             return Ok(false);
         }
         let file = self.metadata().await?.file(&row.file_id).await?;

@@ -10,10 +10,10 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
-use super::compare::{Compared, Comparison, Standing};
+use super::compare::{Compared, Standing};
 use super::data::LivingRows;
 use super::error::MigrateError;
-use super::metadata::{RowCopy, Table, not_compared};
+use super::metadata::{RowCopy, Table};
 use super::progress::{Event, Progress};
 use super::sync::BATCH_ROWS;
 use crate::data::{BlobRef, DataBackend};
@@ -39,15 +39,7 @@ impl RowCopy<'_> {
         target: &Snapshot,
         leftovers: &Leftovers,
     ) -> Result<u64, MigrateError> {
-        let comparison = Comparison {
-            from: self.from,
-            driver: self.to.driver(),
-            to: Some((target, &table.to)),
-            layout: &table.from,
-            not_compared: not_compared(&table.from, self.with_blobs),
-            rows: leftovers.rows.clone(),
-            limiter: self.limiter,
-        };
+        let comparison = self.comparison(table, target, leftovers.rows.clone());
         let mut merge = comparison.merge();
         let encoding = merge.encoding();
         let (mut keys, mut shown) = (Batch::default(), Vec::new());
