@@ -18,7 +18,8 @@ const IN_FLIGHT: usize = 2;
 const SETTINGS: &str = "PartSize = 5242880\nPartUploadConcurrency = 2";
 const FOREIGN: &str = "somebody/else";
 
-/// One blob of [`PARTS`] parts, on its way to a bucket where each part takes a while.
+/// One blob of [`PARTS`] parts, on its way to a bucket where each part takes a while, and a small one:
+/// a source directory without any blob is taken for a disk that is not mounted.
 struct Way {
     scene: Scene,
     from: Server,
@@ -41,6 +42,9 @@ impl Way {
         from.database
             .add_file("largeFile", "theUpload", "uploaded", &bytes)?;
         from.store.put("largeFile", &bytes)?;
+        from.database
+            .add_file("smallFile", "theUpload", "uploaded", b"small")?;
+        from.store.put("smallFile", b"small")?;
         let log = scene.path("parts.log");
         let log = log.to_str().context("a path")?.to_owned();
         let options = ["--fault", "UploadPart:1+:slow=150", "--fault-log", &log];
