@@ -1,4 +1,4 @@
-//! Which database a server is about to start on, and what speaks against it: it was moved, or
+//! Which database a command is about to work on, and what speaks against it: it was moved, or
 //! another one was meant.
 
 use anyhow::anyhow;
@@ -23,7 +23,8 @@ pub async fn check(loaded: &Loaded, insistence: Insistence) -> Result<(), Failur
     match &loaded.aside {
         Some(aside) if !insistence.fresh => refuse_empty(database, aside).await?,
         Some(_) => {}
-        None => refuse_moved(database, insistence.use_old_database)?,
+        None if insistence.use_old_database => forget_move(database)?,
+        None => refuse_moved(database)?,
     }
     info!("Using {}", metadata::announcement(database));
     Ok(())
@@ -56,22 +57,30 @@ async fn refuse_empty(database: &MetadataConfig, aside: &Aside) -> Result<(), Fa
         .with_hint("plikd migrate --dialect postgres (or start empty: plikd --fresh)".to_owned()))
 }
 
-fn refuse_moved(database: &MetadataConfig, use_old_database: bool) -> Result<(), Failure> {
-    let Some(marker) = MovedMarker::of(database) else {
-        return Ok(());
-    };
-    match marker.read()? {
+/// Refuses to work on a database that was moved: its server lives on elsewhere, with the same
+/// blobs.
+pub fn refuse_moved(database: &MetadataConfig) -> Result<(), Failure> {
+    match moved(database)? {
         None => Ok(()),
-        Some(_) if use_old_database => Ok(marker.remove()?),
-        Some(time) => {
-            let path = marker.database().display();
-            let error = anyhow!("{path} was migrated to PostgreSQL at {time}");
-            Err(Failure::new(Exit::Failed, error).with_hint(
-                "set PLIKD_POSTGRES_URL (or go on with the old data: plikd --use-old-database)"
-                    .to_owned(),
-            ))
-        }
+        Some(moved) => Err(Failure::new(Exit::Failed, anyhow!(moved)).with_hint(
+            "set PLIKD_POSTGRES_URL (or go on with the old data: plikd --use-old-database)"
+                .to_owned(),
+        )),
     }
+}
+
+/// That the database was moved and when, in words, if it was.
+pub fn moved(database: &MetadataConfig) -> Result<Option<String>, Failure> {
+    let Some(marker) = MovedMarker::of(database) else {
+        return Ok(None);
+    };
+    let path = marker.database().display();
+    let time = marker.read()?;
+    Ok(time.map(|time| format!("{path} was migrated to PostgreSQL at {time}")))
+}
+
+fn forget_move(database: &MetadataConfig) -> Result<(), Failure> {
+    MovedMarker::of(database).map_or(Ok(()), |marker| Ok(marker.remove()?))
 }
 
 /// How much a database holds that people would miss.

@@ -22,13 +22,14 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::database;
 use super::exit::{Exit, Failure, Outcome};
 use crate::config::{self, Environment, Loaded};
 use crate::data::Location;
 use crate::lifecycle;
 use crate::metadata;
 use crate::migrate::{
-    self, Endpoint, Facts, Halves, Limiter, MigrateError, Options, Progress, proof,
+    self, Endpoint, Facts, Halves, Limiter, MigrateError, Mode, Options, Progress, proof,
 };
 
 pub use args::MigrateArgs;
@@ -102,6 +103,7 @@ async fn migrate(
     };
     let target = load_target(source, path, env)?;
     let (from, to) = (end(source), end(&target));
+    heed_moves(from, to, options)?;
     announce(from, to, options.halves);
     if let Some(shard) = options.shard {
         tracing::info!("part {shard} of the blobs, no rows");
@@ -132,13 +134,19 @@ async fn change_dialect(
     let data = &source.config.data;
     let end = |metadata| Endpoint { metadata, data };
     let (from, to) = (end(&change.from), end(&change.to));
-    let summary = carry_out(args, options, from, to, audience).await?;
+    let options = Options {
+        replace: change.replacement(),
+        ..options
+    };
+    let summary = carry_out(args, options, from, to, audience).await;
+    let summary = summary.map_err(|failure| change.failed(failure))?;
     audience.summary(&summary);
     if let Summary::Run(report) = &summary {
         if !report.is_complete() && !options.ignore_errors {
             return Err(change.stale());
         }
-        change.conclude(report).await?;
+        let concluded = change.conclude(report).await;
+        concluded.map_err(|failure| failure.context("all rows were copied"))?;
     }
     summary.outcome()
 }
@@ -203,11 +211,43 @@ async fn verify(
     summary.outcome()
 }
 
+/// Refuses what would be lost because a database was moved away from a SQLite file, and warns of
+/// what would be old.
+fn heed_moves(from: Endpoint<'_>, to: Endpoint<'_>, options: Options<'_>) -> Result<(), Failure> {
+    if options.halves.has_metadata() {
+        refuse_moved_target(to)?;
+    }
+    // It would put old rows in the place of those that have lived on.
+    if options.mode != Mode::Copy {
+        database::refuse_moved(from.metadata)?;
+    }
+    if let Some(moved) = database::moved(from.metadata)? {
+        say(&format!(
+            "warning: {moved}: what has changed since is not in it (set PLIKD_POSTGRES_URL to copy \
+             from there)"
+        ));
+    }
+    Ok(())
+}
+
+/// No server would start on it.
+fn refuse_moved_target(to: Endpoint<'_>) -> Result<(), Failure> {
+    match database::moved(to.metadata)? {
+        None => Ok(()),
+        Some(moved) => Err(Failure::new(Exit::Failed, anyhow::anyhow!(moved)).with_hint(
+            "let --to name another file (to go back to that one: plikd migrate --dialect sqlite \
+             --overwrite)"
+                .to_owned(),
+        )),
+    }
+}
+
 /// Tries rejected rows again.
 async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome {
     Outputs::of_replay(&args, source, env).check()?;
     let target = load_target(source, &args.to, env)?;
     let to = end(&target);
+    refuse_moved_target(to)?;
     tracing::info!("to {}", places(to, Halves::Both));
     let progress = progress::watcher(false);
     let shutdown =

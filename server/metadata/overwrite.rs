@@ -28,7 +28,7 @@ pub async fn drop_tables(config: &MetadataConfig) -> Result<Vec<String>, Metadat
     let found = layouts(&client, &label).await?.into_iter();
     let names: Vec<String> = found
         .map(|layout| layout.name)
-        .filter(|name| is_ours(name))
+        .filter(|name| is_of_plikd(name))
         .collect();
     if names.is_empty() {
         return Ok(names);
@@ -98,7 +98,8 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn is_ours(table: &str) -> bool {
+/// Whether [`drop_tables`] drops a table of that name.
+pub fn is_of_plikd(table: &str) -> bool {
     table == "migrations"
         || table.starts_with("plikd_")
         || TABLES.iter().any(|known| known.name == table)
@@ -146,10 +147,10 @@ mod tests {
     #[test]
     fn only_tables_of_plikd_are_dropped() {
         for name in ["files", "users", "migrations", "plikd_migrate_runs"] {
-            assert!(is_ours(name), "{name}");
+            assert!(is_of_plikd(name), "{name}");
         }
         for name in ["orders", "file", "plik"] {
-            assert!(!is_ours(name), "{name}");
+            assert!(!is_of_plikd(name), "{name}");
         }
     }
 }

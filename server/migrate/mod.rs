@@ -25,6 +25,7 @@ mod progress;
 pub mod proof;
 mod rejects;
 mod removal;
+mod replacement;
 mod replay;
 mod report;
 mod retry;
@@ -58,6 +59,7 @@ pub use outlook::{BlobTotals, Estimate, Facts, Moved, Outlook, Requests, Room, o
 pub use preflight::{CheckItem, Verdict};
 pub use preview::preview;
 pub use progress::{Action, BlobProblem, Event, Progress, Quiet};
+pub use replacement::Replacement;
 pub use replay::replay;
 pub use report::{
     BlobReport, FileStates, Preview, Prospect, Report, StatusReport, TableContent, TableProof,
@@ -145,6 +147,9 @@ pub struct Options<'a> {
     /// What both ends must still be, as a plan says. A run that was cut off goes on although it has
     /// changed the target itself.
     pub expected: Option<&'a Facts>,
+    /// Drop the tables of plikd from a target in PostgreSQL first. Nothing is dropped unless the
+    /// run could start, and every row of the source can go to the target as far as can be told.
+    pub replace: Option<&'a Replacement>,
 }
 
 /// Copies what the target lacks.
@@ -241,6 +246,9 @@ impl Run<'_> {
             .map(|path| RejectsFile::open(path, &plan.source, &plan.layouts))
             .transpose()?;
         let lint = self.lint(&mut plan, rejects.as_mut()).await?;
+        if let Some(replacement) = self.options.replace {
+            self.make_room(replacement).await?;
+        }
         let opening = Opening {
             plan: &plan,
             to: self.to,
@@ -288,6 +296,17 @@ impl Run<'_> {
             loader.close().await;
         }
         Ok(report)
+    }
+
+    /// What the target holds is gone for good after this, so a request to stop is heard before it.
+    async fn make_room(&self, replacement: &Replacement) -> Result<(), MigrateError> {
+        match self.cancel.is_cancelled() {
+            true => Err(MigrateError::Interrupted),
+            false => {
+                let progress = self.progress.as_ref();
+                replacement.make_room(self.to.metadata, progress).await
+            }
+        }
     }
 
     /// Looks at the rows, if there are any to copy.

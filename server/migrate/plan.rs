@@ -233,15 +233,8 @@ impl Check<'_> {
             if one.is_some() && one == other.map(Snapshot::identity) {
                 return Ok(None);
             }
-            // One that is empty is to be filled.
-            if let Some(target) = &target
-                && let Err(error) = target.versions().await
-                && !matches!(error, MetadataError::NotInitialised { .. })
-            {
-                return Err(error);
-            }
             if let Some(target) = &target {
-                self.ends.to.look(target).await?;
+                self.look_at_target(target).await?;
                 if let Some(source) = one {
                     target.refuse_other_migration(source).await?;
                 }
@@ -262,6 +255,16 @@ impl Check<'_> {
                 });
                 None
             }
+        }
+    }
+
+    async fn look_at_target(&mut self, target: &Snapshot) -> Result<(), MetadataError> {
+        match target.versions().await {
+            // One that is empty is to be filled.
+            Ok(_) | Err(MetadataError::NotInitialised { .. }) => self.ends.to.look(target).await,
+            // Of whatever version it is, it makes room.
+            Err(MetadataError::Newer { .. }) if self.options.replace.is_some() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

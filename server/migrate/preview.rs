@@ -17,6 +17,7 @@ use super::metadata::not_compared;
 use super::plan::Plan;
 use super::progress::{Action, Event, Progress};
 use super::removal::promised_blob;
+use super::replacement;
 use super::report::{BlobReport, Preview, StatusReport, TableReport};
 use super::{Endpoint, Mode, Options};
 use crate::config::Driver;
@@ -88,11 +89,16 @@ pub(super) async fn look(
         preview.statuses = statuses;
     }
     if options.halves.has_metadata() {
-        let target = match Snapshot::open(to.metadata).await {
+        let mut target = match Snapshot::open(to.metadata).await {
             Ok(target) => Some(target),
             Err(MetadataError::NotInitialised { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        if options.replace.is_some()
+            && let Some(target) = target.take()
+        {
+            replacement::preview(&target, progress.as_ref()).await?;
+        }
         let look = RowLook {
             plan: &plan,
             target: target.as_ref(),
@@ -187,6 +193,7 @@ impl RowLook<'_> {
                     Err(_) => (&mut tally.failed, Action::Reject),
                 };
                 *count += 1;
+                let is_extra = matches!(action, Action::Extra | Action::Delete);
                 match row {
                     Ok(row) => progress.on(Event::Would {
                         action,
@@ -211,10 +218,13 @@ impl RowLook<'_> {
                         fix: reject.fix().as_deref(),
                     }),
                 }
-                progress.on(Event::Rows {
-                    table: what,
-                    rows: 1,
-                });
+                // The others are none of the rows that were announced.
+                if !is_extra {
+                    progress.on(Event::Rows {
+                        table: what,
+                        rows: 1,
+                    });
+                }
             })
             .await?;
         progress.on(Event::TableEnd { table: what });

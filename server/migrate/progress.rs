@@ -31,6 +31,15 @@ pub enum Event<'a> {
     BlobProblem {
         problem: &'a BlobProblem,
     },
+    /// These tables of the target, and all their rows, are gone: they were to be replaced.
+    Dropped {
+        tables: &'a [String],
+    },
+    /// A dry run found a table of the target that the run would drop, with so many rows.
+    WouldDrop {
+        table: &'a str,
+        rows: u64,
+    },
     /// The target has no rows, so whole tables are loaded, and their keys built afterwards.
     FreshBegin,
     /// The target refused some row of a whole load: all of it is undone, and the rows go in batch

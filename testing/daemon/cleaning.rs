@@ -58,3 +58,27 @@ async fn cleaning_erases_what_expired_and_what_was_removed_and_nothing_else() ->
     assert!(again.contains("purged 0 deleted files"), "{again}");
     Ok(())
 }
+
+/// The server lives on in PostgreSQL, with the blobs that this database still tells to erase.
+#[tokio::test]
+async fn cleaning_leaves_a_database_that_was_moved_and_its_blobs_alone() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let expired = json!({ "ttl": 1 });
+    server.share(expired, "a", content(1000, 1)).await?;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let marker = server.home.path("plik.db.moved");
+    std::fs::write(&marker, "2026-01-02T03:04:05Z\npostgres plik@db:5432\n")?;
+    let output = server.home.run(&["clean"]).await?;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr)?,
+        "plikd: plik.db was migrated to PostgreSQL at 2026-01-02T03:04:05Z\nhint: set \
+         PLIKD_POSTGRES_URL (or go on with the old data: plikd --use-old-database)\n"
+    );
+    assert_eq!(server.home.files_below("files")?.len(), 1);
+    std::fs::remove_file(marker)?;
+    let output = server.home.run(&["clean"]).await?;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(server.home.files_below("files")?.is_empty());
+    Ok(())
+}

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::places::Database;
-use crate::scene::{Run, SMALL, Scene, Server, run};
+use crate::scene::{Counts, Run, SMALL, Scene, Server, run};
 
 /// A filled local server, and the PostgreSQL that it is to be moved to.
 struct Stage {
@@ -114,6 +114,14 @@ fn a_filled_postgres_is_replaced_only_when_somebody_says_so() -> Result<()> {
         .change("postgres", &[])?
         .expect(1)?
         .says(&["--overwrite replaces it"])?;
+    // The source has been left behind, and a server may have lived on in the target.
+    let rows = stage.other.rows()?;
+    let old = stage
+        .change("postgres", &["--overwrite", "--yes"])?
+        .expect(1)?;
+    old.says(&["was migrated to PostgreSQL at", "--use-old-database"])?;
+    assert_eq!(stage.other.rows()?, rows);
+    fs::remove_file(stage.scene.path("plik.db.moved"))?;
     let unasked = stage.change("postgres", &["--overwrite"])?.expect(2)?;
     unasked.says(&["nobody is there to confirm", "hint: add --yes"])?;
     let replaced = stage
@@ -121,6 +129,104 @@ fn a_filled_postgres_is_replaced_only_when_somebody_says_so() -> Result<()> {
         .expect(0)?;
     replaced.says(&["info: dropped ", "success: Migration postgres completed"])?;
     assert_eq!(stage.other.rows()?, stage.local.database.rows()?);
+    Ok(())
+}
+
+/// A stage on which PostgreSQL holds rows that nobody else has.
+fn filled() -> Result<Stage> {
+    let stage = Stage::new()?;
+    stage.change("postgres", &[])?.expect(0)?;
+    fs::remove_file(stage.scene.path("plik.db.moved"))?;
+    stage
+        .other
+        .query("UPDATE uploads SET comments = 'only here'")?;
+    Ok(stage)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn nothing_is_dropped_for_a_source_that_cannot_be_moved() -> Result<()> {
+    let stage = filled()?;
+    let rows = stage.other.rows()?;
+    let first = "(SELECT min(id) FROM uploads)";
+    stage.local.database.query(&format!(
+        "UPDATE uploads SET comments = CAST(x'410042' AS TEXT) WHERE id = {first}"
+    ))?;
+    let replace = ["--overwrite", "--yes"];
+    let unfit = stage.change("postgres", &replace)?.expect(1)?;
+    unfit
+        .says(&["rejected: uploads", "nothing was written"])?
+        .never_says(&["dropped"])?;
+    assert_eq!(stage.other.rows()?, rows);
+    stage
+        .change("postgres", &[&replace[..], &["--strip-nul"]].concat())?
+        .expect(0)?
+        .says(&["info: dropped "])?;
+    stage.local.database.query(&format!(
+        "UPDATE uploads SET comments = 'AB' WHERE id = {first}"
+    ))?;
+    assert_eq!(stage.other.rows()?, stage.local.database.rows()?);
+    Ok(())
+}
+
+/// PostgreSQL alone knows which texts its indexes can hold.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_move_that_fails_after_the_drop_says_what_is_gone_and_goes_on() -> Result<()> {
+    let stage = filled()?;
+    let (mut long, mut state) = (String::new(), 1_u64);
+    while long.len() < 30_000 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        long += &format!("{state:016x}");
+    }
+    let local = &stage.local.database;
+    local.query(&format!(
+        "INSERT INTO users (id, name) VALUES ('{long}', 'long')"
+    ))?;
+    let replace = ["--overwrite", "--yes"];
+    let failed = stage.change("postgres", &replace)?.expect(1)?;
+    failed
+        .says(&[
+            "info: dropped ",
+            "plikd: the tables of postgres ",
+            " were dropped, and what replaces them is not complete: ",
+        ])?
+        .never_says(&["nothing was written"])?;
+    local.query("DELETE FROM users WHERE name = 'long'")?;
+    stage.change("postgres", &replace)?.expect(0)?;
+    assert_eq!(stage.other.rows()?, local.rows()?);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_dry_run_says_what_would_be_dropped_and_copied() -> Result<()> {
+    let stage = filled()?;
+    stage
+        .other
+        .query("INSERT INTO users (id, name) VALUES ('local:extra', 'extra')")?;
+    let rows = stage.other.rows()?;
+    let looked = stage.change("postgres", &["--overwrite", "--dry-run"])?;
+    let looked = looked.expect(0)?.says(&[
+        "info: would drop users (5 rows)",
+        "info: would drop uploads (19 rows)",
+        "info: would drop plikd_migrate_runs (1 rows)",
+        "info: compare users 4/4",
+        "info: compare uploads 19/19",
+    ])?;
+    let looked = looked.never_says(&["info: dropped", "only in the target"])?;
+    assert_eq!(looked.summary("uploads")?, Counts::copied(19));
+    assert_eq!(stage.other.rows()?, rows);
+    let json = ["--overwrite", "--dry-run", "--json"];
+    stage
+        .change("postgres", &json)?
+        .says(&["\"event\":\"would_drop\"", "\"table\":\"uploads\""])?;
+
+    let back = ["--overwrite", "--dry-run"];
+    let back = stage.change("sqlite", &back)?.expect(0)?;
+    back.says(&["info: would keep ", "plik.db (", " 19 uploads, "])?;
     Ok(())
 }
 

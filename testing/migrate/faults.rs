@@ -304,6 +304,7 @@ fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Repo
         strip_nul: false,
         retry: RetryPolicy::default(),
         expected: None,
+        replace: None,
         verify: true,
     };
     let limiter = Arc::new(Limiter::new(Limits::default()));

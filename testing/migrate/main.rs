@@ -30,6 +30,7 @@ mod kills;
 mod live;
 mod loading;
 mod manual;
+mod moved;
 mod network;
 mod outage;
 mod outputs;

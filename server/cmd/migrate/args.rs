@@ -327,6 +327,7 @@ impl RunArgs {
             verify: !self.no_verify,
             retry: self.retry.policy(),
             expected: None,
+            replace: None,
         }
     }
 }

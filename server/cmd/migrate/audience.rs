@@ -27,6 +27,7 @@ pub struct Opening<'a> {
     /// Every row and blob is of interest.
     pub verbose: bool,
     is_change_of_dialect: bool,
+    is_dry_run: bool,
     prints_summary: bool,
 }
 
@@ -40,6 +41,7 @@ impl<'a> Opening<'a> {
             outputs,
             verbose: args.verbose,
             is_change_of_dialect,
+            is_dry_run: args.dry_run,
             // The lines of a change of dialect say it all.
             prints_summary: !is_change_of_dialect || args.dry_run,
         }
@@ -53,13 +55,14 @@ impl<'a> Opening<'a> {
             outputs: Outputs::of_verification(args, source, env),
             verbose: false,
             is_change_of_dialect: false,
+            is_dry_run: false,
             prints_summary: true,
         }
     }
 
     fn person(&self) -> Arc<dyn Progress> {
         match self.is_change_of_dialect {
-            true => Arc::new(DialectLines::default()),
+            true => Arc::new(DialectLines::new(self.is_dry_run)),
             false => progress::watcher(self.verbose),
         }
     }

@@ -2,9 +2,10 @@
 //! and `PLIKD_POSTGRES_URL`. The engine is that of `--to`; only the ends are found another way, and
 //! checked more strictly, because the server is to be started on the target at once.
 
-use std::io::{self, IsTerminal, Write};
+mod lines;
+mod room;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -12,11 +13,11 @@ use anyhow::anyhow;
 use super::say;
 use crate::cmd::exit::{Exit, Failure};
 use crate::config::{Driver, Loaded, MetadataConfig, Secret};
-use crate::metadata::{
-    self, Lock, MetadataError, MovedMarker, OpenMode, Snapshot, drop_tables, replace_file,
-};
-use crate::migrate::{Event, Progress, Report};
+use crate::metadata::{self, Lock, MetadataError, MovedMarker, OpenMode, Snapshot, replace_file};
+use crate::migrate::{Replacement, Report};
 use crate::model::Timestamp;
+
+pub use lines::DialectLines;
 
 /// Between two looks at a lock that somebody holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
@@ -72,19 +73,20 @@ pub struct Move {
     pub to: MetadataConfig,
     /// What a server will use afterwards.
     target: MetadataConfig,
+    /// What the target holds is dropped, once the source was found fit.
+    replacement: Option<Replacement>,
     /// No server starts on the source meanwhile: what it wrote would be left behind.
     _source_lock: Option<Lock>,
 }
 
 impl Move {
-    /// Finds both ends and checks them, before anything is written; only what `terms` allow to be
-    /// replaced is gone when this returns.
+    /// Finds both ends and asks for what `terms` do not allow. Nothing is written.
     pub async fn prepare(dialect: Dialect, terms: Terms, loaded: &Loaded) -> Result<Self, Failure> {
         let (from, target) = ends(dialect, loaded)?;
-        say("info: Getting uploads...");
-        let source = Source::look(&from).await?;
         let source_lock = locked(&from, terms.lock_timeout).await?;
+        let source = Source::look(&from).await?;
         drop(locked(&target, terms.lock_timeout).await?);
+        say("info: Getting uploads...");
         let to = match dialect {
             Dialect::Postgres => target.clone(),
             Dialect::Sqlite => MetadataConfig {
@@ -92,15 +94,39 @@ impl Move {
                 ..target.clone()
             },
         };
-        clear(&target, terms).await?;
         say(&source.line(&from));
+        let replaces = room::is_to_be_cleared(&target, &from, terms).await?;
         Ok(Self {
             dialect,
             from,
             to,
             target,
+            replacement: replaces.then(Replacement::default),
             _source_lock: source_lock,
         })
+    }
+
+    /// For the engine.
+    pub fn replacement(&self) -> Option<&Replacement> {
+        self.replacement.as_ref()
+    }
+
+    /// Why the move failed, and that what the target held is gone, if it is.
+    pub fn failed(&self, failure: Failure) -> Failure {
+        if self
+            .replacement()
+            .is_none_or(|replacement| replacement.dropped().is_none())
+        {
+            return failure;
+        }
+        let place = metadata::name_of(&self.target);
+        let hint = failure.hint.clone();
+        let hint = hint.unwrap_or_else(|| "run the same command again".to_owned());
+        failure
+            .context(format!(
+                "the tables of {place} were dropped, and what replaces them is not complete"
+            ))
+            .with_hint(hint)
     }
 
     /// Makes the target the database of this server, and says how to start on it.
@@ -165,55 +191,6 @@ impl Move {
                 )
             }
         });
-    }
-}
-
-/// Tells how a change of dialect goes on, a line for each step.
-#[derive(Default)]
-pub struct DialectLines(Mutex<Table>);
-
-/// The table being copied, and how far.
-#[derive(Default)]
-struct Table {
-    rows: u64,
-    all: u64,
-    said: Option<Instant>,
-}
-
-/// Between two lines about one table.
-const LINE_INTERVAL: Duration = Duration::from_secs(2);
-
-impl Progress for DialectLines {
-    fn on(&self, event: Event<'_>) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::TableBegin { rows, .. } => {
-                *table = Table {
-                    all: rows,
-                    said: Some(Instant::now()),
-                    ..Table::default()
-                };
-            }
-            Event::Rows { table: name, rows } => {
-                table.rows += rows;
-                let is_time = |said: Instant| said.elapsed() >= LINE_INTERVAL;
-                if table.said.is_some_and(is_time) {
-                    table.said = Some(Instant::now());
-                    say(&format!("info: copy {name} {}/{}", table.rows, table.all));
-                }
-            }
-            Event::TableEnd { table: name } => {
-                say(&format!("info: copy {name} {}/{}", table.rows, table.all));
-            }
-            Event::Rejected(reject) => say(&format!(
-                "warning: skip {} {}: {}",
-                reject.table, reject.key, reject.reason
-            )),
-            Event::FreshAbandoned { reason } => {
-                say(&format!("info: once more, row by row: {reason}"));
-            }
-            _ => {}
-        }
     }
 }
 
@@ -339,79 +316,5 @@ impl Source {
         format!(
             "info: Source: {place} ({version}, {users} users, {uploads} uploads, {files} files)"
         )
-    }
-}
-
-/// Makes sure that the target is empty, half filled by this command, or may be replaced.
-async fn clear(target: &MetadataConfig, terms: Terms) -> Result<(), Failure> {
-    let snapshot = match Snapshot::open(target).await {
-        Ok(snapshot) => snapshot,
-        Err(MetadataError::NotInitialised { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    match snapshot.refuse_half_migrated().await {
-        // Whose half it is, the engine asks.
-        Err(MetadataError::HalfMigrated { .. }) if target.driver == Driver::Postgres => {
-            return Ok(());
-        }
-        Err(MetadataError::HalfMigrated { .. }) => {}
-        other => other?,
-    }
-    let tables = snapshot.layouts().await?;
-    let mut counts = [0; 3];
-    for (count, table) in counts.iter_mut().zip(COUNTED) {
-        if tables.iter().any(|layout| layout.name == table) {
-            *count = snapshot.count(table).await?;
-        }
-    }
-    let is_empty = counts == [0; 3];
-    let replaces_a_file = target.driver == Driver::Sqlite;
-    if is_empty && !replaces_a_file {
-        return Ok(());
-    }
-    if !terms.overwrite && !is_empty {
-        let error = anyhow!(
-            "the target already holds plikd data ({} uploads)",
-            counts[1]
-        );
-        return Err(
-            Failure::new(Exit::Failed, error).with_hint("--overwrite replaces it".to_owned())
-        );
-    }
-    // A file that is replaced is kept under another name, and only when the new one is complete.
-    if terms.dry_run || replaces_a_file {
-        return Ok(());
-    }
-    drop(snapshot);
-    confirm(target, counts[1], terms.yes)?;
-    let dropped = drop_tables(target).await?;
-    say(&format!("info: dropped {}", dropped.join(", ")));
-    Ok(())
-}
-
-/// Asks before uploads are dropped for good.
-fn confirm(target: &MetadataConfig, uploads: u64, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    let place = metadata::announcement(target);
-    if !io::stdin().is_terminal() {
-        return Err(usage(format!(
-            "--overwrite would drop {uploads} uploads from {place}, and nobody is there to confirm"
-        ))
-        .with_hint("add --yes".to_owned()));
-    }
-    let mut stderr = io::stderr().lock();
-    let asked = write!(stderr, "Drop {uploads} uploads from {place}? [y/N] ");
-    let mut answer = String::new();
-    let answered = asked
-        .and_then(|()| stderr.flush())
-        .and_then(|()| io::stdin().read_line(&mut answer));
-    match answered {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(Failure::new(
-            Exit::Failed,
-            anyhow!("not confirmed, nothing was dropped"),
-        )),
     }
 }

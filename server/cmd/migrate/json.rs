@@ -150,6 +150,8 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
             "blob_deleted",
             json!({"file": file_id, "upload": upload_id}),
         ),
+        Event::Dropped { tables } => ("dropped", json!({"tables": tables})),
+        Event::WouldDrop { table, rows } => ("would_drop", json!({"table": table, "rows": rows})),
         Event::FreshBegin => ("fresh_begin", json!({})),
         Event::FreshAbandoned { reason } => ("fresh_abandoned", json!({"reason": reason})),
         Event::Keys(built) => ("keys", json!({"built": built.done, "all": built.all})),

@@ -248,6 +248,7 @@ mod tests {
             verify,
             retry: RetryPolicy::default(),
             expected: None,
+            replace: None,
         }
     }
 
