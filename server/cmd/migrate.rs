@@ -160,7 +160,7 @@ async fn carry_out(
     audience: &Arc<Audience>,
 ) -> Result<Summary, Failure> {
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
-    let limiter = Arc::new(Limiter::new(args.limits.limits()?));
+    let limiter = Arc::new(Limiter::new(args.limits.limits(progress.as_ref())?));
     let _limits = args.limits.follow(&limiter, &progress)?;
     let shutdown = args.limits.listen()?;
     let cancel = shutdown.ask.clone();
@@ -200,7 +200,7 @@ async fn verify(
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
     let progress: Arc<dyn Progress> = Arc::clone(audience) as _;
-    let limiter = Arc::new(Limiter::new(args.limits.limits()?));
+    let limiter = Arc::new(Limiter::new(args.limits.limits(progress.as_ref())?));
     let _limits = args.limits.follow(&limiter, &progress)?;
     let shutdown = args.limits.listen()?;
     let found = proof::verify(from, to, options, &limiter, &progress, &shutdown.ask)

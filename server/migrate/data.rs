@@ -82,6 +82,7 @@ impl Earlier {
         let mut earlier = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let report = BlobReport {
             copied: earlier.copied + attempt.copied,
+            copied_by_store: earlier.copied_by_store + attempt.copied_by_store,
             bytes: earlier.bytes + attempt.bytes,
             present: attempt.present.saturating_sub(earlier.copied),
             ..attempt
@@ -98,6 +99,8 @@ enum Outcome {
     Copied {
         bytes: u64,
         details: Option<BackendDetails>,
+        /// The store that has both sides did it.
+        by_store: bool,
     },
     /// Already there. A record that an earlier run could not copy it is out of date then.
     Present {
@@ -253,6 +256,7 @@ impl BlobCopy {
         Ok(Outcome::Copied {
             bytes: row.size_bytes(),
             details: had_key.then(BackendDetails::default),
+            by_store: false,
         })
     }
 
@@ -309,7 +313,9 @@ impl BlobCopy {
             details,
             ..source.clone()
         };
-        let stored = match self.copied_by_store(row, &source, &target, passed).await? {
+        let copied = self.copied_by_store(row, &source, &target, passed).await?;
+        let by_store = copied.is_some();
+        let stored = match copied {
             Some(stored) => stored,
             None => match self.from.reader(&source, row.size_bytes()).await {
                 Ok(from) => {
@@ -328,6 +334,7 @@ impl BlobCopy {
         Ok(Outcome::Copied {
             bytes: stored.size_bytes,
             details: changed.then_some(stored.details),
+            by_store,
         })
     }
 
@@ -555,8 +562,13 @@ impl<'a> Run<'a> {
         };
         let done = done??;
         match done.outcome {
-            Outcome::Copied { bytes, details } => {
+            Outcome::Copied {
+                bytes,
+                details,
+                by_store,
+            } => {
                 self.report.copied += 1;
+                self.report.copied_by_store += u64::from(by_store);
                 self.report.bytes += bytes;
                 let details = details.map(|details| details.as_str().to_owned());
                 self.records.push(BlobRecord {

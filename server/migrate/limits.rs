@@ -36,7 +36,13 @@ impl Limits {
     ///
     /// What is wrong with the text, with key or line.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: LimitsFile = toml::from_str(text).map_err(|error| error.to_string())?;
+        let file: LimitsFile = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.unwrap_or_default().matches('\n').count();
+            let wrong = text.lines().nth(line).unwrap_or_default().trim();
+            let reason = error.message().replace('\n', " ");
+            format!("line {}, `{wrong}`: {reason}", line + 1)
+        })?;
         let wrong = |key: &str, error: String| format!("{key}: {error}");
         Ok(Self {
             bandwidth: match file.bwlimit {
@@ -62,10 +68,13 @@ struct LimitsFile {
 
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bandwidth {}", self.bandwidth)?;
+        match self.bandwidth == Schedule::default() {
+            true => f.write_str("bandwidth unlimited")?,
+            false => write!(f, "bandwidth {}", self.bandwidth)?,
+        }
         match self.max_rps {
             Some(requests) => write!(f, ", requests {requests}/s")?,
-            None => f.write_str(", requests off")?,
+            None => f.write_str(", requests unlimited")?,
         }
         match self.nice {
             Some(Nice(ratio)) => write!(f, ", nice {ratio}"),
@@ -137,9 +146,11 @@ mod tests {
             ("nice = nan", "nice: a number from 0 to 100"),
             ("nice = inf", "nice: a number from 0 to 100"),
             ("bwlimit", "line 1"),
+            ("nice = 1\nmax-rps = 0\n", "line 2, `max-rps = 0`: "),
         ] {
             let error = Limits::parse(text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
+            assert!(!error.contains('\n'), "{text}: {error}");
         }
     }
 
@@ -155,7 +166,7 @@ mod tests {
     fn they_are_shown_in_one_line() {
         assert_eq!(
             Limits::default().to_string(),
-            "bandwidth off, requests off, nice off"
+            "bandwidth unlimited, requests unlimited, nice off"
         );
         let limits = Limits::parse("bwlimit = \"1MiB\"\nmax-rps = 9\nnice = 0.5").unwrap();
         assert_eq!(

@@ -1,6 +1,6 @@
 //! The rows: every table of the source, in foreign-key order, to the target.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -282,6 +282,13 @@ impl<'s> RowCopy<'s> {
         if changes.is_empty() {
             return Ok(batch);
         }
+        let failed = records.iter().filter(|record| !record.arrived);
+        let failed: Vec<&str> = failed.map(|record| record.file_id.as_str()).collect();
+        let states = self.to.blob_states(self.from.identity(), &failed).await?;
+        let states = failed.iter().zip(&states);
+        let there: HashSet<&str> = states
+            .filter_map(|(id, state)| state.md5.as_ref().map(|_| *id))
+            .collect();
         let status = layout.position("status");
         let promises_blob = |row: Tuple<'_>| {
             let status = text_of(status.and_then(|status| row.field(status)), encoding);
@@ -292,8 +299,14 @@ impl<'s> RowCopy<'s> {
         for (id, row) in ids.iter().zip(batch.rows.iter()) {
             match changes.get(id.as_str()) {
                 Some(BlobRecord { arrived: false, .. }) if promises_blob(row) => {
-                    let reason = "its blob could not be copied".to_owned();
-                    rejects.push(Reject::new(layout, row, encoding, reason));
+                    let reason = match there.contains(id.as_str()) {
+                        true => {
+                            "its blob could not be copied, and the target has its row from an \
+                             earlier run: users find a file without bytes there"
+                        }
+                        false => "its blob could not be copied, so the row is left out",
+                    };
+                    rejects.push(Reject::new(layout, row, encoding, reason.to_owned()));
                 }
                 Some(BlobRecord {
                     details: Some(text),

@@ -530,6 +530,7 @@ fn record(plan: &Plan, report: &Report, started_at: Timestamp) -> RunRecord {
     let blobs = report.blobs.map(|blobs| {
         serde_json::json!({
             "copied": blobs.copied,
+            "copied_by_store": blobs.copied_by_store,
             "present": blobs.present,
             "skipped": blobs.skipped,
             "failed": blobs.failed,

@@ -103,8 +103,11 @@ pub enum Event<'a> {
         failures: u32,
         wait: Duration,
     },
-    /// The limits were changed while the migration runs.
-    Limits(&'a Limits),
+    /// The limits, at the start if there are any, and whenever they were changed.
+    Limits {
+        limits: &'a Limits,
+        changed: bool,
+    },
     /// The target is being compared with the source.
     VerifyBegin,
     /// A verification found a row that is not the same on both sides, also at a further look.

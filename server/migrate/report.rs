@@ -52,6 +52,8 @@ impl From<&TableDigest> for TableContent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlobReport {
     pub copied: u64,
+    /// Of these, so many were copied by the S3 server that has both sides: no byte came by here.
+    pub copied_by_store: u64,
     /// Already there, with the right size and digest.
     pub present: u64,
     /// Bytes of removed files that were gone already.

@@ -110,3 +110,25 @@ fn a_blob_that_came_after_all_brings_its_row() -> Result<()> {
     assert_eq!(from.database.rows()?, to.database.rows()?);
     Ok(())
 }
+
+#[test]
+fn what_is_to_be_looked_at_is_counted_by_its_kind() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    for id in ["one", "two"] {
+        to.database.add_upload(id)?;
+    }
+    to.database.query("UPDATE users SET name = 'mine'")?;
+    let users = from.database.count("users")?;
+    let run = scene.migrate(&from, &to, &[])?.expect(20)?;
+    let left = match users {
+        1 => "1 row or blob".to_owned(),
+        users => format!("{users} rows and blobs"),
+    };
+    run.says(&[&format!(
+        "next: look at what is named above: {left} not copied, and at the 2 rows that only the \
+         target has; with --sync"
+    )])?;
+    Ok(())
+}

@@ -1,6 +1,8 @@
 //! Every direction: content arrives equal, and only once.
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
 
 use crate::places::{Database, Store};
 use crate::scene::{Counts, SMALL, Scene, Server, assert_equal};
@@ -165,5 +167,32 @@ fn a_blob_with_other_bytes_is_replaced_but_not_that_of_another_row() -> Result<(
         std::fs::read(to.store.path_of(&id))?,
         b"another file of the target"
     );
+    Ok(())
+}
+
+/// PostgreSQL would write it otherwise than this program does.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_key_with_a_time_is_written_the_same_by_dry_run_run_and_verification() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.postgres("to")?);
+    scene.migrate(&from, &to, &["--metadata-only"])?.expect(0)?;
+    to.database
+        .query("UPDATE upload_stats_daily SET bytes = bytes + 1")?;
+    let keys = |text: &str, before: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(before));
+        let keys = lines.filter_map(|line| line.trim_start().strip_prefix("upload_stats_daily "));
+        keys.map(|key| key.split(": ").next().unwrap_or(key).to_owned())
+            .collect()
+    };
+    let dry = scene.migrate(&from, &to, &["--metadata-only", "--dry-run"])?;
+    let run = scene
+        .migrate(&from, &to, &["--metadata-only"])?
+        .expect(20)?;
+    let verified = scene.verify(&from, &to, &["--metadata-only"])?;
+    let named = keys(&dry.stdout, "conflict");
+    ensure!(!named.is_empty(), "{dry}");
+    assert_eq!(keys(&run.stderr, "conflict:"), named);
+    assert_eq!(keys(&verified.stdout, "  different:"), named);
     Ok(())
 }

@@ -31,7 +31,7 @@ fn announces(scene: &Scene, from: &Server, to: &Server) -> Result<()> {
     let uploaded = from
         .database
         .value("SELECT count(*) FROM files WHERE status = 'uploaded'")?;
-    would.says(&[&format!("files uploaded {uploaded:>18} files, ")])?;
+    would.says(&[&format!("status uploaded {uploaded:>17} files, ")])?;
 
     let again = scene.migrate(from, to, &["--dry-run"])?.expect(0)?;
     for what in ["files", "blobs"] {

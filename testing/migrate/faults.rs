@@ -131,6 +131,25 @@ fn a_dry_run_sees_what_size_tells() -> Result<()> {
     Ok(())
 }
 
+/// Its row would be left out if it were not there already.
+#[test]
+fn a_row_that_came_before_its_blob_failed_is_told_to_be_there() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (source_with(&scene, "uploaded", None)?, scene.local("to")?);
+    let fresh = scene.local("fresh")?;
+    scene.migrate(&from, &to, &["--metadata-only"])?.expect(0)?;
+    let rejected = "rejected: files badFile: its blob could not be copied, ";
+    let run = scene
+        .migrate(&from, &to, &["--ignore-errors"])?
+        .expect(20)?;
+    run.says(&[&format!("{rejected}and the target has its row")])?;
+    let run = scene
+        .migrate(&from, &fresh, &["--ignore-errors"])?
+        .expect(20)?;
+    run.says(&[&format!("{rejected}so the row is left out")])?;
+    Ok(())
+}
+
 #[test]
 fn missing_bytes_of_a_removed_file_are_only_told() -> Result<()> {
     let scene = Scene::new()?;

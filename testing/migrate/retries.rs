@@ -146,7 +146,9 @@ fn limits_change_while_it_runs() -> Result<()> {
     signal(&run, Signal::HUP)?;
     finish(run)?.expect(0)?.says(&[
         "the limits stay as they are",
-        "limits changed: bandwidth off, requests 1000/s, nice 0",
+        "limits: bandwidth 100 B/s, requests unlimited, nice off",
+        "cannot be used: bwlimit: ",
+        "limits changed: bandwidth unlimited, requests 1000/s, nice 0",
     ])?;
     assert_eq!(
         from.store.blobs(&from.database)?,

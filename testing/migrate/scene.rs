@@ -405,7 +405,7 @@ impl Counts {
         Ok(Self {
             copied: copied.with_context(|| format!("no number of copies in `{line}`"))?,
             present: number("present").with_context(|| line.to_owned())?,
-            conflicts: number("conflicts").unwrap_or(0),
+            conflicts: number("conflict").unwrap_or(0),
             skipped: number("skipped").unwrap_or(0),
             failed: number("failed").with_context(|| line.to_owned())?,
         })

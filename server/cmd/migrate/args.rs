@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::dialect::Terms;
 use crate::config::duration::parse_clock;
 
-use super::limits::{LimitArgs, RetryArgs};
+use super::limits::{LimitArgs, RetryArgs, at_least_one};
 use crate::migrate::proof::VerifyOptions;
 use crate::migrate::{Halves, Mode, Options, Shard};
 
@@ -115,7 +115,7 @@ pub struct RunArgs {
     shard: Option<Shard>,
 
     /// Blobs copied at the same time
-    #[arg(long, value_name = "N", default_value = "4")]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least_one::<NonZeroUsize>)]
     workers: NonZeroUsize,
 
     /// Check both sides and show what would be done, without writing anything anywhere
@@ -249,7 +249,7 @@ pub struct VerifyArgs {
     data_only: bool,
 
     /// Blobs looked at at the same time
-    #[arg(long, value_name = "N", default_value = "4")]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least_one::<NonZeroUsize>)]
     workers: NonZeroUsize,
 
     #[command(flatten)]
@@ -368,6 +368,16 @@ mod tests {
             other.dialect.terms(false).lock_timeout,
             Duration::from_secs(120)
         );
+        for nice in [
+            "--nice 2 --to t.cfg",
+            "--nice=2 --to t.cfg",
+            "--to t.cfg --nice 2",
+        ] {
+            let args = parse(&format!("migrate {nice}")).unwrap().run;
+            assert_eq!(args.limits.asked()["nice"], 2.0, "{nice}");
+        }
+        let args = parse("migrate --nice --to t.cfg").unwrap().run;
+        assert_eq!(args.limits.asked()["nice"], 1.0);
         let shard = parse("migrate --to t.cfg --shard 1/2").unwrap().run;
         assert_eq!(shard.options().halves, Halves::DataOnly);
         let replay = parse("migrate replay r --to t.cfg").unwrap();
@@ -432,6 +442,7 @@ mod tests {
             "migrate verify --to t.cfg --deep --metadata-only",
             "migrate --to t.cfg --deep",
             "migrate --to t.cfg --sync --delete --data-only",
+            "migrate --to t.cfg --workers 0",
             "migrate --to t.cfg --shard 3/2",
             "migrate --to t.cfg --shard 1/2 --metadata-only",
             "migrate --to t.cfg --shard 1/2 --sync",

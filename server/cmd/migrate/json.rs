@@ -169,7 +169,10 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
                 "wait_seconds": wait.as_secs_f64(),
             }),
         ),
-        Event::Limits(limits) => ("limits", json!({"limits": limits.to_string()})),
+        Event::Limits { limits, changed } => (
+            "limits",
+            json!({"limits": limits.to_string(), "changed": changed}),
+        ),
         Event::VerifyBegin => ("verify_begin", json!({})),
         Event::RowDiffers { table, row } => ("row_difference", values::row_difference(table, row)),
         Event::Stray(blob) => ("stray", values::stray(blob)),
@@ -213,8 +216,17 @@ mod tests {
         let expected = json!({"file": null, "reason": "gone", "failures": 2, "wait_seconds": 1.5});
         assert_eq!(fields(&retry, false), Some(("retry", expected)));
         let limits = crate::migrate::Limits::default();
-        let expected = json!({"limits": "bandwidth off, requests off, nice off"});
-        let told = fields(&Event::Limits(&limits), false);
+        let expected = json!({
+            "limits": "bandwidth unlimited, requests unlimited, nice off",
+            "changed": true,
+        });
+        let told = fields(
+            &Event::Limits {
+                limits: &limits,
+                changed: true,
+            },
+            false,
+        );
         assert_eq!(told, Some(("limits", expected)));
     }
 

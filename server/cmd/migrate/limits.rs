@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub struct LimitArgs {
     bwlimit: Option<Schedule>,
 
     /// Requests per second to S3 servers, both ends together
-    #[arg(long, value_name = "N", conflicts_with = "limits")]
+    #[arg(long, value_name = "N", conflicts_with = "limits", value_parser = at_least_one::<NonZeroU32>)]
     max_rps: Option<NonZeroU32>,
 
     /// Spare the source: lowest priority, page cache left alone, and a rest after each batch of
@@ -57,7 +58,6 @@ pub struct LimitArgs {
         long,
         value_name = "RATIO",
         num_args = 0..=1,
-        require_equals = true,
         default_missing_value = "1",
         conflicts_with = "limits"
     )]
@@ -69,8 +69,8 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The limits at the start.
-    pub fn limits(&self) -> Result<Limits, Failure> {
+    /// The limits at the start, which are told if there are any.
+    pub fn limits(&self, progress: &dyn Progress) -> Result<Limits, Failure> {
         let limits = match &self.limits {
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|error| error.to_string())
@@ -83,6 +83,12 @@ impl LimitArgs {
             },
         };
         lower_priority_for(&limits);
+        if limits != Limits::default() {
+            progress.on(Event::Limits {
+                limits: &limits,
+                changed: false,
+            });
+        }
         Ok(limits)
     }
 
@@ -132,6 +138,12 @@ impl LimitArgs {
     }
 }
 
+/// A number that is not zero.
+pub fn at_least_one<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse()
+        .map_err(|_| "a whole number from 1 on is needed".to_owned())
+}
+
 fn unusable(path: &Path, error: &str) -> Failure {
     let error = anyhow::anyhow!("the limits in {} cannot be used: {error}", path.display());
     Failure::new(Exit::Usage, error)
@@ -152,7 +164,10 @@ async fn reread(
         match limits {
             Ok(limits) => {
                 lower_priority_for(&limits);
-                progress.on(Event::Limits(&limits));
+                progress.on(Event::Limits {
+                    limits: &limits,
+                    changed: true,
+                });
                 limiter.set(limits);
             }
             Err(error) => tracing::warn!(

@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::changes::{self, Changes};
 use super::meter::millis;
+use super::words::counted;
 use crate::metadata::Built;
 use crate::migrate::{BlobProblem, CheckItem, Effect, Event, Progress, Verdict};
 
@@ -81,7 +82,7 @@ impl Progress for Bars {
         match event {
             Event::BlobsBegin { blobs, bytes } => {
                 let bar = self.bar(bytes, BYTES_TEMPLATE, "blobs");
-                bar.set_message(format!("{blobs} blobs"));
+                bar.set_message(counted(blobs, "blob"));
                 put(&self.blobs, bar);
             }
             Event::BlobBytes(bytes) => with(&self.blobs, |bar| bar.inc(bytes)),
@@ -196,7 +197,11 @@ impl Progress for Lines {
         match event {
             Event::BlobsBegin { blobs, bytes } => {
                 self.bytes_total.store(bytes, Ordering::Relaxed);
-                tracing::info!("{blobs} blobs to look at, {}", HumanBytes(bytes));
+                tracing::info!(
+                    "{} to look at, {}",
+                    counted(blobs, "blob"),
+                    HumanBytes(bytes)
+                );
             }
             Event::BlobBytes(bytes) | Event::BlobEnd { bytes_left: bytes } => {
                 self.bytes_passed(bytes);
@@ -207,7 +212,10 @@ impl Progress for Lines {
             }
             Event::Rows { table, rows } => self.rows_passed(table, rows),
             Event::TableEnd { table } => {
-                tracing::info!("{table}: {} rows read", self.rows.load(Ordering::Relaxed));
+                tracing::info!(
+                    "{table}: {} read",
+                    counted(self.rows.load(Ordering::Relaxed), "row")
+                );
             }
             Event::LintBegin => tracing::info!("Looking at the rows of the source"),
             Event::Keys(Built { done: 0, all }) => {
@@ -263,7 +271,11 @@ fn line_of(event: &Event<'_>, changes: &Changes) -> Option<String> {
             let wait = wait.as_secs_f64();
             Some(format!("retry {failures} in {wait:.1}s: {what}{reason}"))
         }
-        Event::Limits(limits) => Some(format!("limits changed: {limits}")),
+        Event::Limits {
+            limits,
+            changed: true,
+        } => Some(format!("limits changed: {limits}")),
+        Event::Limits { limits, .. } => Some(format!("limits: {limits}")),
         Event::Would {
             action,
             what,

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use super::verdict;
-use super::words::counted;
+use super::words::{counted, noun};
 use crate::cmd::exit::{Exit, Failure, Outcome};
 use crate::migrate::proof::Verification;
 use crate::migrate::{
@@ -112,18 +112,28 @@ fn report_text(report: &Report) -> String {
             }
         },
         (0, extra) => format!(
-            "next: look at the {extra} rows named above: the target's own, or removed from the \
-             source since an earlier run\n"
+            "next: look at the {} named above: the target's own, or removed from the source since \
+             an earlier run\n",
+            counted(extra, "row")
         ),
-        (count, _) => {
+        (count, extra) => {
             let conflicts = report.tables.iter().any(|table| table.rows.conflicts > 0);
             let sync = match conflicts {
                 true => "; with --sync, rows that differ become those of the source",
                 false => "",
             };
-            format!(
-                "next: look at the {count} rows and blobs named above, they were not copied{sync}\n"
-            )
+            let extra = match extra {
+                0 => String::new(),
+                extra => format!(
+                    ", and at the {} that only the target has",
+                    counted(extra, "row")
+                ),
+            };
+            let left = match count {
+                1 => "1 row or blob".to_owned(),
+                count => format!("{} rows and blobs", HumanCount(count)),
+            };
+            format!("next: look at what is named above: {left} not copied{extra}{sync}\n")
         }
     };
     text
@@ -188,9 +198,10 @@ fn preview_text(head: &str, preview: &Preview) -> String {
     text += &tables_text(&preview.tables, "to copy");
     for status in &preview.statuses {
         text += &format!(
-            "files {:<14} {:>12} files, {}\n",
+            "status {:<13} {:>12} {}, {}\n",
             status.status,
             HumanCount(status.files).to_string(),
+            noun(status.files, "file"),
             BinaryBytes(status.bytes)
         );
     }
@@ -240,10 +251,10 @@ fn tables_text(tables: &[TableReport], verb: &str) -> String {
             .map(|(count, what)| format!(", {} {what}", HumanCount(*count)))
             .collect();
         format!(
-            "{table:<20} {:>12} {verb}, {} present, {} conflicts, {} failed{more}\n",
+            "{table:<20} {:>12} {verb}, {} present, {}, {} failed{more}\n",
             HumanCount(rows.copied).to_string(),
             HumanCount(rows.present),
-            HumanCount(rows.conflicts),
+            counted(rows.conflicts, "conflict"),
             HumanCount(rows.failed)
         )
     };
@@ -268,8 +279,12 @@ fn blobs_text(blobs: &BlobReport, verb: &str) -> String {
         (deleted, "to copy") => format!(", {} to delete", HumanCount(deleted)),
         (deleted, _) => format!(", {} deleted", HumanCount(deleted)),
     };
+    let by_store = match blobs.copied_by_store {
+        0 => String::new(),
+        blobs => format!(" ({} by the S3 server itself)", HumanCount(blobs)),
+    };
     format!(
-        "{:<20} {:>12} {verb}, {} present, {} skipped, {} failed{deleted}, {}\n",
+        "{:<20} {:>12} {verb}{by_store}, {} present, {} skipped, {} failed{deleted}, {}\n",
         "blobs",
         HumanCount(blobs.copied).to_string(),
         HumanCount(blobs.present),
@@ -309,6 +324,7 @@ mod tests {
             ],
             blobs: Some(BlobReport {
                 copied: 7,
+                copied_by_store: 0,
                 present: 1,
                 skipped: 2,
                 failed: 0,
@@ -335,7 +351,7 @@ mod tests {
              blobs                           7 copied, 1 present, 2 skipped, 0 failed, 3.00 GiB\n\
              row and blob of each file: 1,008 equal, 3 no blob\n\
              finished in 2 minutes\n\
-             next: look at the 3 rows and blobs named above, they were not copied; \
+             next: look at what is named above: 3 rows and blobs not copied; \
              with --sync, rows that differ become those of the source\n"
         );
     }
@@ -391,7 +407,7 @@ mod tests {
             preview_text("dry run: nothing was written\n", &preview),
             "dry run: nothing was written\n\
              users                      12,345 to copy, 2 present, 0 conflicts, 0 failed\n\
-             files uploaded                  8 files, 2.00 KiB\n\
+             status uploaded                 8 files, 2.00 KiB\n\
              blobs                           7 to copy, 1 present, 2 skipped, 0 failed, 3.00 GiB\n"
         );
     }

@@ -183,6 +183,7 @@ fn proof(proof: &TableProof) -> Value {
 pub fn blobs(report: &BlobReport) -> Value {
     json!({
         "copied": report.copied,
+        "copied_by_store": report.copied_by_store,
         "present": report.present,
         "skipped": report.skipped,
         "failed": report.failed,

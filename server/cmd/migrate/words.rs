@@ -3,9 +3,14 @@
 use indicatif::HumanCount;
 
 /// So many of these: `1 row`, `2 rows`.
-pub fn counted(count: u64, noun: &str) -> String {
+pub fn counted(count: u64, word: &str) -> String {
+    format!("{} {}", HumanCount(count), noun(count, word))
+}
+
+/// The word for one, or for so many.
+pub fn noun(count: u64, word: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", HumanCount(count))
+    format!("{word}{plural}")
 }
 
 #[cfg(test)]

@@ -95,7 +95,10 @@ fn skew(here: Timestamp, server: Timestamp) -> Feature {
         false => Feature::new(
             NAME,
             Good,
-            format!("within {} seconds of the S3 server", seconds + 1),
+            match seconds {
+                0 => "within a second of the S3 server".to_owned(),
+                seconds => format!("within {} seconds of the S3 server", seconds + 1),
+            },
         ),
     }
 }

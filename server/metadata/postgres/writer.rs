@@ -323,8 +323,10 @@ impl Load<'_> {
         if copied < rows {
             let sql = conflicts_sql(layout, self.write.not_compared);
             let found = transaction.query(&sql, &[]).await?;
+            let kinds = layout.key_kinds();
             conflicts.extend(found.iter().map(|row| {
-                let fields = (0..row.len()).map(|field| row.get(field));
+                let fields = kinds.iter().enumerate();
+                let fields = fields.map(|(field, kind)| shown_field(row.get(field), *kind));
                 join_key(layout, fields)
             }));
         }
@@ -476,14 +478,31 @@ fn as_declared(column: &Column) -> String {
     }
 }
 
-/// The keys of the staged rows that the table has with other values.
+/// A part of a key as [`conflicts_sql`] gives it, for a person to read.
+fn shown_field(text: Option<String>, kind: Kind) -> String {
+    let text = text.unwrap_or_else(|| "NULL".to_owned());
+    let micros = text.parse().ok().filter(|_| kind == Kind::Time);
+    let time = micros.and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+    time.map_or(text, |time| time.to_string())
+}
+
+/// The keys of the staged rows that the table has with other values; times as microseconds.
 fn conflicts_sql(layout: &Layout, not_compared: &[&str]) -> String {
     let key: Vec<String> = layout
         .primary_key
         .iter()
         .map(|key| quote(&layout.columns[*key].name))
         .collect();
-    let shown: Vec<String> = key.iter().map(|name| format!("s.{name}::text")).collect();
+    let kinds = layout.key_kinds();
+    let shown = key.iter().zip(&kinds).map(|(name, kind)| match kind {
+        // Of a time its microseconds, for it to be written as everywhere.
+        Kind::Time => format!(
+            "CASE WHEN isfinite(s.{name}) \
+             THEN (extract(epoch FROM s.{name}) * 1000000)::bigint::text ELSE s.{name}::text END"
+        ),
+        _ => format!("s.{name}::text"),
+    });
+    let shown: Vec<String> = shown.collect();
     let different: Vec<String> = layout
         .columns
         .iter()
