@@ -21,9 +21,6 @@ use crate::data::{Access, Feature, Tuning};
 /// S3 refuses requests whose time is off by more than a quarter of an hour.
 const MUCH_SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// How the answer begins that is none.
-const SILENT: &str = "the server does not say";
-
 pub async fn survey(config: &S3Config, tuning: &Tuning) -> Vec<Feature> {
     // That it cannot be opened is found, and told, by whoever opens it to work with it.
     let Ok((client, false)) = bucket::open(config, Access::Probe, tuning).await else {
@@ -37,33 +34,7 @@ pub async fn survey(config: &S3Config, tuning: &Tuning) -> Vec<Feature> {
         rules(&client, config),
         encryption(&client, bucket)
     );
-    folded(vec![clock, versions, lock, rules, encryption])
-}
-
-/// Questions that the server does not answer for one reason become one.
-fn folded(features: Vec<Feature>) -> Vec<Feature> {
-    let silent: Vec<&Feature> = features
-        .iter()
-        .filter(|feature| feature.standing == Unknown && feature.detail.starts_with(SILENT))
-        .collect();
-    let reason = silent.first().map(|feature| feature.detail.clone());
-    let (Some(reason), true) = (
-        reason,
-        silent
-            .windows(2)
-            .all(|pair| pair[0].detail == pair[1].detail)
-            && silent.len() > 1,
-    ) else {
-        return features;
-    };
-    let names: Vec<&str> = silent.iter().map(|feature| feature.name).collect();
-    let reason = reason.trim_start_matches(SILENT);
-    let detail = format!("{SILENT} of {}{reason}", names.join(", "));
-    let (told, _): (Vec<_>, Vec<_>) = features
-        .into_iter()
-        .partition(|feature| !(feature.standing == Unknown && feature.detail.starts_with(SILENT)));
-    let silent = Feature::new("settings of the bucket", Unknown, detail);
-    told.into_iter().chain([silent]).collect()
+    vec![clock, versions, lock, rules, encryption]
 }
 
 async fn clock(client: &Client, bucket: &str) -> Feature {
@@ -237,7 +208,7 @@ fn absent_or_unknown(name: &'static str, failure: Failure, detail: &str) -> Feat
 }
 
 fn unknown(name: &'static str, failure: Failure) -> Feature {
-    Feature::new(name, Unknown, format!("{SILENT}: {failure}"))
+    Feature::new(name, Unknown, format!("the server does not say: {failure}"))
 }
 
 #[cfg(test)]
@@ -261,27 +232,6 @@ mod tests {
         assert!(deletes(&rule("plik/old", Some(30)), "plik"));
         assert!(!deletes(&rule("logs", Some(30)), "plik"));
         assert!(!deletes(&rule("", None), "plik"));
-    }
-
-    #[test]
-    fn what_is_not_answered_for_one_reason_is_one_line() {
-        let silent = |name, reason| unknown(name, Failure::other(reason));
-        let good = || Feature::new("versions", Good, "none");
-        let same = vec![
-            good(),
-            silent("object lock", "501"),
-            silent("encryption", "501"),
-        ];
-        let folded_into = folded(same);
-        assert_eq!(folded_into.len(), 2);
-        assert_eq!(
-            folded_into[1].detail,
-            "the server does not say of object lock, encryption: 501"
-        );
-        let apart = vec![good(), silent("a", "501"), silent("b", "403")];
-        assert_eq!(folded(apart.clone()), apart);
-        let alone = vec![good(), silent("a", "501")];
-        assert_eq!(folded(alone.clone()), alone);
     }
 
     #[test]
