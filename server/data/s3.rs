@@ -30,7 +30,7 @@ use super::location::one_spelling;
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Feature,
-    Listing, Origin, Stored, Transfer, Trial, Tuning, Unfinished,
+    Listing, Origin, Proof, Stored, Transfer, Trial, Tuning, Unfinished,
 };
 use crate::config::{S3Config, Sse};
 use crate::model::BackendDetails;
@@ -332,13 +332,19 @@ impl DataBackend for S3Backend {
         blob: &BlobRef,
         origin: &Origin,
         expected: BlobStat,
+        proof: Proof,
     ) -> Result<Option<Stored>, DataError> {
         if !self.store.can_copy(origin) {
             return Ok(None);
         }
         let name = BlobName::of(blob)?;
         let (upload, details) = self.upload(blob, &name);
-        let copied = upload.copy(origin, expected, copy::Sizes::S3).await?;
+        let terms = copy::Terms {
+            expected,
+            proof,
+            sizes: copy::Sizes::S3,
+        };
+        let copied = upload.copy(origin, terms).await?;
         Ok(copied.then_some(Stored {
             size_bytes: expected.size_bytes,
             details,
