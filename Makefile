@@ -12,10 +12,14 @@ help: ## Show these commands
 run: tools ## Start a server on http://127.0.0.1:8080, with SQLite and local files in this directory
 	cargo run --release
 
+# Most of a test's time goes by waiting for a server or a program: two of them for each processor.
+test_threads = $$(( 2 * $$(nproc) ))
+
 test: tools ## Run every test, against a PostgreSQL and an S3 server started for them
 	cargo test --no-run
 	testing/services_test.sh
-	testing/services.sh run -- cargo test -- --include-ignored $(unprivileged)
+	testing/services.sh run -- cargo test -- --include-ignored \
+		--test-threads $(test_threads) $(unprivileged)
 	testing/test_backends.sh
 
 # How much of it: SOAK_KILLS=10, SOAK_SEEDS=5, SOAK_FILES=100000, SOAK_PLACES=10; what of it:

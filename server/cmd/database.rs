@@ -79,6 +79,25 @@ pub fn moved(database: &MetadataConfig) -> Result<Option<String>, Failure> {
     Ok(time.map(|time| format!("{path} was migrated to PostgreSQL at {time}")))
 }
 
+/// Where `PLIKD_POSTGRES_URL` decides, nobody reads the setting that is the remedy elsewhere.
+/// `decided` is the database that it names.
+pub fn naming_the_variable(failure: Failure, decided: Option<&str>) -> Failure {
+    let is_about = |place: &str| format!("{:#}", failure.error).contains(place);
+    match (&failure.hint, decided) {
+        (Some(hint), Some(place)) if is_about(place) => {
+            let hint = hint.replace("ConnectionString", "PLIKD_POSTGRES_URL");
+            failure.with_hint(hint)
+        }
+        _ => failure,
+    }
+}
+
+/// The database that `PLIKD_POSTGRES_URL` names, as messages name it.
+pub fn decided(loaded: &Loaded) -> Option<String> {
+    let database = &loaded.config.metadata;
+    loaded.aside.as_ref().map(|_| metadata::name_of(database))
+}
+
 fn forget_move(database: &MetadataConfig) -> Result<(), Failure> {
     MovedMarker::of(database).map_or(Ok(()), |marker| Ok(marker.remove()?))
 }

@@ -64,7 +64,10 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
                 Some(name) => change_dialect(name, &args, options, source, &audience).await,
                 None => migrate(&args, options, source, env, &audience).await,
             };
-            audience.end(outcome)
+            // What programs read is what a person reads.
+            let decided = database::decided(source);
+            let named = |failure| database::naming_the_variable(failure, decided.as_deref());
+            audience.end(outcome.map_err(named))
         }
     }
 }

@@ -69,11 +69,13 @@ async fn run(cli: Cli) -> Outcome {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    match cli.command {
+    let decided = database::decided(&loaded);
+    let outcome = match cli.command {
         None => server::run(cli.server, loaded).await,
         Some(Command::Server(args)) => server::run(args.or(cli.server), loaded).await,
         Some(Command::Clean) => clean::run(loaded.config).await,
         Some(Command::Migrate(args)) => migrate::run(*args, &loaded, &env).await,
         Some(Command::Fakedb(args)) => fakedb::run(args).await,
-    }
+    };
+    outcome.map_err(|failure| database::naming_the_variable(failure, decided.as_deref()))
 }

@@ -46,7 +46,7 @@ pub enum DataError {
         source: BoxError,
     },
     /// There is no such bucket.
-    #[error("{backend} cannot be used to {action}")]
+    #[error("{backend} cannot be used")]
     BucketMissing {
         action: String,
         backend: String,
@@ -85,9 +85,13 @@ impl DataError {
     /// What the administrator can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Denied { backend, .. } if backend.starts_with("s3://") => Some(format!(
+                "check the access key and its secret, and what it may do: this server must read and \
+                 write {backend}"
+            )),
             Self::Denied { backend, .. } => Some(format!(
-                "check the access key and its secret, or the owner of the directory: this server \
-                 must read and write {backend}"
+                "check the owner of the directory and its permissions: this user must read and \
+                 write {backend}"
             )),
             Self::Full { backend, .. } => Some(format!("free some space in {backend}")),
             Self::Unreachable { backend, .. } => Some(format!(
@@ -177,6 +181,20 @@ mod tests {
             id: "x".into(),
             source: kind.into(),
         }
+    }
+
+    #[test]
+    fn a_refusal_names_what_can_be_mended_there() {
+        let hint = |backend: &str| {
+            let error = DataError::Denied {
+                action: "write".into(),
+                backend: backend.into(),
+                source: "no".into(),
+            };
+            error.hint().unwrap()
+        };
+        assert!(!hint("s3://host:9000/bucket").contains("directory"));
+        assert!(!hint("directory files").contains("access key"));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Location {
     Bucket {
         /// `host:port`, in one spelling.
         endpoint: String,
+        /// The same as it was configured, to be shown.
+        address: String,
         bucket: String,
         prefix: String,
     },
@@ -47,7 +49,20 @@ impl Location {
                     inode: Some(other), ..
                 },
             ) => one == other,
-            (one, other) => one == other,
+            _ => self.key() == other.key(),
+        }
+    }
+
+    /// The same text for one place under whatever name, as far as names tell.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Directory { path, .. } => path.display().to_string(),
+            Self::Bucket {
+                endpoint,
+                bucket,
+                prefix,
+                ..
+            } => bucket_name(endpoint, bucket, prefix),
         }
     }
 
@@ -74,6 +89,7 @@ impl Location {
     fn bucket(config: &S3Config) -> Self {
         Self::Bucket {
             endpoint: one_spelling(&config.endpoint, config.use_ssl),
+            address: config.endpoint.clone(),
             bucket: config.bucket.clone(),
             prefix: config.prefix.clone(),
         }
@@ -85,17 +101,20 @@ impl fmt::Display for Location {
         match self {
             Self::Directory { path, .. } => write!(f, "{}", path.display()),
             Self::Bucket {
-                endpoint,
+                address,
                 bucket,
                 prefix,
-            } => {
-                write!(f, "s3://{endpoint}/{bucket}")?;
-                if prefix.is_empty() {
-                    return Ok(());
-                }
-                write!(f, "/{prefix}")
-            }
+                ..
+            } => f.write_str(&bucket_name(address, bucket, prefix)),
         }
+    }
+}
+
+/// A bucket, or what is below a prefix of it, as messages name it.
+pub(super) fn bucket_name(server: &str, bucket: &str, prefix: &str) -> String {
+    match prefix {
+        "" => format!("s3://{server}/{bucket}"),
+        prefix => format!("s3://{server}/{bucket}/{prefix}"),
     }
 }
 
@@ -168,6 +187,20 @@ mod tests {
         for apart in ["files", "files2", "other", "."] {
             assert!(!files.contains(&directory(&link.join(apart))), "{apart}");
         }
+    }
+
+    #[test]
+    fn a_bucket_is_shown_as_it_was_configured_and_is_the_same_by_any_name() {
+        let at = |address: &str| Location::Bucket {
+            endpoint: one_spelling(address, false),
+            address: address.to_owned(),
+            bucket: "b".to_owned(),
+            prefix: String::new(),
+        };
+        let (one, other) = (at("127.0.0.1:9000"), at("localhost:9000"));
+        assert_eq!(one.to_string(), "s3://127.0.0.1:9000/b");
+        assert!(one.is_same(&other) && one.key() == other.key());
+        assert!(!one.is_same(&at("localhost:9001")));
     }
 
     #[test]

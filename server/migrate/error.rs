@@ -339,6 +339,12 @@ impl MigrateError {
                  --fix-orphans leaves out rows without their parent, --strip-nul removes NUL bytes"
                     .to_owned(),
             ),
+            Self::Rejects { path, source } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some(format!(
+                    "give --rejects another file, or move {} away: nothing of it is overwritten",
+                    path.display()
+                ))
+            }
             Self::Rejects { path, .. } => Some(format!(
                 "check that {} is in a directory that exists, with free space, and that this user may write it",
                 path.display()

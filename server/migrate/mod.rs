@@ -438,9 +438,9 @@ impl Run<'_> {
         removal.run().await
     }
 
-    /// The target's directory or bucket, as messages name it.
+    /// The target's directory or bucket, by a name that does not depend on its spelling.
     fn place_of_blobs(&self) -> String {
-        Location::of(self.to.data).map_or_else(|_| String::new(), |place| place.to_string())
+        Location::of(self.to.data).map_or_else(|_| String::new(), |place| place.key())
     }
 
     async fn copy_rows(

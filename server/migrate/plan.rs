@@ -132,6 +132,8 @@ pub(super) struct Found {
     pub source_is_served: bool,
     /// What the target's database holds that no run from this source has brought.
     pub others_rows: Option<String>,
+    /// A run from this source into the target was cut off.
+    pub goes_on: bool,
     /// The target's directory or bucket is still to be created.
     pub to_is_absent: bool,
     /// The places that tell how much room they have, if it is enough.
@@ -163,6 +165,7 @@ impl Check<'_> {
         self.check_names(&layouts, target.as_ref()).await?;
         if let Some(target) = target.as_ref().filter(|_| halves.has_metadata()) {
             self.found.others_rows = others_rows(target, &source).await?;
+            self.found.goes_on = target.has_checkpoint_of(source.identity()).await?;
         }
         if let Some(from_data) = &from_data {
             self.check_blobs(&source, &layouts, from_data.as_ref())

@@ -147,6 +147,9 @@ impl List {
         }
         let detail = to.map_or_else(String::new, |to| {
             let state = match (&to.identity, to.schema_versions.is_empty()) {
+                (Some(_), _) if run.found.goes_on => {
+                    "has a run from this source that was cut off, which is resumed"
+                }
                 (None, _) => "does not exist yet and can be created",
                 (Some(_), true) => "is empty, in use by nobody, and can be written",
                 (Some(_), false) => "is in use by nobody and can be written",

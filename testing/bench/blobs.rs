@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::contest::{Amount, Attempt, Check, Contest, PLIKD};
-use crate::places::{Contents, S3, Stage, contents_of, metadata_section, succeed};
+use crate::places::{Contents, Stage, contents_of, metadata_section, succeed};
 
 /// The same blobs in a directory and a bucket, with the database that has their rows.
 pub struct Blobs {
@@ -137,7 +137,7 @@ fn into_bucket<'a>(
     let mut contest = blobs.contest(stage);
     let end = |command, bucket: String| Attempt {
         command,
-        check: bucket_check(stage.s3.clone(), bucket, blobs.contents),
+        check: bucket_check(stage, bucket, blobs.contents),
     };
     contest.add(PLIKD, move || {
         let bucket = stage.s3.bucket()?;
@@ -173,28 +173,74 @@ fn to_local<'a>(stage: &'a Stage, blobs: &'a Blobs) -> Result<Option<Contest<'a>
     });
     if let Some(program) = stage.tool("s5cmd") {
         let from = format!("s3://{}/*", blobs.bucket);
-        contest.add("s5cmd", move || {
-            let to = new_directory(stage)?;
-            let command = s5cmd(stage, &program, &from, &format!("{}/", to.display()));
-            Ok(into_directory(command, to, blobs.contents))
-        });
+        let copy = move |to: &Path| s5cmd(stage, &program, &from, &format!("{}/", to.display()));
+        fetched(
+            &mut contest,
+            stage,
+            blobs,
+            ["s5cmd", "s5cmd, then sync"],
+            copy,
+        );
     }
     if let Some(program) = stage.tool("rclone") {
         let from = format!("{REMOTE}:{}", blobs.bucket);
-        contest.add("rclone", move || {
-            let to = new_directory(stage)?;
-            let command = rclone(stage, &program, &from, &to.display().to_string());
-            Ok(into_directory(command, to, blobs.contents))
-        });
+        let copy = move |to: &Path| rclone(stage, &program, &from, &to.display().to_string());
+        fetched(
+            &mut contest,
+            stage,
+            blobs,
+            ["rclone", "rclone, then sync"],
+            copy,
+        );
     }
     Ok(Some(contest))
 }
 
-fn bucket_check(s3: S3, bucket: String, expected: Contents) -> Check {
+/// Fills a new directory: as the program does it, and so that the blobs outlive a loss of power.
+fn fetched<'a>(
+    contest: &mut Contest<'a>,
+    stage: &'a Stage,
+    blobs: &Blobs,
+    [name, synced]: [&'static str; 2],
+    copy: impl Fn(&Path) -> Command + Clone + 'a,
+) {
+    let expected = blobs.contents;
+    let again = copy.clone();
+    contest.add(name, move || {
+        let to = new_directory(stage)?;
+        Ok(into_directory(copy(&to), to, expected))
+    });
+    contest.add(synced, move || {
+        let to = new_directory(stage)?;
+        Ok(into_directory(then_sync(&again(&to), &to), to, expected))
+    });
+}
+
+fn then_sync(copy: &Command, to: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#""$@" && exec sync --file-system "$0""#]);
+    command
+        .arg(to)
+        .arg(copy.get_program())
+        .args(copy.get_args());
+    let set = copy.get_envs();
+    command.envs(set.filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
+/// More of them are removed after the last run only: ext4 without a journal looks through the
+/// inodes that were freed of late whenever it makes a file, so the next run would have to pay.
+const REMOVED_AT_ONCE: u64 = 100;
+
+fn bucket_check(stage: &Stage, bucket: String, expected: Contents) -> Check<'_> {
     Box::new(move || {
-        let found = s3.contents(&bucket)?;
+        let found = stage.s3.contents(&bucket)?;
         ensure!(found == expected, "{found:?}, not {expected:?}");
-        s3.remove(&bucket)
+        match found.blobs > REMOVED_AT_ONCE {
+            true => stage.remove_at_the_end(bucket),
+            false => stage.s3.remove(&bucket)?,
+        }
+        Ok(())
     })
 }
 
@@ -204,11 +250,14 @@ fn new_directory(stage: &Stage) -> Result<PathBuf> {
     Ok(directory)
 }
 
-fn into_directory(command: Command, directory: PathBuf, expected: Contents) -> Attempt {
+fn into_directory(command: Command, directory: PathBuf, expected: Contents) -> Attempt<'static> {
     let check = move || {
         let found = contents_of(&directory)?;
         ensure!(found == expected, "{found:?}, not {expected:?}");
-        Ok(fs::remove_dir_all(&directory)?)
+        match found.blobs > REMOVED_AT_ONCE {
+            true => Ok(()), // it goes with the stage
+            false => Ok(fs::remove_dir_all(&directory)?),
+        }
     };
     Attempt {
         command,

@@ -32,16 +32,16 @@ pub struct Contestant<'a> {
 }
 
 /// Makes the state that every run starts from, which is not measured.
-pub type Start<'a> = Box<dyn Fn() -> Result<Attempt> + 'a>;
+pub type Start<'a> = Box<dyn Fn() -> Result<Attempt<'a>> + 'a>;
 
 /// A run that is about to begin.
-pub struct Attempt {
+pub struct Attempt<'a> {
     pub command: Command,
-    pub check: Check,
+    pub check: Check<'a>,
 }
 
-/// Fails unless the work was done, then removes what was made.
-pub type Check = Box<dyn FnOnce() -> Result<()>>;
+/// Fails unless the work was done, then sees to it that what was made is removed.
+pub type Check<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
 
 /// What became of a contest.
 pub struct Standing {
@@ -51,7 +51,7 @@ pub struct Standing {
 }
 
 impl<'a> Contest<'a> {
-    pub fn add(&mut self, name: &'static str, start: impl Fn() -> Result<Attempt> + 'a) {
+    pub fn add(&mut self, name: &'static str, start: impl Fn() -> Result<Attempt<'a>> + 'a) {
         self.contestants.push(Contestant {
             name,
             start: Box::new(start),

@@ -68,7 +68,8 @@ fn main() -> Result<()> {
         &standings,
     )?;
     println!("{text}");
-    fs::write(&args.output, text).with_context(|| args.output.display().to_string())
+    fs::write(&args.output, text).with_context(|| args.output.display().to_string())?;
+    stage.end()
 }
 
 /// Sets up one workload; `None` if this plikd cannot do it.

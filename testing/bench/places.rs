@@ -1,6 +1,6 @@
 //! Where the work is done: databases, buckets and directories that are new for each run.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
@@ -30,6 +31,7 @@ pub struct Stage {
     rows: OnceCell<Rows>,
     small: OnceCell<Blobs>,
     large: OnceCell<Blobs>,
+    finished: RefCell<Vec<String>>,
 }
 
 impl Stage {
@@ -49,6 +51,7 @@ impl Stage {
             rows: OnceCell::new(),
             small: OnceCell::new(),
             large: OnceCell::new(),
+            finished: RefCell::default(),
         })
     }
 
@@ -143,6 +146,16 @@ impl Stage {
 
     pub fn large_blobs(&self) -> Result<&Blobs> {
         once(&self.large, || Blobs::large(self))
+    }
+
+    /// A bucket that [`Stage::end`] removes.
+    pub fn remove_at_the_end(&self, bucket: String) {
+        self.finished.borrow_mut().push(bucket);
+    }
+
+    pub fn end(self) -> Result<()> {
+        let buckets = self.finished.into_inner();
+        buckets.iter().try_for_each(|bucket| self.s3.remove(bucket))
     }
 }
 
@@ -322,14 +335,15 @@ impl S3 {
                 .into_paginator()
                 .send();
             while let Some(page) = pages.next().await {
-                for key in page?.contents().iter().filter_map(|object| object.key()) {
-                    client
-                        .delete_object()
-                        .bucket(bucket)
-                        .key(key)
-                        .send()
-                        .await?;
-                }
+                let page = page?;
+                let keys = page.contents().iter().filter_map(|object| object.key());
+                let keys = keys.map(|key| ObjectIdentifier::builder().key(key).build());
+                let keys = Delete::builder()
+                    .set_objects(Some(keys.collect::<Result<_, _>>()?))
+                    .quiet(true)
+                    .build()?;
+                let delete = client.delete_objects().bucket(bucket).delete(keys);
+                delete.send().await?;
             }
             client.delete_bucket().bucket(bucket).send().await?;
             Ok(())

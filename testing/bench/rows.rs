@@ -104,7 +104,7 @@ fn keys_of(postgres: &Postgres) -> Result<u64> {
 }
 
 /// Ends a run into PostgreSQL: every row is there, and every key is enforced.
-fn into_postgres(command: Command, postgres: Postgres, expected: &Expected) -> Attempt {
+fn into_postgres(command: Command, postgres: Postgres, expected: &Expected) -> Attempt<'static> {
     let expected = expected.clone();
     let check = move || {
         let rows = postgres_rows(&postgres)?;
@@ -124,7 +124,7 @@ fn into_postgres(command: Command, postgres: Postgres, expected: &Expected) -> A
 }
 
 /// Ends a run into SQLite.
-fn into_sqlite(command: Command, path: PathBuf, expected: &Expected) -> Attempt {
+fn into_sqlite(command: Command, path: PathBuf, expected: &Expected) -> Attempt<'static> {
     let expected = expected.clone();
     let check = move || {
         let rows = sqlite_rows(&path)?;

@@ -73,6 +73,13 @@ fn there_and_back_and_no_server_starts_on_the_wrong_one() -> Result<()> {
     ])?;
     assert_eq!(stage.other.rows()?, rows);
 
+    let section = stage.other.section();
+    stage.scene.write("target.cfg", &section)?;
+    let verify = ["migrate", "verify", "--to", "target.cfg", "--metadata-only"];
+    run(stage.without_variable(&verify))?
+        .expect(0)?
+        .says(&["equal: compared in"])?;
+
     let moved = run(stage.without_variable(&[]))?.expect(1)?;
     moved.says(&["was migrated to PostgreSQL at", "--use-old-database"])?;
 
@@ -239,7 +246,12 @@ fn a_server_on_either_end_is_in_the_way() -> Result<()> {
     let refused = stage
         .change("postgres", &["--lock-timeout", "300ms"])?
         .expect(7)?;
-    refused.says(&["plikd is running on sqlite", "hint: stop it first"])?;
+    let hint = "hint: stop it first";
+    refused
+        .says(&["plikd is still running on sqlite ", " after 300ms", hint])?
+        .never_says(&["Getting uploads"])?;
+    let at_once = stage.change("postgres", &[])?.expect(7)?;
+    at_once.says(&["plikd is running on sqlite ", hint])?;
     drop(daemon);
     stage.change("postgres", &[])?.expect(0)?;
     Ok(())
@@ -267,9 +279,18 @@ fn what_cannot_be_meant_is_bad_usage() -> Result<()> {
         ];
         change(None, to)?.expect(2)?.says(&text)?;
     }
+    let mut server = scene.plikd();
+    server.arg("--config").arg(&local.config);
+    server.env("PLIKD_POSTGRES_URL", somewhere);
+    run(server)?
+        .expect(4)?
+        .says(&["is up and that PLIKD_POSTGRES_URL is right"])?
+        .never_says(&["ConnectionString"])?;
     let absent = change(Some(somewhere), "postgres")?.expect(3)?;
     absent.says(&["no database at", "hint: start plikd once"])?;
     assert!(!scene.path("plik.db").exists());
+    let back = change(Some(somewhere), "sqlite")?.expect(4)?;
+    back.says(&["is up and that PLIKD_POSTGRES_URL is right"])?;
     fs::File::create(scene.path("plik.db")).context("an empty file")?;
     let empty = change(Some(somewhere), "postgres")?.expect(3)?;
     empty.says(&["no such table: uploads"])?;

@@ -157,7 +157,10 @@ fn what_is_not_mended_is_rejected_again() -> Result<()> {
     };
     assert_eq!(rows(&file)?, rows(&again)?);
     // What is there already is not overwritten.
-    replay(&scene, &file, &to, &options)?.expect(1)?;
+    replay(&scene, &file, &to, &options)?
+        .expect(1)?
+        .says(&["hint: give --rejects another file"])?
+        .never_says(&["free space"])?;
     assert_eq!(rows(&file)?, rows(&again)?);
     Ok(())
 }

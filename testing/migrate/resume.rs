@@ -55,9 +55,11 @@ fn interrupted_among_blobs(asked: Signal, code: i32) -> Result<()> {
         Ok(blobs_in(&scene.path("to.files")) > 50)
     })?;
     signal(&run, asked)?;
-    finish(run)?
-        .expect(code)?
-        .says(&["interrupted", "hint: run the same command again to resume"])?;
+    finish(run)?.expect(code)?.says(&[
+        "stopped after ",
+        "interrupted",
+        "hint: run the same command again to resume",
+    ])?;
     let arrived = to.store.blobs(&to.database)?;
     ensure!(
         arrived.len() < 1900,
@@ -71,6 +73,8 @@ fn interrupted_among_blobs(asked: Signal, code: i32) -> Result<()> {
     assert_eq!(to.database.count("files")?, 0);
     refuses_to_serve(&scene, &to)?;
     let resumed = scene.migrate(&from, &to, &[])?.expect(0)?;
+    let resumed =
+        resumed.says(&["has a run from this source that was cut off, which is resumed"])?;
     // What was written down need not be asked about; what was not is found by its digest.
     assert_eq!(resumed.summary("blobs")?.present, arrived.len() as u64);
     assert_equal(&from, &to)?;

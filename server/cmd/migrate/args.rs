@@ -62,14 +62,11 @@ const PLANNED: [&str; 19] = [
 
 /// A migration, or a dry run of one.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("where").args(["to", "dialect", "plan_file"]).required(true)))]
 #[command(group(clap::ArgGroup::new("listed").args(["dry_run", "plan", "sync"]).multiple(true)))]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present_any = ["dialect", "plan_file"]
-    )]
+    #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
 
     #[command(flatten)]
@@ -429,6 +426,14 @@ mod tests {
                 ];
                 assert!(kind.is_err_and(|kind| refused.contains(&kind)), "{line}");
             }
+        }
+    }
+
+    #[test]
+    fn a_migration_to_nowhere_names_every_way_to_say_where() {
+        let error = parse("migrate --metadata-only").unwrap_err().to_string();
+        for way in ["--to <FILE>", "--dialect <DATABASE>", "--plan-file <FILE>"] {
+            assert!(error.contains(way), "{error}");
         }
     }
 

@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::args::{RunArgs, TellArgs, VerifyArgs};
 use super::dialect::DialectLines;
 use super::json::JsonLines;
+use super::meter::{Meter, Passed, TablePassed};
 use super::outputs::Outputs;
-use super::progress;
 use super::report::ReportFile;
 use super::summary::Summary;
-use super::values;
+use super::{progress, say, values};
 use crate::cmd::exit::{Failure, Outcome};
 use crate::config::{Environment, Loaded};
-use crate::migrate::{Event, Options, Progress};
+use crate::migrate::{Event, MigrateError, Options, Progress};
 
 /// What is about to happen, for those who hear of it.
 pub struct Opening<'a> {
@@ -71,6 +71,7 @@ impl<'a> Opening<'a> {
 pub struct Audience {
     /// Nobody, if a program reads.
     person: Option<Arc<dyn Progress>>,
+    meter: Meter,
     prints_summary: bool,
     program: Option<JsonLines>,
     report: Option<ReportFile>,
@@ -85,6 +86,7 @@ impl Audience {
         let mut audience = Self {
             program: json.then(|| JsonLines::start(opening)),
             person: (!json).then(|| opening.person()),
+            meter: Meter::new(),
             prints_summary: opening.prints_summary,
             report: None,
         };
@@ -124,12 +126,43 @@ impl Audience {
         if let Some(program) = &self.program {
             program.end(&outcome);
         }
+        let is_interrupted = |failure: &Failure| {
+            matches!(
+                failure.error.downcast_ref::<MigrateError>(),
+                Some(MigrateError::Interrupted)
+            )
+        };
+        if self.person.is_some() && outcome.as_ref().is_err_and(is_interrupted) {
+            say(&stopped(&self.meter.passed()));
+        }
         outcome
+    }
+}
+
+/// How far a run has come that is to end.
+fn stopped(passed: &Passed) -> String {
+    let Passed {
+        blobs, blobs_total, ..
+    } = passed;
+    let blobs = (*blobs_total > 0).then(|| format!("{blobs} of {blobs_total} blobs"));
+    let tables = passed.tables.iter().map(|table| {
+        let TablePassed {
+            table,
+            rows,
+            rows_total,
+        } = table;
+        format!("{rows} of {rows_total} rows of {table}")
+    });
+    let passed: Vec<String> = blobs.into_iter().chain(tables).collect();
+    match &passed[..] {
+        [] => "stopped before the first blob and row".to_owned(),
+        passed => format!("stopped after {}", passed.join(", ")),
     }
 }
 
 impl Progress for Audience {
     fn on(&self, event: Event<'_>) {
+        self.meter.on(event);
         if let Some(person) = &self.person {
             person.on(event);
         }
@@ -139,5 +172,27 @@ impl Progress for Audience {
         if let Some(report) = &self.report {
             report.on(event);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_stopped_says_how_far_it_came() {
+        let mut passed = Passed::default();
+        assert_eq!(stopped(&passed), "stopped before the first blob and row");
+        (passed.blobs, passed.blobs_total) = (3, 40);
+        assert_eq!(stopped(&passed), "stopped after 3 of 40 blobs");
+        passed.tables.push(TablePassed {
+            table: "users".to_owned(),
+            rows: 5,
+            rows_total: 9,
+        });
+        assert_eq!(
+            stopped(&passed),
+            "stopped after 3 of 40 blobs, 5 of 9 rows of users"
+        );
     }
 }

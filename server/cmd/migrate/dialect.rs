@@ -257,7 +257,10 @@ async fn locked(config: &MetadataConfig, patience: Duration) -> Result<Option<Lo
                 tokio::time::sleep(LOCK_PAUSE).await;
             }
             Err(MetadataError::InUse { backend, .. }) => {
-                let error = anyhow!("plikd is running on {backend}");
+                let error = match patience.is_zero() {
+                    true => anyhow!("plikd is running on {backend}"),
+                    false => anyhow!("plikd is still running on {backend} after {patience:?}"),
+                };
                 return Err(Failure::new(Exit::InUse, error).with_hint("stop it first".to_owned()));
             }
             // The target may still be to be created.

@@ -6,6 +6,7 @@ use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use super::client;
 use super::error::{Failure, Kind};
 use crate::config::S3Config;
+use crate::data::location::bucket_name;
 use crate::data::{Access, DataError, Tuning};
 
 /// The region that needs no mention, and that answers for all others.
@@ -40,11 +41,7 @@ pub(super) async fn open(
 
 /// The bucket as messages name it.
 pub(super) fn place(config: &S3Config) -> String {
-    let mut place = format!("s3://{}/{}", config.endpoint, config.bucket);
-    if !config.prefix.is_empty() {
-        place = format!("{place}/{}", config.prefix);
-    }
-    place
+    bucket_name(&config.endpoint, &config.bucket, &config.prefix)
 }
 
 /// A client for the region of the bucket; `None` if there is no such bucket.
