@@ -191,6 +191,12 @@ pub trait DataBackend: Display + Send + Sync + 'static {
         None
     }
 
+    /// Whether it is worth asking this store to [`copy`](Self::copy) what is at `origin`. Nobody is
+    /// asked.
+    fn may_copy(&self, _origin: &Origin) -> bool {
+        false
+    }
+
     /// Has the store itself copy the blob at `origin`, replacing any older blob of that file.
     ///
     /// As [`put_all_of`](Self::put_all_of), but no byte of it comes by here, and that its bytes are

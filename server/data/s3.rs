@@ -153,7 +153,7 @@ impl Store {
     }
 
     /// Whether the server may be asked to copy from there, with the rights of the same key.
-    fn can_copy(&self, origin: &Origin) -> bool {
+    fn may_copy(&self, origin: &Origin) -> bool {
         self.config.sse != Sse::Customer
             && self.config.access_key_id == origin.access_key_id
             && self.endpoint() == origin.endpoint
@@ -327,6 +327,10 @@ impl DataBackend for S3Backend {
         })
     }
 
+    fn may_copy(&self, origin: &Origin) -> bool {
+        self.store.may_copy(origin)
+    }
+
     async fn copy(
         &self,
         blob: &BlobRef,
@@ -334,7 +338,7 @@ impl DataBackend for S3Backend {
         expected: BlobStat,
         proof: Proof,
     ) -> Result<Option<Stored>, DataError> {
-        if !self.store.can_copy(origin) {
+        if !self.store.may_copy(origin) {
             return Ok(None);
         }
         let name = BlobName::of(blob)?;

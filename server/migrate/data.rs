@@ -51,6 +51,9 @@ pub(super) struct BlobCopy {
     pub source: LivingRows,
     /// What the target holds; of blobs that it does not tell about the target is asked.
     pub known: Arc<Known>,
+    /// What the source holds, if the target's store may copy it by itself; of blobs that it does not
+    /// tell about the source is asked then.
+    pub held: Arc<Known>,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
     /// The part of the blobs to copy, if not all.
@@ -415,11 +418,31 @@ impl BlobCopy {
         let Some(origin) = self.from.origin(source) else {
             return Ok(None);
         };
+        if !self.to.may_copy(&origin) || !self.is_held(row, source).await? {
+            return Ok(None);
+        }
         let expected = BlobStat {
             size_bytes: row.size_bytes(),
             md5: row.md5,
         };
         self.to.copy(target, &origin, expected, proof).await
+    }
+
+    /// Whether the source seems to have the blob as `row` says: its store would copy the right MD5
+    /// under a wrong size too. What it has otherwise is read, and named for that.
+    async fn is_held(&self, row: &BlobRow, source: &BlobRef) -> Result<bool, DataError> {
+        if row.md5.is_none() {
+            // There is nothing but the size to know it by, so the store looks at that.
+            return Ok(true);
+        }
+        Ok(match self.held.standing(row) {
+            Standing::Found(md5) => md5 != Md5::Other,
+            Standing::Absent | Standing::Different => false,
+            Standing::Unknown => {
+                let stat = self.from.stat(source).await?;
+                stat.is_some_and(|stat| stat.size_bytes == row.size_bytes())
+            }
+        })
     }
 
     /// Whether an earlier try has stored the blob, though its answer was lost.

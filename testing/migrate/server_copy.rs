@@ -219,3 +219,34 @@ fn a_rotten_blob_that_came_in_parts_is_named_and_does_not_stay() -> Result<()> {
     assert!(!blobs.iter().any(|blob| blob.contains(LARGE)), "{blobs:?}");
     Ok(())
 }
+
+/// The right MD5, and another size than the row says.
+#[test]
+fn a_blob_of_another_size_than_its_row_says_is_named_and_not_copied() -> Result<()> {
+    // The second server lets nobody list the source: then it is asked.
+    for faults in [&[][..], &["ListObjectsV2:1+:403"]] {
+        let this = Move::with_large_blob()?;
+        let from = Database::Sqlite(this.scene.path("from.db"));
+        let small = from.value(
+            "SELECT min(id) FROM files WHERE status = 'uploaded' AND length(md5) = 32 AND size > 0",
+        )?;
+        for id in [LARGE, &small] {
+            from.query(&format!(
+                "UPDATE files SET size = size + 7 WHERE id = '{id}'"
+            ))?;
+        }
+        let (run, met) = this.run(faults, &["--ignore-errors"])?;
+        assert_eq!(met.len(), faults.len());
+        let run = run.expect(20)?.says(&[LARGE, &small, "bytes instead of"])?;
+        let blobs = run.summary("blobs")?;
+        assert_eq!(blobs.failed, 2);
+        assert!(blobs.copied > 0);
+        let (_s3, url) = OwnS3::start(&this.scene, &[])?;
+        let to = this.server("to", &url)?;
+        let blobs = to.store.blobs(&to.database)?;
+        for id in [LARGE, &small] {
+            assert!(!blobs.iter().any(|blob| blob.contains(id)), "{blobs:?}");
+        }
+    }
+    Ok(())
+}

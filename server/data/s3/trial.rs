@@ -206,7 +206,7 @@ impl Scratch {
     /// `None` if no blob is on this server already.
     async fn copies(&self, trial: &Trial) -> Option<Result<bool, Failure>> {
         let origin = trial.origin.as_ref()?;
-        if !self.store.can_copy(origin) {
+        if !self.store.may_copy(origin) {
             return None;
         }
         let small = BlobStat {

@@ -63,6 +63,10 @@ impl DataBackend for Limited {
         self.backend.origin(blob)
     }
 
+    fn may_copy(&self, origin: &Origin) -> bool {
+        self.backend.may_copy(origin)
+    }
+
     // Not slowed down: what a store copies by itself is on nobody's line.
     async fn copy(
         &self,
