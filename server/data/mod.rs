@@ -32,7 +32,7 @@ use crate::model::{BackendDetails, File};
 pub use error::{BoxError, DataError};
 pub use location::Location;
 pub use manners::{Manners, Tuning};
-pub use origin::Origin;
+pub use origin::{Origin, Proof};
 pub use survey::{Feature, Standing, Trial, survey};
 pub use transfer::{BlobReader, Transfer};
 pub use unfinished::{SentPart, Unfinished, UploadJournal};
@@ -191,17 +191,25 @@ pub trait DataBackend: Display + Send + Sync + 'static {
         None
     }
 
+    /// Whether it is worth asking this store to [`copy`](Self::copy) what is at `origin`. Nobody is
+    /// asked.
+    fn may_copy(&self, _origin: &Origin) -> bool {
+        false
+    }
+
     /// Has the store itself copy the blob at `origin`, replacing any older blob of that file.
     ///
     /// As [`put_all_of`](Self::put_all_of), but no byte of it comes by here, and that its bytes are
-    /// those with the `expected` MD5 is the store's word. `None`: it has to be read, because it is
-    /// at another store, or this one does not copy, or does not keep that MD5. What `put_all_of`
-    /// finds wrong with a blob is found by it alone.
+    /// those with the `expected` MD5 is the store's word, which is heard as `proof` says. Of an
+    /// expected MD5 the size is not compared. `None`: it has to be read, because it is at another
+    /// store, or this one does not copy, or does not tell that MD5. What `put_all_of` finds wrong
+    /// with a blob is found by it alone.
     async fn copy(
         &self,
         _blob: &BlobRef,
         _origin: &Origin,
         _expected: BlobStat,
+        _proof: Proof,
     ) -> Result<Option<Stored>, DataError> {
         Ok(None)
     }

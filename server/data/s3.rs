@@ -30,7 +30,7 @@ use super::location::one_spelling;
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Feature,
-    Listing, Origin, Stored, Transfer, Trial, Tuning, Unfinished,
+    Listing, Origin, Proof, Stored, Transfer, Trial, Tuning, Unfinished,
 };
 use crate::config::{S3Config, Sse};
 use crate::model::BackendDetails;
@@ -153,7 +153,7 @@ impl Store {
     }
 
     /// Whether the server may be asked to copy from there, with the rights of the same key.
-    fn can_copy(&self, origin: &Origin) -> bool {
+    fn may_copy(&self, origin: &Origin) -> bool {
         self.config.sse != Sse::Customer
             && self.config.access_key_id == origin.access_key_id
             && self.endpoint() == origin.endpoint
@@ -327,18 +327,28 @@ impl DataBackend for S3Backend {
         })
     }
 
+    fn may_copy(&self, origin: &Origin) -> bool {
+        self.store.may_copy(origin)
+    }
+
     async fn copy(
         &self,
         blob: &BlobRef,
         origin: &Origin,
         expected: BlobStat,
+        proof: Proof,
     ) -> Result<Option<Stored>, DataError> {
-        if !self.store.can_copy(origin) {
+        if !self.store.may_copy(origin) {
             return Ok(None);
         }
         let name = BlobName::of(blob)?;
         let (upload, details) = self.upload(blob, &name);
-        let copied = upload.copy(origin, expected, copy::Sizes::S3).await?;
+        let terms = copy::Terms {
+            expected,
+            proof,
+            sizes: copy::Sizes::S3,
+        };
+        let copied = upload.copy(origin, terms).await?;
         Ok(copied.then_some(Stored {
             size_bytes: expected.size_bytes,
             details,

@@ -27,7 +27,8 @@ use crate::config::MetadataConfig;
 use crate::data::buffers::Buffers;
 use crate::data::digest::hashed;
 use crate::data::{
-    BlobReader, BlobRef, BlobStat, BoxError, ByteStream, DataBackend, DataError, Stored, Transfer,
+    BlobReader, BlobRef, BlobStat, BoxError, ByteStream, DataBackend, DataError, Proof, Stored,
+    Transfer,
 };
 use crate::metadata::{
     BlobNotes, BlobRecord, BlobState, Encoding, Identity, Layout, Loader, Metadata, MetadataError,
@@ -50,6 +51,9 @@ pub(super) struct BlobCopy {
     pub source: LivingRows,
     /// What the target holds; of blobs that it does not tell about the target is asked.
     pub known: Arc<Known>,
+    /// What the source holds, if the target's store may copy it by itself; of blobs that it does not
+    /// tell about the source is asked then.
+    pub held: Arc<Known>,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
     /// The part of the blobs to copy, if not all.
@@ -111,6 +115,15 @@ enum Outcome {
     /// Already there, with what is to be written down about that.
     Present(Option<BlobRecord>),
     Problem(BlobProblem),
+}
+
+/// What the target has under the name of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    Blob(Presence),
+    /// Other bytes, or such as nobody can tell from them.
+    Other,
+    Nothing,
 }
 
 /// How a blob is known to be in the target, with the right bytes.
@@ -245,12 +258,16 @@ impl BlobCopy {
             let reason = "the target has another file of that id, with other bytes".to_owned();
             return Ok(Outcome::Problem(row.problem(reason)));
         }
-        if let Some(presence) = self.presence(row, past).await? {
-            let was_asked = presence == Presence::Asked;
-            return Ok(Outcome::Present(past.found(row, &self.place, was_asked)));
-        }
+        let proof = match self.there(row, past).await? {
+            There::Blob(presence) => {
+                let was_asked = presence == Presence::Asked;
+                return Ok(Outcome::Present(past.found(row, &self.place, was_asked)));
+            }
+            There::Other => Proof::Before,
+            There::Nothing => Proof::Afterwards,
+        };
         self.note_replacement(row, past).await?;
-        self.put(row, passed).await
+        self.put(row, proof, passed).await
     }
 
     /// Before the first byte of a blob that replaces one: should the run be cut off, what was known
@@ -287,46 +304,57 @@ impl BlobCopy {
 
     /// Whether the target has the blob with the size and digest that the row says. A row without a
     /// digest does not tell which bytes those are.
-    async fn presence(&self, row: &BlobRow, past: &Past) -> Result<Option<Presence>, DataError> {
+    async fn there(&self, row: &BlobRow, past: &Past) -> Result<There, DataError> {
+        let standing = self.known.standing(row);
+        if standing == Standing::Absent {
+            return Ok(There::Nothing);
+        }
         if row.md5.is_none() {
-            return Ok(None);
+            return Ok(There::Other);
         }
         let details = past.details();
         if self.to_keeps_keys && details.sse_key().is_none() {
             // Without its key a blob cannot be asked about, and nobody can read it either.
-            return Ok(None);
+            return Ok(There::Other);
         }
-        match self.known.standing(row) {
-            Standing::Absent | Standing::Different => return Ok(None),
-            Standing::Found(Md5::Same) => return Ok(Some(Presence::Listed)),
-            Standing::Found(Md5::Untold) if past.proves(row) => return Ok(Some(Presence::Listed)),
-            Standing::Found(_) | Standing::Unknown => {}
+        match standing {
+            Standing::Different => return Ok(There::Other),
+            Standing::Found(Md5::Same) => return Ok(There::Blob(Presence::Listed)),
+            Standing::Found(Md5::Untold) if past.proves(row) => {
+                return Ok(There::Blob(Presence::Listed));
+            }
+            Standing::Found(_) | Standing::Unknown | Standing::Absent => {}
         }
         let blob = BlobRef {
             details,
             ..row.blob()
         };
         let Some(stat) = self.to.stat(&blob).await? else {
-            return Ok(None);
+            return Ok(There::Nothing);
         };
         if stat.size_bytes != row.size_bytes() {
-            return Ok(None);
+            return Ok(There::Other);
         }
         if stat.md5 == row.md5 || (stat.md5.is_none() && past.proves(row)) {
-            return Ok(Some(Presence::Asked));
+            return Ok(There::Blob(Presence::Asked));
         }
         // No digest is kept there, or one that need not be the MD5: the bytes decide.
         match self.to.get(&blob, None).await {
-            Ok(found) => {
-                let is_same = md5_of(found.body).await == row.md5;
-                Ok(is_same.then_some(Presence::Asked))
-            }
-            Err(DataError::NotFound { .. }) => Ok(None),
+            Ok(found) => Ok(match md5_of(found.body).await == row.md5 {
+                true => There::Blob(Presence::Asked),
+                false => There::Other,
+            }),
+            Err(DataError::NotFound { .. }) => Ok(There::Nothing),
             Err(error) => Err(error),
         }
     }
 
-    async fn put(&self, row: &BlobRow, passed: &Passed) -> Result<Outcome, DataError> {
+    async fn put(
+        &self,
+        row: &BlobRow,
+        proof: Proof,
+        passed: &Passed,
+    ) -> Result<Outcome, DataError> {
         let source = row.blob();
         // A key of the source's backend means nothing to a backend that keeps none.
         let details = match self.to_keeps_keys {
@@ -337,10 +365,13 @@ impl BlobCopy {
             details,
             ..source.clone()
         };
-        let copied = self.copied_by_store(row, &source, &target, passed).await?;
+        let copied = self.copied_by_store(row, &source, &target, proof).await?;
         let by_store = copied.is_some();
         let stored = match copied {
-            Some(stored) => stored,
+            Some(stored) => {
+                passed.reach(row.size_bytes());
+                stored
+            }
             None => match self.from.reader(&source, row.size_bytes()).await {
                 Ok(from) => {
                     let transfer = self.transfer(row, from, passed);
@@ -382,20 +413,36 @@ impl BlobCopy {
         row: &BlobRow,
         source: &BlobRef,
         target: &BlobRef,
-        passed: &Passed,
+        proof: Proof,
     ) -> Result<Option<Stored>, DataError> {
         let Some(origin) = self.from.origin(source) else {
             return Ok(None);
         };
+        if !self.to.may_copy(&origin) || !self.is_held(row, source).await? {
+            return Ok(None);
+        }
         let expected = BlobStat {
             size_bytes: row.size_bytes(),
             md5: row.md5,
         };
-        let stored = self.to.copy(target, &origin, expected).await?;
-        if stored.is_some() {
-            passed.reach(row.size_bytes());
+        self.to.copy(target, &origin, expected, proof).await
+    }
+
+    /// Whether the source seems to have the blob as `row` says: its store would copy the right MD5
+    /// under a wrong size too. What it has otherwise is read, and named for that.
+    async fn is_held(&self, row: &BlobRow, source: &BlobRef) -> Result<bool, DataError> {
+        if row.md5.is_none() {
+            // There is nothing but the size to know it by, so the store looks at that.
+            return Ok(true);
         }
-        Ok(stored)
+        Ok(match self.held.standing(row) {
+            Standing::Found(md5) => md5 != Md5::Other,
+            Standing::Absent | Standing::Different => false,
+            Standing::Unknown => {
+                let stat = self.from.stat(source).await?;
+                stat.is_some_and(|stat| stat.size_bytes == row.size_bytes())
+            }
+        })
     }
 
     /// Whether an earlier try has stored the blob, though its answer was lost.

@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::buffers::Buffers;
-use crate::data::{DataBackend, Location, Tuning};
+use crate::data::{DataBackend, DataError, Location, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord};
 use crate::model::{Timestamp, id};
 
@@ -362,6 +362,11 @@ impl Run<'_> {
                 known = Known::of(to.as_ref(), blobs, self.options.shard) => known?,
             },
         };
+        let held = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+            held = self.held(plan, to.as_ref()) => held?,
+        };
         let loader = target.loader.as_ref();
         let source = plan.source.identity();
         let uploads = loader.map(|loader| loader.upload_log(source, &to.to_string()));
@@ -378,6 +383,7 @@ impl Run<'_> {
             to: limited(to),
             source: LivingRows::new(self.from.metadata),
             known: Arc::new(known),
+            held: Arc::new(held),
             to_keeps_keys: plan.to_keeps_keys,
             shard: self.options.shard,
             left: left.map(Arc::new),
@@ -400,6 +406,19 @@ impl Run<'_> {
             uploads::give_up_all(uploads, to.as_ref()).await?;
         }
         copied
+    }
+
+    /// What the source's store has of the blobs, if `to` may have that store copy them by itself.
+    async fn held(&self, plan: &Plan, to: &dyn DataBackend) -> Result<Known, MigrateError> {
+        let may_copy = plan.origin().is_some_and(|origin| to.may_copy(&origin));
+        let Some(from) = plan.from_data.as_ref().filter(|_| may_copy) else {
+            return Ok(Known::default());
+        };
+        match Known::of(from.as_ref(), plan.blobs.blobs, self.options.shard).await {
+            // Who may read blobs need not be allowed to list them.
+            Err(DataError::Denied { .. }) => Ok(Known::default()),
+            held => Ok(held?),
+        }
     }
 
     /// What became of each file, if there was anything to become of both of its halves.

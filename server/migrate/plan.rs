@@ -14,10 +14,10 @@ use super::progress::{Event, Progress};
 use super::shard;
 use super::{Endpoint, Options};
 use crate::config::{DataConfig, Driver, MetadataConfig, Sse};
-use crate::data::{self, Access, DataBackend, DataError, Location, Tuning};
+use crate::data::{self, Access, BlobRef, DataBackend, DataError, Location, Origin, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
 use crate::metadata::{self, Layout, Lock, MetadataError, Snapshot};
-use crate::model::FileStatus;
+use crate::model::{BackendDetails, FileStatus};
 
 /// Room that a database needs besides its rows, for its log.
 const SPARE_BYTES: u64 = 16 << 20;
@@ -109,6 +109,17 @@ impl Plan {
 
     pub fn files(&self) -> Option<&Layout> {
         self.layouts.iter().find(|layout| layout.name == "files")
+    }
+
+    /// Where the source has its blobs, if a store could copy them by itself.
+    pub fn origin(&self) -> Option<Origin> {
+        let any = BlobRef {
+            file_id: "any".to_owned(),
+            upload_id: "any".to_owned(),
+            content_type: String::new(),
+            details: BackendDetails::default(),
+        };
+        self.from_data.as_ref()?.origin(&any)
     }
 }
 

@@ -12,9 +12,8 @@ use super::preflight::CheckItem;
 use super::progress::{Event, Progress};
 use super::shard::Shard;
 use crate::config::DataConfig;
-use crate::data::{self, Access, BlobRef, DataBackend, DataError, Trial, Tuning};
+use crate::data::{self, Access, DataBackend, DataError, Trial, Tuning};
 use crate::metadata::Loader;
-use crate::model::BackendDetails;
 
 /// What a run writes to.
 pub(super) struct Target {
@@ -74,7 +73,7 @@ impl Opening<'_> {
         let trial = Trial {
             id: self.run_id(),
             largest_bytes: self.plan.source.largest_blob().await?,
-            origin: self.origin(),
+            origin: self.plan.origin(),
         };
         let tried = tokio::select! {
             biased;
@@ -109,17 +108,6 @@ impl Opening<'_> {
             .map_or_else(String::new, |shard| shard.to_string());
         let run = format!("{} {shard}", self.plan.source.identity());
         format!("{:032x}", XxHash3_128::oneshot(run.as_bytes()))
-    }
-
-    /// Where the source has its blobs, if a store could copy them by itself.
-    fn origin(&self) -> Option<data::Origin> {
-        let any = BlobRef {
-            file_id: "any".to_owned(),
-            upload_id: "any".to_owned(),
-            content_type: String::new(),
-            details: BackendDetails::default(),
-        };
-        self.plan.from_data.as_ref()?.origin(&any)
     }
 
     fn tell(&self, item: &CheckItem) {

@@ -8,6 +8,8 @@ use crate::own_s3::OwnS3;
 use crate::places::{Database, Store};
 use crate::scene::{Run, SMALL, Scene, Server};
 
+const LARGE: &str = "largeFile";
+
 /// A source whose blobs are in a bucket.
 struct Move {
     scene: Scene,
@@ -18,7 +20,23 @@ impl Move {
     fn prepare() -> Result<Self> {
         let scene = Scene::new()?;
         let made_up = scene.made_up("made-up", SMALL)?;
-        let this = Self { scene, made_up };
+        Self { scene, made_up }.into_bucket()
+    }
+
+    /// With a blob that came in parts.
+    fn with_large_blob() -> Result<Self> {
+        let scene = Scene::new()?;
+        let made_up = scene.made_up("made-up", SMALL)?;
+        let database = &made_up.database;
+        let large = vec![7; 6 << 20];
+        database.add_upload("theUpload")?;
+        database.add_file(LARGE, "theUpload", "uploaded", &large)?;
+        made_up.store.put(LARGE, &large)?;
+        Self { scene, made_up }.into_bucket()
+    }
+
+    fn into_bucket(self) -> Result<Self> {
+        let this = self;
         let (_s3, url) = OwnS3::start(&this.scene, &[])?;
         let from = this.server("from", &url)?;
         this.scene.migrate(&this.made_up, &from, &[])?.expect(0)?;
@@ -29,7 +47,7 @@ impl Move {
         let store = Store::Bucket {
             server: url.to_owned(),
             bucket: format!("bucket-{name}"),
-            settings: String::new(),
+            settings: "PartSize = 5242880".to_owned(),
         };
         let database = Database::Sqlite(self.scene.path(&format!("{name}.db")));
         self.scene.server(name, database, store)
@@ -148,5 +166,87 @@ fn a_rotten_blob_is_named_and_not_copied() -> Result<()> {
     let blobs = to.store.blobs(&to.database)?;
     assert!(!blobs.is_empty());
     assert!(!blobs.iter().any(|blob| blob.contains(&id)), "{blobs:?}");
+    Ok(())
+}
+
+#[test]
+fn a_blob_that_came_in_parts_is_not_read_either() -> Result<()> {
+    let this = Move::with_large_blob()?;
+    let (run, met) = this.run(&["GetObject:1+:403", "UploadPart:1+:403"], &[])?;
+    run.expect(0)?
+        .says(&["✓ copies of objects in parts: tell the MD5 of the whole, and are used"])?;
+    assert_eq!(met, [] as [&str; 0]);
+    this.assert_equal()
+}
+
+#[test]
+fn where_copies_tell_no_md5_blobs_that_came_in_parts_are_read() -> Result<()> {
+    let this = Move::with_large_blob()?;
+    let faults = ["Trial.CopyObject:1+:old-etag", "CopyObject:1+:old-etag"];
+    let (run, _) = this.run(&faults, &[])?;
+    run.expect(0)?
+        .says(&["! copies of objects in parts: do not tell the MD5 of the whole"])?;
+    this.assert_equal()
+}
+
+/// Cut off between the copy and the look at its MD5: what is there then is no proof of anything.
+#[test]
+fn a_copy_that_nobody_has_compared_is_not_taken_for_the_blob() -> Result<()> {
+    let this = Move::with_large_blob()?;
+    let (_s3, url) = OwnS3::start(&this.scene, &[])?;
+    let (from, to) = (this.server("from", &url)?, this.server("to", &url)?);
+    this.scene
+        .migrate(&from, &to, &["--data-only"])?
+        .expect(0)?;
+    assert_eq!(to.store.rewrite_objects(|key| key.ends_with(LARGE))?, 1);
+    let run = this.scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(run.summary("blobs")?.copied, 1);
+    this.assert_equal()
+}
+
+#[test]
+fn a_rotten_blob_that_came_in_parts_is_named_and_does_not_stay() -> Result<()> {
+    let this = Move::with_large_blob()?;
+    let from = Database::Sqlite(this.scene.path("from.db"));
+    from.query(&format!(
+        "UPDATE files SET md5 = '00000000000000000000000000000000' WHERE id = '{LARGE}'"
+    ))?;
+    let (run, _) = this.run(&[], &["--ignore-errors"])?;
+    run.expect(20)?.says(&[LARGE, "MD5"])?;
+    let (_s3, url) = OwnS3::start(&this.scene, &[])?;
+    let to = this.server("to", &url)?;
+    let blobs = to.store.blobs(&to.database)?;
+    assert!(!blobs.iter().any(|blob| blob.contains(LARGE)), "{blobs:?}");
+    Ok(())
+}
+
+/// The right MD5, and another size than the row says.
+#[test]
+fn a_blob_of_another_size_than_its_row_says_is_named_and_not_copied() -> Result<()> {
+    // The second server lets nobody list the source: then it is asked.
+    for faults in [&[][..], &["ListObjectsV2:1+:403"]] {
+        let this = Move::with_large_blob()?;
+        let from = Database::Sqlite(this.scene.path("from.db"));
+        let small = from.value(
+            "SELECT min(id) FROM files WHERE status = 'uploaded' AND length(md5) = 32 AND size > 0",
+        )?;
+        for id in [LARGE, &small] {
+            from.query(&format!(
+                "UPDATE files SET size = size + 7 WHERE id = '{id}'"
+            ))?;
+        }
+        let (run, met) = this.run(faults, &["--ignore-errors"])?;
+        assert_eq!(met.len(), faults.len());
+        let run = run.expect(20)?.says(&[LARGE, &small, "bytes instead of"])?;
+        let blobs = run.summary("blobs")?;
+        assert_eq!(blobs.failed, 2);
+        assert!(blobs.copied > 0);
+        let (_s3, url) = OwnS3::start(&this.scene, &[])?;
+        let to = this.server("to", &url)?;
+        let blobs = to.store.blobs(&to.database)?;
+        for id in [LARGE, &small] {
+            assert!(!blobs.iter().any(|blob| blob.contains(id)), "{blobs:?}");
+        }
+    }
     Ok(())
 }

@@ -11,6 +11,7 @@
 //! | `truncate` | done, but the connection ends in the middle of the answer |
 //! | `etag` | done, but the header `ETag` is that of something else |
 //! | `no-md5` | done, whatever `Content-MD5` says |
+//! | `old-etag` | a copy gets the ETag of its source, also where that came in parts |
 //! | `backwards` | a list ends with what it should begin with |
 //! | `slow=MS` | done, after so many milliseconds without a byte |
 
@@ -57,6 +58,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oddity {
     NoMd5,
+    OldETag,
     Backwards,
 }
 
@@ -90,6 +92,7 @@ impl FromStr for Kind {
             "truncate" => Self::Truncate,
             "etag" => Self::WrongETag,
             "no-md5" => Self::Odd(Oddity::NoMd5),
+            "old-etag" => Self::Odd(Oddity::OldETag),
             "backwards" => Self::Odd(Oddity::Backwards),
             _ => {
                 let millis = text.strip_prefix("slow=").context("no such fault")?;

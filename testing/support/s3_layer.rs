@@ -8,10 +8,12 @@
 //! - Multipart uploads and their parts can be listed; parts are checked before they are put
 //!   together.
 //! - `If-Match` on reading, and on the source of a copy.
+//! - The copy of an object that came in parts is in one piece, and its ETag is its MD5.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -194,12 +196,45 @@ impl S3Layer {
             .ok_or_else(|| s3_error!(NoSuchUpload))
     }
 
-    fn forget_attributes(&self, bucket: &str, key: &str) {
+    /// Gives an object its MD5 as ETag. The caller holds the lock.
+    async fn digest(&self, bucket: &str, key: &str) -> S3Result<ETag> {
+        let object = self.root.join(bucket).join(key);
+        let info = self.attributes(bucket, key, "internal");
+        let digest = move || -> anyhow::Result<String> {
+            let mut md5 = Md5::new();
+            let mut reader = io::BufReader::with_capacity(READ_BYTES, File::open(object)?);
+            loop {
+                let bytes = reader.fill_buf()?;
+                if bytes.is_empty() {
+                    break;
+                }
+                md5.update(bytes);
+                let read = bytes.len();
+                reader.consume(read);
+            }
+            let e_tag: String = md5.finalize().iter().map(|b| format!("{b:02x}")).collect();
+            let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&info)?)?;
+            kept["e_tag"] = e_tag.clone().into();
+            std::fs::write(&info, serde_json::to_vec(&kept)?)?;
+            Ok(e_tag)
+        };
+        let digested = tokio::task::spawn_blocking(digest).await;
+        let digested = digested.map_err(|error| s3_error!(error, InternalError))?;
+        let e_tag = digested.map_err(|error| s3_error!(InternalError, "{error}"))?;
+        Ok(ETag::Strong(e_tag))
+    }
+
+    /// Where `s3s-fs` keeps what an object has besides its bytes.
+    fn attributes(&self, bucket: &str, key: &str, kind: &str) -> PathBuf {
         let (bucket, key) = (URL_SAFE_NO_PAD.encode(bucket), URL_SAFE_NO_PAD.encode(key));
+        let name = format!(".bucket-{bucket}.object-{key}.{kind}.json");
+        self.root.join(name)
+    }
+
+    fn forget_attributes(&self, bucket: &str, key: &str) {
         for kind in ["metadata", "internal"] {
-            let name = format!(".bucket-{bucket}.object-{key}.{kind}.json");
             // Most objects have both, some none: nothing to remove is fine.
-            let _ = std::fs::remove_file(self.root.join(name));
+            let _ = std::fs::remove_file(self.attributes(bucket, key, kind));
         }
     }
 }
@@ -532,9 +567,21 @@ impl S3 for S3Layer {
         let if_match = input.copy_source_if_match.as_ref();
         self.check_source(&request, &input.copy_source, if_match)
             .await?;
-        let lock = self.lock(&input.bucket, &input.key);
+        let (bucket, key) = (input.bucket.clone(), input.key.clone());
+        let keeps_e_tag = request.extensions.get() == Some(&Oddity::OldETag);
+        let lock = self.lock(&bucket, &key);
         let _writing = lock.write().await;
-        self.fs.copy_object(request).await
+        let mut response = self.fs.copy_object(request).await?;
+        if let Some(copied) = &mut response.output.copy_object_result
+            && copied
+                .e_tag
+                .as_ref()
+                .is_some_and(|e_tag| e_tag.value().contains('-'))
+            && !keeps_e_tag
+        {
+            copied.e_tag = Some(self.digest(&bucket, &key).await?);
+        }
+        Ok(response)
     }
 
     async fn delete_object(
@@ -752,6 +799,8 @@ impl S3 for S3Layer {
         if self.uploads().remove(&id).is_none() {
             return Err(s3_error!(NoSuchUpload));
         }
+        // `s3s-fs` would give it the checksums of an object that is replaced.
+        let _ = std::fs::remove_file(self.attributes(&upload.bucket, &upload.key, "internal"));
         let mut response = self.fs.complete_multipart_upload(request).await?;
         // `s3s-fs` answers from a future, after the status: here everything is done already.
         let mut output = match response.output.future.take() {

@@ -12,7 +12,7 @@ use super::multipart::Multipart;
 use super::target::{Target, completed_part};
 use super::upload::Upload;
 use super::{client, md5_of_e_tag, part, size_of};
-use crate::data::{BlobStat, DataError, Origin};
+use crate::data::{BlobStat, DataError, Origin, Proof};
 
 /// What stays as it is in the name of a source, which is part of a URL.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -39,11 +39,21 @@ impl Sizes {
     };
 }
 
+/// What is to be copied, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub expected: BlobStat,
+    pub proof: Proof,
+    pub sizes: Sizes,
+}
+
 /// What the answers so far tell of the server's will to copy.
 #[derive(Debug, Default)]
 pub(super) struct Willingness {
     has_copied: AtomicBool,
     refuses: AtomicBool,
+    /// The ETag of a copy in one piece is the MD5 of its bytes, whatever its source's was.
+    digests: AtomicBool,
 }
 
 impl Willingness {
@@ -63,6 +73,11 @@ impl Willingness {
         !is_about_the_copy && !failure.may_be_of_the_request()
     }
 
+    /// Whether the ETags of copies are believed where those of their sources tell nothing.
+    pub fn believe_digests(&self, digests: bool) {
+        self.digests.store(digests, Ordering::Relaxed);
+    }
+
     pub fn give_up(&self, reason: &str) {
         if !self.refuses.swap(true, Ordering::Relaxed) {
             tracing::info!(
@@ -76,14 +91,9 @@ impl Upload<'_> {
     /// Has the server store what is at `origin`, if that is as `expected` says. `false`: nothing of
     /// it is visible, and it has to be read.
     ///
-    /// The digest is that of the source's ETag: where this is another thing than the MD5, bytes of
+    /// The digest is that of the source's ETag, or of the copy's: where neither is the MD5, bytes of
     /// which the MD5 is known are not copied, since nobody could tell whether they are those.
-    pub async fn copy(
-        self,
-        origin: &Origin,
-        expected: BlobStat,
-        sizes: Sizes,
-    ) -> Result<bool, DataError> {
+    pub async fn copy(self, origin: &Origin, terms: Terms) -> Result<bool, DataError> {
         for key in &origin.keys {
             let copy = Copy {
                 from: Source {
@@ -91,8 +101,7 @@ impl Upload<'_> {
                     key: key.clone(),
                 },
                 to: self.target(),
-                expected,
-                sizes,
+                terms,
             };
             match copy.run().await {
                 Ok(copied) => {
@@ -113,15 +122,23 @@ impl Upload<'_> {
 
 /// Has the server copy the object `key` of the target's own bucket, of which the `expected` MD5 is
 /// known, to see whether it does. It need not be willing to copy from another bucket.
-pub(super) async fn within(to: Target, key: String, expected: BlobStat) -> Result<bool, Failure> {
+pub(super) async fn within(
+    to: Target,
+    key: String,
+    expected: BlobStat,
+    proof: Proof,
+) -> Result<bool, Failure> {
     let copy = Copy {
         from: Source {
             bucket: to.store.config.bucket.clone(),
             key,
         },
         to,
-        expected,
-        sizes: Sizes::S3,
+        terms: Terms {
+            expected,
+            proof,
+            sizes: Sizes::S3,
+        },
     };
     copy.run().await
 }
@@ -144,17 +161,31 @@ impl Source {
 struct Copy {
     from: Source,
     to: Target,
-    expected: BlobStat,
-    sizes: Sizes,
+    terms: Terms,
 }
 
 impl Copy {
     async fn run(&self) -> Result<bool, Failure> {
-        let fits = self.expected.size_bytes <= self.sizes.whole_bytes;
-        match self.expected.md5 {
-            Some(md5) if fits => self.copy_bytes_of(md5).await,
+        let Terms {
+            expected, sizes, ..
+        } = self.terms;
+        let fits = expected.size_bytes <= sizes.whole_bytes;
+        match expected.md5 {
+            Some(md5) if fits => match self.copy_bytes_of(md5).await {
+                Err(failure)
+                    if failure.kind == Kind::Unmatched && self.can_compare_afterwards() =>
+                {
+                    self.copy_and_compare(md5).await
+                }
+                copied => copied,
+            },
             _ => self.copy_as_found().await,
         }
+    }
+
+    fn can_compare_afterwards(&self) -> bool {
+        let digests = &self.to.store.copying.digests;
+        self.terms.proof == Proof::Afterwards && digests.load(Ordering::Relaxed)
     }
 
     /// One request, on the condition that the source has this MD5.
@@ -173,14 +204,34 @@ impl Copy {
         Ok(false)
     }
 
+    /// For an object that came in parts, whose ETag tells nothing of its bytes: that of the copy, which
+    /// is in one piece, is their MD5.
+    async fn copy_and_compare(&self, md5: [u8; 16]) -> Result<bool, Failure> {
+        let (size_bytes, e_tag) = self.source_head().await?;
+        if size_bytes != self.terms.expected.size_bytes || md5_of_e_tag(&e_tag).is_some() {
+            return Ok(false);
+        }
+        let found = md5_of_e_tag(&self.copy_object(e_tag).await?);
+        if found == Some(md5) {
+            return Ok(true);
+        }
+        let store = &self.to.store;
+        if found.is_none() {
+            store.copying.believe_digests(false);
+        }
+        store.delete(&self.to.key, None).await?;
+        Ok(false)
+    }
+
     /// Asks for the source's size and ETag first.
     async fn copy_as_found(&self) -> Result<bool, Failure> {
         let (size_bytes, e_tag) = self.source_head().await?;
+        let expected = self.terms.expected;
         let is_other = |md5| md5_of_e_tag(&e_tag) != Some(md5);
-        if size_bytes != self.expected.size_bytes || self.expected.md5.is_some_and(is_other) {
+        if size_bytes != expected.size_bytes || expected.md5.is_some_and(is_other) {
             return Ok(false);
         }
-        if size_bytes > self.sizes.whole_bytes {
+        if size_bytes > self.terms.sizes.whole_bytes {
             self.copy_in_parts(e_tag).await?;
             return Ok(true);
         }
@@ -237,8 +288,8 @@ impl Copy {
     }
 
     async fn copy_parts(&self, multipart: &mut Multipart, e_tag: String) -> Result<(), Failure> {
-        let size_bytes = self.expected.size_bytes;
-        let part_bytes = part::part_bytes(self.sizes.part_bytes, Some(size_bytes));
+        let size_bytes = self.terms.expected.size_bytes;
+        let part_bytes = part::part_bytes(self.terms.sizes.part_bytes, Some(size_bytes));
         let mut offset = 0;
         while offset < size_bytes {
             let end = size_bytes.min(offset + part_bytes);

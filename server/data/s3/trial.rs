@@ -15,7 +15,7 @@ use super::error::{Failure, Kind};
 use super::multipart::Multipart;
 use super::part::{self, Prepared};
 use super::{Store, copy, download, list};
-use crate::data::{BlobStat, DataError, Feature, Trial};
+use crate::data::{BlobStat, DataError, Feature, Proof, Trial};
 use findings::{Checksums, Findings, Refused};
 use scratch::{Name, Scratch};
 
@@ -52,13 +52,19 @@ impl Scratch {
             self.copies(trial),
             self.list()
         );
+        let parts = parts?;
+        let copies_of_parts = match copies {
+            Some(Ok(true)) => self.copies_of_parts(trial, parts.as_ref()).await,
+            _ => None,
+        };
         Ok(Findings {
             read: read?,
             empty,
-            parts: parts?,
+            parts,
             checksums,
             condition,
             copies,
+            copies_of_parts,
             list,
         })
     }
@@ -154,9 +160,7 @@ impl Scratch {
         if largest_bytes <= part::part_bytes(self.store.config.part_size, Some(largest_bytes)) {
             return Ok(None);
         }
-        self.abort_left().await;
-        let sent = self.send_parts().await;
-        match self.noted(Name::Parts, sent) {
+        match self.send_parts().await {
             Err(failure) if !failure.may_be_done() => {
                 Err(self.failed("store an object in parts on trial", failure))
             }
@@ -165,7 +169,13 @@ impl Scratch {
     }
 
     async fn send_parts(&self) -> Result<(), Failure> {
-        let first = Bytes::from(vec![0; LEAST_PART_BYTES]);
+        self.abort_left().await;
+        let sent = self.send_two_parts().await;
+        self.noted(Name::Parts, sent)
+    }
+
+    async fn send_two_parts(&self) -> Result<(), Failure> {
+        let first = first_part();
         let size_bytes = (first.len() + BYTES.len()) as u64;
         let mut multipart = Multipart::begin(self.target(Name::Parts)).await?;
         let sent = async {
@@ -196,7 +206,7 @@ impl Scratch {
     /// `None` if no blob is on this server already.
     async fn copies(&self, trial: &Trial) -> Option<Result<bool, Failure>> {
         let origin = trial.origin.as_ref()?;
-        if !self.store.can_copy(origin) {
+        if !self.store.may_copy(origin) {
             return None;
         }
         let small = BlobStat {
@@ -204,7 +214,7 @@ impl Scratch {
             md5: Some(Md5::digest(BYTES).into()),
         };
         let from = self.target(Name::Small).key;
-        let copied = copy::within(self.target(Name::Copy), from, small).await;
+        let copied = copy::within(self.target(Name::Copy), from, small, Proof::Before).await;
         let copied = self.noted(Name::Copy, copied);
         Some(match copied {
             Err(failure) if self.store.copying.is_error(&failure) => Err(failure),
@@ -214,6 +224,39 @@ impl Scratch {
             }
             copied => copied,
         })
+    }
+
+    /// Whether the copy of an object that came in `parts` has the MD5 of the whole. `None` if no blob
+    /// can have come in parts, or nothing can be stored so.
+    async fn copies_of_parts(
+        &self,
+        trial: &Trial,
+        parts: Option<&Result<(), Failure>>,
+    ) -> Option<Result<bool, Failure>> {
+        if trial.largest_bytes <= LEAST_PART_BYTES as u64 {
+            return None;
+        }
+        match parts {
+            Some(Ok(())) => {}
+            Some(Err(_)) => return None,
+            // Blobs of the source may have come in smaller parts than those to this bucket do.
+            None => {
+                if let Err(failure) = self.send_parts().await {
+                    return Some(Err(failure));
+                }
+            }
+        }
+        let whole = [first_part(), BYTES].concat();
+        let whole = BlobStat {
+            size_bytes: whole.len() as u64,
+            md5: Some(Md5::digest(&whole).into()),
+        };
+        let (from, to) = (self.target(Name::Parts).key, self.target(Name::CopyOfParts));
+        self.store.copying.believe_digests(true);
+        let copied = copy::within(to, from, whole, Proof::Afterwards).await;
+        let is_proven = matches!(copied, Ok(true));
+        self.store.copying.believe_digests(is_proven);
+        Some(self.noted(Name::CopyOfParts, copied))
     }
 
     /// Whether a list has what is there, in order. Finds also what an earlier trial left.
@@ -234,4 +277,9 @@ impl Scratch {
         self.note_left(&listed);
         Ok(good)
     }
+}
+
+/// Of an object in two parts; the second is [`BYTES`].
+fn first_part() -> Bytes {
+    Bytes::from(vec![0; LEAST_PART_BYTES])
 }

@@ -11,7 +11,7 @@ use super::Limiter;
 use crate::data::buffers::Buffer;
 use crate::data::{
     Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Feature, Listing,
-    Origin, Stored, Transfer, Trial, Unfinished,
+    Origin, Proof, Stored, Transfer, Trial, Unfinished,
 };
 
 /// Passes everything on, and slows down what is read. What is stored was read before, so it is
@@ -63,14 +63,19 @@ impl DataBackend for Limited {
         self.backend.origin(blob)
     }
 
+    fn may_copy(&self, origin: &Origin) -> bool {
+        self.backend.may_copy(origin)
+    }
+
     // Not slowed down: what a store copies by itself is on nobody's line.
     async fn copy(
         &self,
         blob: &BlobRef,
         origin: &Origin,
         expected: BlobStat,
+        proof: Proof,
     ) -> Result<Option<Stored>, DataError> {
-        self.backend.copy(blob, origin, expected).await
+        self.backend.copy(blob, origin, expected, proof).await
     }
 
     async fn reader(

@@ -3,8 +3,8 @@
 use md5::{Digest, Md5};
 
 use super::*;
-use crate::data::Origin;
-use crate::data::s3::copy::Sizes;
+use crate::data::s3::copy::{Sizes, Terms};
+use crate::data::{Origin, Proof, Trial};
 
 const HELLO: &[u8] = b"hello";
 const COPIED: &str =
@@ -27,7 +27,37 @@ async fn copy_cut(to: &Bucket, at: &BlobRef, origin: &Origin, expected: BlobStat
     };
     let name = BlobName::of(at).unwrap();
     let (upload, _) = to.backend.upload(at, &name);
-    upload.copy(origin, expected, sizes).await.unwrap()
+    let terms = Terms {
+        expected,
+        proof: Proof::Before,
+        sizes,
+    };
+    upload.copy(origin, terms).await.unwrap()
+}
+
+/// As a copy of `at` from bucket to bucket.
+async fn copied(
+    from: &Bucket,
+    to: &Bucket,
+    at: &BlobRef,
+    expected: BlobStat,
+    proof: Proof,
+) -> Option<Stored> {
+    let origin = from.backend.origin(at).unwrap();
+    let copied = to.backend.copy(at, &origin, expected, proof).await;
+    copied.unwrap()
+}
+
+/// Two buckets of a server that was tried out for large blobs.
+async fn tried_buckets() -> (Bucket, Bucket) {
+    let (from, to) = (Bucket::new().await, Bucket::new().await);
+    let trial = Trial {
+        origin: from.backend.origin(&new_blob()),
+        largest_bytes: u64::MAX,
+        ..Trial::default()
+    };
+    to.backend.try_out(trial).await.unwrap();
+    (from, to)
 }
 
 #[tokio::test]
@@ -38,9 +68,8 @@ async fn a_blob_is_copied_from_bucket_to_bucket() {
     for length in [0, 1, 100_000, PART_BYTES] {
         let content = bytes(length, 1);
         let at = put(&*from.backend, &new_blob(), &content).await;
-        let origin = from.backend.origin(&at).unwrap();
-        let copied = to.backend.copy(&at, &origin, stat_of(&content)).await;
-        assert_eq!(copied.unwrap().unwrap().size_bytes, length as u64);
+        let copied = copied(&from, &to, &at, stat_of(&content), Proof::Before).await;
+        assert_eq!(copied.unwrap().size_bytes, length as u64);
         assert_stored(&*to.backend, &at, &content).await;
         let head = to.client().head_object().bucket(&to.config.bucket);
         let key = format!("{}.{}", at.upload_id, at.file_id);
@@ -55,9 +84,8 @@ async fn a_blob_of_an_older_release_is_copied_to_the_newer_name() {
     let (from, to) = (Bucket::new().await, Bucket::new().await);
     let (at, content) = (new_blob(), bytes(10, 1));
     from.put_as_older_release(&at, content.clone()).await;
-    let origin = from.backend.origin(&at).unwrap();
-    let copied = to.backend.copy(&at, &origin, stat_of(&content)).await;
-    assert!(copied.unwrap().is_some());
+    let copied = copied(&from, &to, &at, stat_of(&content), Proof::Before).await;
+    assert!(copied.is_some());
     assert_eq!(
         to.keys().await,
         [format!("{}.{}", at.upload_id, at.file_id)]
@@ -123,15 +151,65 @@ async fn a_blob_that_is_not_known_to_be_the_one_is_not_copied() {
         (&in_parts, stat_of(&parts)),
         (&new_blob(), stat_of(&content)),
     ] {
-        let origin = from.backend.origin(at).unwrap();
-        let copied = to.backend.copy(at, &origin, expected).await.unwrap();
-        assert!(copied.is_none(), "{expected:?}");
-        assert_missing(&*to.backend, at).await;
+        for proof in [Proof::Before, Proof::Afterwards] {
+            let copied = copied(&from, &to, at, expected, proof).await;
+            assert!(copied.is_none(), "{expected:?}");
+            assert_missing(&*to.backend, at).await;
+        }
     }
     // None of these is a reason to copy nothing any more.
-    let origin = from.backend.origin(&at).unwrap();
-    let copied = to.backend.copy(&at, &origin, stat_of(&content)).await;
-    assert!(copied.unwrap().is_some());
+    let copied = copied(&from, &to, &at, stat_of(&content), Proof::Before).await;
+    assert!(copied.is_some());
+}
+
+#[tokio::test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+async fn a_blob_that_came_in_parts_is_copied_and_its_md5_is_that_of_the_copy() {
+    let (from, to) = tried_buckets().await;
+    let content = bytes(2 * PART_BYTES + 17, 1);
+    let at = put(&*from.backend, &new_blob(), &content).await;
+    assert_eq!(from.backend.stat(&at).await.unwrap().unwrap().md5, None);
+    let expected = stat_of(&content);
+    let copied = copied(&from, &to, &at, expected, Proof::Afterwards).await;
+    assert_eq!(copied.unwrap().size_bytes, content.len() as u64);
+    assert_eq!(to.backend.stat(&at).await.unwrap(), Some(expected));
+    assert_stored(&*to.backend, &at, &content).await;
+}
+
+#[tokio::test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+async fn a_blob_that_came_in_parts_and_is_another_does_not_stay() {
+    let (from, to) = tried_buckets().await;
+    let content = bytes(PART_BYTES + 1, 1);
+    let at = put(&*from.backend, &new_blob(), &content).await;
+    let rotten = BlobStat {
+        md5: Some([7; 16]),
+        ..stat_of(&content)
+    };
+    let longer = BlobStat {
+        size_bytes: rotten.size_bytes + 1,
+        ..stat_of(&content)
+    };
+    for expected in [rotten, longer] {
+        let copied = copied(&from, &to, &at, expected, Proof::Afterwards).await;
+        assert!(copied.is_none(), "{expected:?}");
+        assert_missing(&*to.backend, &at).await;
+    }
+    // That says nothing of other blobs.
+    let copied = copied(&from, &to, &at, stat_of(&content), Proof::Afterwards).await;
+    assert!(copied.is_some());
+}
+
+#[tokio::test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+async fn a_blob_that_is_there_is_not_replaced_by_one_of_which_nothing_is_known() {
+    let (from, to) = tried_buckets().await;
+    let (older, newer) = (bytes(10, 1), bytes(PART_BYTES + 1, 2));
+    let at = put(&*to.backend, &new_blob(), &older).await;
+    put(&*from.backend, &at, &newer).await;
+    let copied = copied(&from, &to, &at, stat_of(&newer), Proof::Before).await;
+    assert!(copied.is_none());
+    assert_stored(&*to.backend, &at, &older).await;
 }
 
 async fn copy(fake: &Fake, backend: &S3Backend) -> Result<Option<Stored>, DataError> {
@@ -142,7 +220,8 @@ async fn copy(fake: &Fake, backend: &S3Backend) -> Result<Option<Stored>, DataEr
     };
     let source = S3Backend::open(&source, Access::Probe).await.unwrap();
     let origin = source.origin(&at).unwrap();
-    backend.copy(&at, &origin, stat_of(HELLO)).await
+    let copied = backend.copy(&at, &origin, stat_of(HELLO), Proof::Afterwards);
+    copied.await
 }
 
 #[tokio::test]

@@ -68,6 +68,27 @@ async fn a_server_that_can_copy_is_found_where_there_is_something_to_copy() {
     assert_eq!(to.keys().await, [] as [String; 0]);
 }
 
+#[tokio::test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+async fn copies_of_large_blobs_are_tried_also_where_large_blobs_go_in_one_part() {
+    let from = Bucket::new().await;
+    let to = Bucket::with(|config| config.part_size = 1 << 30).await;
+    let backend = as_a_migration(&to.config).await;
+    for (largest_bytes, is_tried) in [(5 << 20, false), ((5 << 20) + 1, true)] {
+        let trial = Trial {
+            origin: from.backend.origin(&new_blob()),
+            largest_bytes,
+            ..Trial::default()
+        };
+        let found = names_and_standings(&backend, trial).await;
+        let copies = ("copies of objects in parts", Standing::Good);
+        assert_eq!(found.contains(&copies), is_tried);
+        assert!(!found.iter().any(|(name, _)| *name == "objects in parts"));
+        assert_eq!(to.keys().await, [] as [String; 0]);
+        assert_eq!(to.leftovers().await, [] as [String; 0]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs S3: set PLIKD_TEST_S3"]
 async fn a_trial_that_is_dropped_leaves_nothing_once_the_backend_is_closed() {

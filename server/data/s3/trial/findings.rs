@@ -30,6 +30,7 @@ pub struct Findings {
     pub checksums: Checksums,
     pub condition: Refused,
     pub copies: Option<Result<bool, Failure>>,
+    pub copies_of_parts: Option<Result<bool, Failure>>,
     pub list: Result<bool, Failure>,
 }
 
@@ -46,6 +47,7 @@ impl Findings {
         ];
         features.extend(self.parts.map(parts));
         features.extend(self.copies.map(copies));
+        features.extend(self.copies_of_parts.map(copies_of_parts));
         features
     }
 }
@@ -157,6 +159,19 @@ fn copies(copied: Result<bool, Failure>) -> Feature {
     }
 }
 
+fn copies_of_parts(proven: Result<bool, Failure>) -> Feature {
+    const NAME: &str = "copies of objects in parts";
+    match proven {
+        Ok(true) => Feature::new(NAME, Good, "tell the MD5 of the whole, and are used"),
+        Ok(false) => Feature::new(
+            NAME,
+            Doubtful,
+            "do not tell the MD5 of the whole: large blobs are read and written, which takes longer",
+        ),
+        Err(failure) => untold(NAME, &failure),
+    }
+}
+
 fn list(in_order: Result<bool, Failure>) -> Feature {
     const NAME: &str = "lists";
     match in_order {
@@ -222,6 +237,7 @@ mod tests {
             checksums.feature(),
             condition(Refused::Untold(failed())),
             copies(Err(failed())),
+            copies_of_parts(Err(failed())),
             list(Err(failed())),
             parts(Err(failed())),
         ] {

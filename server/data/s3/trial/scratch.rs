@@ -36,6 +36,7 @@ pub enum Name {
     WrongSignature,
     Parts,
     Copy,
+    CopyOfParts,
 }
 
 impl Name {
@@ -47,6 +48,7 @@ impl Name {
             Self::WrongSignature => "signature",
             Self::Parts => "parts",
             Self::Copy => "copy",
+            Self::CopyOfParts => "copy-of-parts",
         }
     }
 }
