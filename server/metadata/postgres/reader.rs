@@ -321,6 +321,8 @@ async fn read_rows(
                 tuples.buffer.advance(length);
             }
         }
+        // Not to be held beside the batch for as long as that waits.
+        drop(bytes);
         if is_full(&batch) {
             let full = std::mem::replace(&mut batch, SourceBatch::roomy());
             if batches.send(Message::Batch(full)).await.is_err() {
