@@ -97,7 +97,7 @@ impl BlobCheck {
             let mut looks = futures::stream::iter(looks).buffer_unordered(self.workers());
             while let Some((pair, state)) = looks.try_next().await? {
                 match state {
-                    FileState::Equal
+                    FileState::Equal { .. }
                     | FileState::Gone
                     | FileState::RowDifferent
                     | FileState::Rejected => {}
@@ -158,7 +158,7 @@ impl BlobCheck {
             suspects = looks.try_collect().await?;
         }
         for (pair, state) in &mut suspects {
-            let is_equal = matches!(state, FileState::Equal | FileState::Gone);
+            let is_equal = matches!(state, FileState::Equal { .. } | FileState::Gone);
             if !is_equal && self.source.has_removed(&pair.row).await? {
                 *state = FileState::Gone;
             }
@@ -330,7 +330,9 @@ fn state_of(pair: &FilePair, here: Condition, there: Condition) -> FileState {
             FileState::Wrong(None, reason.to_owned())
         }
         (Good(_), Good(_)) if pair.oddity.is_some() => FileState::RowDifferent,
-        (Good(_), Good(_)) => FileState::Equal,
+        (Good(_), Good(md5)) => FileState::Equal {
+            by_size: md5.is_none() && pair.row.size_bytes() > 0,
+        },
         (Good(_), there) => FileState::Wrong(Some(Side::Target), reason(there)),
         (here, Good(_)) => FileState::Wrong(Some(Side::Source), reason(here)),
         (here, there) => {
