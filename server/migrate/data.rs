@@ -190,7 +190,7 @@ impl BlobCopy {
         let outcome = self.persist(row, past, &passed).await;
         let passed = passed.bytes.load(Ordering::Relaxed);
         self.progress.on(Event::BlobEnd {
-            bytes_left: row.size_bytes().saturating_sub(passed),
+            bytes_left: row.announced_bytes().saturating_sub(passed),
         });
         match outcome {
             Ok(outcome) => Ok(outcome),
@@ -291,12 +291,12 @@ impl BlobCopy {
         past: &mut Past,
         passed: &Passed,
     ) -> Result<Outcome, DataError> {
-        if !self.has_arrived(row).await? {
+        let Some(stat) = self.arrived(row).await? else {
             return self.present_or_put(row, past, passed).await;
-        }
+        };
         let had_key = row.details.sse_key().is_some();
         Ok(Outcome::Copied {
-            bytes: row.size_bytes(),
+            bytes: stat.size_bytes,
             details: had_key.then(BackendDetails::default),
             by_store: false,
         })
@@ -332,7 +332,7 @@ impl BlobCopy {
         let Some(stat) = self.to.stat(&blob).await? else {
             return Ok(There::Nothing);
         };
-        if stat.size_bytes != row.size_bytes() {
+        if !row.may_have(stat.size_bytes) {
             return Ok(There::Other);
         }
         if stat.md5 == row.md5 || (stat.md5.is_none() && past.proves(row)) {
@@ -365,14 +365,16 @@ impl BlobCopy {
             details,
             ..source.clone()
         };
+        // One that is not told may be that of a large blob.
+        let size_hint = row.size_bytes().unwrap_or(u64::MAX);
         let copied = self.copied_by_store(row, &source, &target, proof).await?;
         let by_store = copied.is_some();
         let stored = match copied {
             Some(stored) => {
-                passed.reach(row.size_bytes());
+                passed.reach(stored.size_bytes);
                 stored
             }
-            None => match self.from.reader(&source, row.size_bytes()).await {
+            None => match self.from.reader(&source, size_hint).await {
                 Ok(from) => {
                     let transfer = self.transfer(row, from, passed);
                     self.to.put_all_of(&target, transfer).await?
@@ -395,12 +397,13 @@ impl BlobCopy {
 
     fn transfer(&self, row: &BlobRow, from: Arc<dyn BlobReader>, passed: &Passed) -> Transfer {
         let log = self.uploads.as_ref();
+        let size_bytes = row.size_bytes().unwrap_or(from.size_bytes());
         Transfer {
             from: Arc::new(Counted {
                 from,
                 passed: passed.clone(),
             }),
-            size_bytes: row.size_bytes(),
+            size_bytes,
             md5: row.md5,
             buffers: self.buffers.clone(),
             journal: log.map(|log| BlobJournal::shared(log, &row.file_id)),
@@ -415,14 +418,14 @@ impl BlobCopy {
         target: &BlobRef,
         proof: Proof,
     ) -> Result<Option<Stored>, DataError> {
-        let Some(origin) = self.from.origin(source) else {
+        let (Some(origin), Some(size_bytes)) = (self.from.origin(source), row.size_bytes()) else {
             return Ok(None);
         };
         if !self.to.may_copy(&origin) || !self.is_held(row, source).await? {
             return Ok(None);
         }
         let expected = BlobStat {
-            size_bytes: row.size_bytes(),
+            size_bytes,
             md5: row.md5,
         };
         self.to.copy(target, &origin, expected, proof).await
@@ -440,25 +443,22 @@ impl BlobCopy {
             Standing::Absent | Standing::Different => false,
             Standing::Unknown => {
                 let stat = self.from.stat(source).await?;
-                stat.is_some_and(|stat| stat.size_bytes == row.size_bytes())
+                stat.is_some_and(|stat| row.may_have(stat.size_bytes))
             }
         })
     }
 
-    /// Whether an earlier try has stored the blob, though its answer was lost.
-    async fn has_arrived(&self, row: &BlobRow) -> Result<bool, DataError> {
+    /// The blob, if an earlier try has stored it, though its answer was lost.
+    async fn arrived(&self, row: &BlobRow) -> Result<Option<BlobStat>, DataError> {
         if row.md5.is_none() || self.to_keeps_keys {
-            return Ok(false);
+            return Ok(None);
         }
         let blob = BlobRef {
             details: BackendDetails::default(),
             ..row.blob()
         };
-        let sent = BlobStat {
-            size_bytes: row.size_bytes(),
-            md5: row.md5,
-        };
-        Ok(self.to.stat(&blob).await? == Some(sent))
+        let stat = self.to.stat(&blob).await?;
+        Ok(stat.filter(|stat| row.may_have(stat.size_bytes) && stat.md5 == row.md5))
     }
 }
 
@@ -622,7 +622,7 @@ impl<'a> Run<'a> {
             .partition(|row| left.contains(&row.file_id) && self.copy.is_as_it_was(row));
         self.report.present += there.len() as u64;
         for row in there {
-            let bytes_left = row.size_bytes();
+            let bytes_left = row.announced_bytes();
             self.copy.progress.on(Event::BlobEnd { bytes_left });
         }
         let states = match journal {

@@ -222,7 +222,7 @@ impl BlobCheck {
                 }
             },
         )?;
-        let bytes_left = row.size_bytes().saturating_sub(passed.into_inner());
+        let bytes_left = row.announced_bytes().saturating_sub(passed.into_inner());
         self.progress.on(Event::BlobEnd { bytes_left });
         let state = state_of(&pair, here, there);
         Ok((pair, state))
@@ -302,8 +302,7 @@ async fn ask(
 
 /// What is there, measured by what the row says.
 fn judged(row: &BlobRow, size_bytes: u64, md5: Option<[u8; 16]>) -> Condition {
-    let expected = row.size_bytes();
-    if size_bytes != expected {
+    if let Some(expected) = row.size_bytes().filter(|told| *told != size_bytes) {
         return Condition::Wrong(format!("it has {size_bytes} bytes instead of {expected}"));
     }
     match (row.md5, md5) {
@@ -331,7 +330,7 @@ fn state_of(pair: &FilePair, here: Condition, there: Condition) -> FileState {
         }
         (Good(_), Good(_)) if pair.oddity.is_some() => FileState::RowDifferent,
         (Good(_), Good(md5)) => FileState::Equal {
-            by_size: md5.is_none() && pair.row.size_bytes() > 0,
+            by_size: md5.is_none() && pair.row.size_bytes() != Some(0),
         },
         (Good(_), there) => FileState::Wrong(Some(Side::Target), reason(there)),
         (here, Good(_)) => FileState::Wrong(Some(Side::Source), reason(here)),
