@@ -203,6 +203,15 @@ impl Snapshot {
         }
     }
 
+    /// Whether the table has any row.
+    pub async fn has_rows(&self, table: &str) -> Result<bool, MetadataError> {
+        let sql = format!("SELECT 1 FROM {} LIMIT 1", quote(table));
+        match self {
+            Self::Sqlite(reader) => reader.finds(sql).await,
+            Self::Postgres(reader) => reader.finds(&sql).await,
+        }
+    }
+
     /// How many files there are whose status says that they have bytes, and how many bytes.
     pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
         match self {

@@ -169,7 +169,7 @@ pub enum MigrateError {
     #[error("interrupted")]
     Interrupted,
     /// The target does not hold what was written to it.
-    #[error("table {table} differs between source and target after the copy: {missing} rows are missing, {different} differ{}", such_as(.example.as_deref()))]
+    #[error("table {table} differs between source and target after the copy: {} missing, {} different{}", rows(*.missing), rows(*.different), such_as(.example.as_deref()))]
     Differs {
         table: String,
         missing: u64,

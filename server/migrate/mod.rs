@@ -18,6 +18,7 @@ mod limits;
 mod lint;
 mod metadata;
 mod names;
+mod once;
 mod outlook;
 mod plan;
 mod preflight;
@@ -79,6 +80,7 @@ use known::Known;
 use limits::Limited;
 use lint::Lint;
 use metadata::{RowCopy, Table};
+use once::Once;
 use plan::Plan;
 use rejects::RejectsFile;
 use removal::BlobRemoval;
@@ -177,7 +179,8 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<Report, MigrateError> {
     let started = Instant::now();
-    let mut attempts = Attempts::new(options.retry, progress);
+    let progress: Arc<dyn Progress> = Arc::new(Once::new(progress));
+    let mut attempts = Attempts::new(options.retry, &progress);
     let run = Run {
         from,
         to,

@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub source_is_served: bool,
     /// The target's directory or bucket is still to be created, so it has no blob.
     pub to_is_absent: bool,
+    /// What the rows take, if any are to be moved.
+    pub room_for_rows: Option<Room>,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
     /// The target's metadata is written to: rows, keys, or records of blobs.
@@ -89,11 +91,12 @@ impl Plan {
                 blobs: check.found.blobs.unwrap_or_default(),
                 source_is_served: check.found.source_is_served,
                 to_is_absent: check.found.to_is_absent,
+                room_for_rows: check.found.room_for_rows,
                 ends: check.ends,
                 ..plan
             }),
             _ => {
-                tell(&checks, progress);
+                progress.on(Event::Checked(&checks));
                 Err(MigrateError::Preflight(check.problems))
             }
         }
@@ -101,7 +104,7 @@ impl Plan {
 
     /// Tells what was checked; a plan that could not be made has told it.
     pub fn tell_checks(&self, progress: &dyn Progress) {
-        tell(&self.checks, progress);
+        progress.on(Event::Checked(&self.checks));
     }
 
     pub fn files(&self) -> Option<&Layout> {
@@ -117,12 +120,6 @@ impl Plan {
             details: BackendDetails::default(),
         };
         self.from_data.as_ref()?.origin(&any)
-    }
-}
-
-fn tell(checks: &[CheckItem], progress: &dyn Progress) {
-    for item in checks {
-        progress.on(Event::Checked(item));
     }
 }
 
@@ -147,6 +144,8 @@ pub(super) struct Found {
     pub goes_on: bool,
     /// The target's directory or bucket is still to be created.
     pub to_is_absent: bool,
+    /// What the rows take, if any are to be moved.
+    pub room_for_rows: Option<Room>,
     /// The places that tell how much room they have, if it is enough.
     pub roomy: Vec<String>,
     /// Those to be copied, once they were counted.
@@ -188,7 +187,7 @@ impl Check<'_> {
         } else if to_keeps_keys && !halves.has_metadata() {
             self.check_place_for_keys(target.as_ref()).await?;
         }
-        self.check_space(&source, &layouts).await?;
+        self.check_space(&source, target.as_ref(), &layouts).await?;
         Ok(Some(Plan {
             lacks_counters: !layouts.iter().any(|layout| layout.name == "usage_stats"),
             foreign_versions: versions
@@ -203,6 +202,7 @@ impl Check<'_> {
             blobs: BlobTotals::default(),
             source_is_served: false,
             to_is_absent: false,
+            room_for_rows: None,
             to_keeps_keys,
             needs_loader: halves.has_metadata() || to_keeps_keys,
             needs_data: halves.has_data(),
@@ -415,13 +415,15 @@ impl Check<'_> {
     async fn check_space(
         &mut self,
         source: &Snapshot,
+        target: Option<&Snapshot>,
         layouts: &[Layout],
     ) -> Result<(), MigrateError> {
         if !self.problems.is_empty() {
             return Ok(());
         }
         if self.options.halves.has_metadata() {
-            let room = metadata_room(source, self.to.metadata).await?;
+            let room = metadata_room(source, target, self.to.metadata).await?;
+            self.found.room_for_rows = Some(room.clone());
             self.check_free(room.place, room.available_bytes, room.needed_bytes);
         }
         if self.options.halves.has_data() {
@@ -511,17 +513,37 @@ async fn others_rows(target: &Snapshot, source: &Snapshot) -> Result<Option<Stri
     Ok(Some(found.join(" and ")))
 }
 
-/// What the rows of `source` take in the target.
-pub(super) async fn metadata_room(
+/// What the rows of `source` take in the target, as it is now, if it exists.
+async fn metadata_room(
     source: &Snapshot,
+    target: Option<&Snapshot>,
     to: &MetadataConfig,
 ) -> Result<Room, MigrateError> {
     let needed = source.size_bytes().await? + SPARE_BYTES;
+    let there = match is_grown(target).await? {
+        true => metadata::file_size(to),
+        // A new file is filled beside it, and takes its place only when it is whole.
+        false => 0,
+    };
     Ok(Room {
         place: metadata::name_of(to),
-        needed_bytes: needed.saturating_sub(metadata::file_size(to)),
+        needed_bytes: needed.saturating_sub(there),
         available_bytes: metadata::free_bytes(to),
     })
+}
+
+/// Whether rows are added to what `target` has; one without rows is loaded whole.
+async fn is_grown(target: Option<&Snapshot>) -> Result<bool, MigrateError> {
+    let Some(target) = target else {
+        return Ok(false);
+    };
+    for layout in target.layouts().await? {
+        let is_loaded = ["users", "tokens", "uploads", "files"].contains(&layout.name.as_str());
+        if is_loaded && target.has_rows(&layout.name).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What both ends would write to, if they are not apart.

@@ -14,8 +14,8 @@ use crate::metadata::{Built, Reject};
 pub enum Event<'a> {
     /// What both ends turned out to be.
     Ends(&'a Ends),
-    /// Something that was checked before the first write.
-    Checked(&'a CheckItem),
+    /// Things that were checked before the first write.
+    Checked(&'a [CheckItem]),
     /// Blobs are about to be copied: how many, and their bytes, as the rows say.
     BlobsBegin {
         blobs: u64,

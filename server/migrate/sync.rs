@@ -146,7 +146,7 @@ impl RowCopy<'_> {
             },
         };
         let rows = match &digests {
-            Some(digests) => digests.from.rows(),
+            Some(digests) => digests.from.rows() + digests.rejected,
             None => self.from.count(&table.from.name).await?,
         };
         // A row that cannot be held is named wherever it is.

@@ -112,7 +112,7 @@ impl Opening<'_> {
 
     fn tell(&self, item: &CheckItem) {
         if let Some(progress) = self.progress {
-            progress.on(Event::Checked(item));
+            progress.on(Event::Checked(std::slice::from_ref(item)));
         }
     }
 }

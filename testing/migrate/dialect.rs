@@ -219,7 +219,7 @@ fn a_dry_run_says_what_would_be_dropped_and_copied() -> Result<()> {
     let looked = looked.expect(0)?.says(&[
         "info: would drop users (5 rows)",
         "info: would drop uploads (19 rows)",
-        "info: would drop plikd_migrate_runs (1 rows)",
+        "info: would drop plikd_migrate_runs (1 row)",
         "info: compare users 4/4",
         "info: compare uploads 19/19",
     ])?;

@@ -261,3 +261,33 @@ fn a_plan_that_was_cut_off_is_resumed() -> Result<()> {
     assert_eq!(to.database.count("files")?, from.database.count("files")?);
     Ok(())
 }
+
+/// A new file is filled beside the old one, however big that is.
+#[test]
+fn a_database_that_is_replaced_needs_room_beside_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    let needed = || -> Result<u64> {
+        make(&scene, &from, &to, &["--metadata-only"])?.expect(0)?;
+        let plan = read(&scene)?;
+        fs::remove_file(scene.path("plan.json"))?;
+        let needed = plan["space"][0]["needed_bytes"].as_u64();
+        needed.with_context(|| format!("{plan:#}"))
+    };
+    let new = needed()?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    to.database
+        .query("CREATE TABLE ballast (id integer PRIMARY KEY, bytes blob)")?;
+    to.database
+        .query("INSERT INTO ballast VALUES (1, zeroblob(1000000))")?;
+    let grown = needed()?;
+    ensure!(
+        grown + 1_000_000 < new,
+        "{grown} bytes to add, {new} to a new file"
+    );
+    for table in ["files", "uploads", "tokens", "users"] {
+        to.database.query(&format!("DELETE FROM {table}"))?;
+    }
+    assert_eq!(needed()?, new);
+    Ok(())
+}

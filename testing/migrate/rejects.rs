@@ -315,6 +315,28 @@ fn orphans_are_left_out_on_request_with_their_blobs() -> Result<()> {
     Ok(())
 }
 
+/// Rows that cannot go to the target are none of those that are there.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_repeated_run_counts_what_is_there_beside_what_is_rejected() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
+    let present = from.database.count("users")?;
+    from.database
+        .query("INSERT INTO users (id, created_at) VALUES ('bad', 'soon'), ('worse', 'never')")?;
+    for mode in [&["--ignore-errors"][..], &["--ignore-errors", "--sync"]] {
+        let run = scene.migrate(&from, &to, mode)?.expect(20)?;
+        assert_eq!(run.summary("users")?.failed, 2);
+        for row in ["rejected: users bad", "rejected: users worse"] {
+            assert_eq!(run.stderr.matches(row).count(), 1, "{run}");
+        }
+        if mode.len() > 1 {
+            assert_eq!(run.summary("users")?.present, present);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn orphans_of_a_database_without_foreign_keys_are_found() -> Result<()> {

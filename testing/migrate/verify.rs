@@ -196,7 +196,7 @@ fn strays_are_told(scene: &Scene, to: Server) -> Result<()> {
     to.database.query("DELETE FROM files WHERE id = 'zzFile'")?;
     for options in [&["--data-only"][..], &["--data-only", "--deep"]] {
         scene.verify(&from, &to, options)?.expect(0)?.says(&[
-            "1 blobs of the target that no row names, 6 B: no difference",
+            "1 blob of the target that no row names, 6 B: no difference",
             "blob mmFile",
         ])?;
     }
@@ -205,7 +205,7 @@ fn strays_are_told(scene: &Scene, to: Server) -> Result<()> {
         .verify(&from, &to, &["--report", "report.json"])?
         .expect(21)?
         .says(&[
-            "1 blobs of the target that no row names",
+            "1 blob of the target that no row names",
             "1 without row in the target",
         ])?;
     let report = fs::read_to_string(scene.path("report.json"))?;
@@ -449,5 +449,37 @@ fn what_is_next_follows_from_what_differs() -> Result<()> {
         .verify(&from, &to, &["--metadata-only"])?
         .expect(21)?
         .says(&[again])?;
+    Ok(())
+}
+
+/// The name of another directory, or a disk that is not mounted: no blob is where it should be.
+#[test]
+fn a_place_that_has_none_of_the_blobs_is_told_once() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    let elsewhere = scene.server(
+        "elsewhere",
+        Database::Sqlite(scene.path("to.db")),
+        Store::Directory(scene.path("elsewhere.files")),
+    )?;
+    fs::create_dir(scene.path("elsewhere.files"))?;
+    for options in [&[][..], &["--deep"]] {
+        let run = scene.verify(&from, &elsewhere, options)?.expect(21)?;
+        run.says(&[
+            "elsewhere.files has none of these blobs",
+            "next: see that the configuration names the right place for the blobs of the target",
+        ])?
+        .never_says(&["it is missing", "remove the blobs"])?;
+    }
+    // One that is there makes the others missing.
+    fs::rename(
+        to.store.path_of("aaFile").with_file_name(""),
+        scene.path("elsewhere.files/aa"),
+    )?;
+    scene
+        .verify(&from, &elsewhere, &[])?
+        .expect(21)?
+        .says(&["target: blob mmFile of upload theUpload: it is missing"])?
+        .never_says(&["has none of these"])?;
     Ok(())
 }

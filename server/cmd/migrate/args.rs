@@ -60,24 +60,31 @@ const PLANNED: [&str; 19] = [
     "no_verify",
 ];
 
+const TARGET: &str = "Target";
+const PLANS: &str = "Looking ahead";
+const WHAT: &str = "What is moved";
+const FAULTS: &str = "Rows and blobs that cannot be copied";
+const TOLD: &str = "What is told";
+
 /// A migration, or a dry run of one.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("where").args(["to", "dialect", "plan_file"]).required(true)))]
 #[command(group(clap::ArgGroup::new("listed").args(["dry_run", "plan", "sync"]).multiple(true)))]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = TARGET, long, value_name = "FILE")]
     pub to: Option<PathBuf>,
 
     #[command(flatten)]
     pub dialect: DialectArgs,
 
     /// Write what would be done to FILE, for --plan-file, and do nothing
-    #[arg(long, value_name = "FILE", conflicts_with = "dialect")]
+    #[arg(help_heading = PLANS, long, value_name = "FILE", conflicts_with = "dialect")]
     pub plan: Option<PathBuf>,
 
     /// Do what the plan in FILE says, unless something has moved since it was made
     #[arg(
+        help_heading = PLANS,
         long,
         value_name = "FILE",
         conflicts_with_all = PLANNED
@@ -85,26 +92,27 @@ pub struct RunArgs {
     pub plan_file: Option<PathBuf>,
 
     /// Move the rows only: users, tokens, uploads, files, settings
-    #[arg(long, conflicts_with = "data_only")]
+    #[arg(help_heading = WHAT, long, conflicts_with = "data_only")]
     metadata_only: bool,
 
     /// Move the bytes of files only
-    #[arg(long)]
+    #[arg(help_heading = WHAT, long)]
     data_only: bool,
 
     /// Bring the target to the state of the source now: rows and blobs that have changed since an
     /// earlier run are made equal, those that are new are copied
-    #[arg(long)]
+    #[arg(help_heading = WHAT, long)]
     sync: bool,
 
     /// With --sync, remove rows and blobs from the target that came from this source and are gone
     /// from it; what the target has of its own stays
-    #[arg(long, requires = "sync", conflicts_with = "data_only")]
+    #[arg(help_heading = WHAT, long, requires = "sync", conflicts_with = "data_only")]
     delete: bool,
 
     /// Move the bytes of the K-th of N parts of the files only, while other processes, on any
     /// hosts, move the other parts; then the rows by a run without --shard
     #[arg(
+        help_heading = WHAT,
         long,
         value_name = "K/N",
         conflicts_with_all = ["metadata_only", "sync"]
@@ -116,16 +124,17 @@ pub struct RunArgs {
     workers: NonZeroUsize,
 
     /// Check both sides and show what would be done, without writing anything anywhere
-    #[arg(long, conflicts_with = "plan")]
+    #[arg(help_heading = PLANS, long, conflicts_with = "plan")]
     pub dry_run: bool,
 
     /// Carry on past rows and blobs that cannot be copied; each is named, the exit code is 20
-    #[arg(long)]
+    #[arg(help_heading = FAULTS, long)]
     ignore_errors: bool,
 
     /// With --ignore-errors, keep rejected rows whole in this file, for `plikd migrate replay`; it
     /// holds secrets, so only its owner can read it
     #[arg(
+        help_heading = FAULTS,
         long,
         value_name = "FILE",
         requires = "ignore_errors",
@@ -134,12 +143,12 @@ pub struct RunArgs {
     rejects: Option<PathBuf>,
 
     /// Leave out files without their upload and tokens without their user, as cleaning would
-    #[arg(long)]
+    #[arg(help_heading = FAULTS, long)]
     fix_orphans: bool,
 
     /// Remove NUL bytes from text that PostgreSQL cannot hold with them; not from keys, nor from
     /// what refers to them
-    #[arg(long)]
+    #[arg(help_heading = FAULTS, long)]
     strip_nul: bool,
 
     /// Do not compare source and target after the last row
@@ -148,7 +157,7 @@ pub struct RunArgs {
 
     /// With --dry-run or --plan, list every row and blob; with --sync, every one that is updated or
     /// removed, and not only the first few
-    #[arg(long, short, requires = "listed")]
+    #[arg(help_heading = TOLD, long, short, requires = "listed")]
     pub verbose: bool,
 
     #[command(flatten)]
@@ -163,6 +172,7 @@ pub struct RunArgs {
 
 /// Who is told besides a person.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = TOLD)]
 pub struct TellArgs {
     /// Write what happens to standard output as it happens, one JSON object per line
     #[arg(long)]
@@ -175,6 +185,7 @@ pub struct TellArgs {
 
 /// The rows of one server to its other database.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = TARGET)]
 pub struct DialectArgs {
     /// Move the rows of this server to its other database: `postgres` is the one of
     /// PLIKD_POSTGRES_URL, `sqlite` the file of the configuration

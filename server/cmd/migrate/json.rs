@@ -11,7 +11,7 @@ use super::progress::Pace;
 use super::summary::Summary;
 use super::values;
 use crate::cmd::exit::Outcome;
-use crate::migrate::{Event, Progress};
+use crate::migrate::{CheckItem, Event, Progress};
 use crate::model::Timestamp;
 
 /// Between two lines of progress.
@@ -68,6 +68,11 @@ impl JsonLines {
 
 impl Progress for JsonLines {
     fn on(&self, event: Event<'_>) {
+        if let Event::Checked(items) = event {
+            items
+                .iter()
+                .for_each(|item| self.print("check", check(item)));
+        }
         let told = fields(&event, self.verbose);
         let is_progress = matches!(
             event,
@@ -106,21 +111,21 @@ fn passed(passed: &Passed) -> Value {
     })
 }
 
+fn check(item: &CheckItem) -> Value {
+    json!({
+        "name": item.name,
+        "verdict": item.verdict.as_str(),
+        "detail": item.detail,
+        "hint": item.hint,
+    })
+}
+
 /// The name and the fields of an event that has a line of its own.
 fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
     Some(match event {
         Event::Ends(ends) => (
             "ends",
             json!({"from": values::end(&ends.from), "to": values::end(&ends.to)}),
-        ),
-        Event::Checked(item) => (
-            "check",
-            json!({
-                "name": item.name,
-                "verdict": item.verdict.as_str(),
-                "detail": item.detail,
-                "hint": item.hint,
-            }),
         ),
         Event::BlobsBegin { blobs, bytes } => {
             ("blobs_begin", json!({"blobs": blobs, "bytes": bytes}))
@@ -197,6 +202,8 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         Event::BlobBytes(_) | Event::BlobEnd { .. } | Event::Rows { .. } | Event::Would { .. } => {
             return None;
         }
+        // Each of them has a line.
+        Event::Checked(_) => return None,
     })
 }
 

@@ -247,7 +247,7 @@ fn line_of(event: &Event<'_>, changes: &Changes) -> Option<String> {
         // A row that is rejected is named when it is, or when that ends the run.
         Event::Finding(finding) => (finding.effect != Effect::Rejected)
             .then(|| format!("{}: {finding}", finding.effect.as_str())),
-        Event::Checked(item) => Some(check_lines(item)),
+        Event::Checked(items) => Some(check_lines(items)),
         Event::Rejected(reject) => Some(format!(
             "rejected: {} {}: {}",
             reject.table, reject.key, reject.reason
@@ -299,15 +299,36 @@ fn line_of(event: &Event<'_>, changes: &Changes) -> Option<String> {
     }
 }
 
-/// One line, and one with the remedy where one is needed.
-fn check_lines(item: &CheckItem) -> String {
+/// One line each, and one with the remedy where one is needed. Those that could not be found out for
+/// one reason share a line: a server often knows nothing of a whole part of S3.
+fn check_lines(items: &[CheckItem]) -> String {
+    let is_like = |one: &CheckItem, other: &CheckItem| {
+        let unknown = (Verdict::Unknown, Verdict::Unknown);
+        (one.verdict, other.verdict) == unknown
+            && (&one.detail, &one.hint) == (&other.detail, &other.hint)
+    };
+    let mut lines = Vec::new();
+    for (place, item) in items.iter().enumerate() {
+        if items[..place].iter().any(|earlier| is_like(earlier, item)) {
+            continue;
+        }
+        let like = items[place + 1..]
+            .iter()
+            .filter(|later| is_like(item, later));
+        let names = std::iter::once(item).chain(like).map(|item| &item.name[..]);
+        lines.push(check_line(&names.collect::<Vec<_>>().join(", "), item));
+    }
+    lines.join("\n")
+}
+
+fn check_line(names: &str, item: &CheckItem) -> String {
     let mark = match item.verdict {
         Verdict::Passed => '✓',
         Verdict::Doubtful => '!',
         Verdict::Unknown => '?',
         Verdict::Failed => '✗',
     };
-    let line = format!("{mark} {}: {}", item.name, item.detail);
+    let line = format!("{mark} {names}: {}", item.detail);
     match &item.hint {
         Some(hint) => format!("{line}\n   hint: {hint}"),
         None => line,
@@ -355,6 +376,31 @@ mod tests {
             "retry 3 in 1.2s: blob abc: s3://h/b is too busy"
         );
         assert_eq!(line(None, 0), "retry 3 in 0.0s: s3://h/b is too busy");
+    }
+
+    #[test]
+    fn what_could_not_be_found_out_for_one_reason_is_one_line() {
+        let item = |name: &str, verdict, detail: &str| CheckItem {
+            name: name.to_owned(),
+            verdict,
+            detail: detail.to_owned(),
+            hint: None,
+        };
+        let silent = "the server does not say: 501 NotImplemented";
+        let items = [
+            item("clock", Verdict::Passed, "well"),
+            item("versions", Verdict::Unknown, silent),
+            item("space", Verdict::Passed, silent),
+            item("object lock", Verdict::Unknown, silent),
+            item("encryption", Verdict::Unknown, "403"),
+        ];
+        assert_eq!(
+            check_lines(&items),
+            "✓ clock: well\n\
+             ? versions, object lock: the server does not say: 501 NotImplemented\n\
+             ✓ space: the server does not say: 501 NotImplemented\n\
+             ? encryption: 403"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
+use super::words::noun;
 use crate::migrate::Side;
 use crate::migrate::proof::{
     Difference, FileDifference, FileVerdict, RowDifference, SHOWN, StrayBlobs, TableVerdict,
@@ -29,6 +30,7 @@ pub fn text(found: &Verification) -> String {
 fn next_text(found: &Verification) -> String {
     let none = FileVerdict::default();
     let files = found.files.as_ref().unwrap_or(&none);
+    let is_bare = |side| files.bare.iter().any(|(bare, _)| *bare == side);
     let rows = |count: fn(&TableVerdict) -> u64| found.tables.iter().any(|table| count(table) > 0);
     let lost_columns = |table: &TableVerdict| !table.lost_columns.is_empty();
     let steps = [
@@ -52,15 +54,25 @@ fn next_text(found: &Verification) -> String {
             "mend the rows that the target cannot hold in the source, then run the migration again",
         ),
         (
-            files.target_wrong > 0,
+            files.target_wrong > 0 && !is_bare(Side::Target),
             "remove the blobs that are wrong in the target there, then run the migration again",
         ),
         (
-            files.source_wrong > 0,
+            is_bare(Side::Target),
+            "see that the configuration names the right place for the blobs of the target; if so, \
+             run the migration again",
+        ),
+        (
+            is_bare(Side::Source),
+            "see that the configuration names the right place for the blobs of the source, and \
+             that its disk is mounted",
+        ),
+        (
+            files.source_wrong > 0 && !is_bare(Side::Source),
             "restore the blobs that are wrong in the source, from the target if it has them",
         ),
         (
-            files.both_wrong > 0,
+            files.both_wrong > 0 && files.bare.is_empty(),
             "restore the blobs that are wrong in both from a backup, or remove their files",
         ),
     ];
@@ -76,9 +88,10 @@ fn table_text(table: &TableVerdict) -> String {
         (false, None) => "different".to_owned(),
     };
     let mut text = format!(
-        "{:<20} {:>12} rows in the source, {} in the target, {verdict}",
+        "{:<20} {:>12} {} in the source, {} in the target, {verdict}",
         table.table,
         HumanCount(source.rows).to_string(),
+        noun(source.rows, "row"),
         HumanCount(target.rows),
     );
     let counts = [
@@ -125,9 +138,10 @@ fn files_text(files: &FileVerdict) -> String {
         false => "asked for on both sides",
     };
     let mut text = format!(
-        "{:<20} {:>12} files, {}, {how}: {} equal",
+        "{:<20} {:>12} {}, {}, {how}: {} equal",
         "blobs",
         HumanCount(files.files()).to_string(),
+        noun(files.files(), "file"),
         BinaryBytes(files.bytes),
         HumanCount(files.equal)
     );
@@ -148,10 +162,19 @@ fn files_text(files: &FileVerdict) -> String {
     }
     text.push('\n');
     text += &by_size_text(files.by_size);
-    for file in &files.shown {
-        text += &file_text(file);
+    for (side, place) in &files.bare {
+        text += &format!(
+            "  {}: {place} has none of these blobs\n",
+            side_text(Some(*side))
+        );
     }
-    text += &more(files.to_be_named, files.shown.len());
+    // For all blobs of such a place one line is enough.
+    let named = files.shown.iter().filter(|file| !files.is_of_bare(file));
+    let named: String = named.map(file_text).collect();
+    if !named.is_empty() || files.bare.is_empty() {
+        text += &named;
+        text += &more(files.to_be_named, files.shown.len());
+    }
     match &files.strays {
         Some(strays) => text + &strays_text(strays),
         None => {
@@ -177,9 +200,10 @@ fn strays_text(strays: &StrayBlobs) -> String {
         return String::new();
     }
     let mut text = format!(
-        "{:<20} {:>12} blobs of the target that no row names, {}: no difference\n",
+        "{:<20} {:>12} {} of the target that no row names, {}: no difference\n",
         "strays",
         HumanCount(strays.blobs).to_string(),
+        noun(strays.blobs, "blob"),
         BinaryBytes(strays.bytes)
     );
     for stray in &strays.shown {
@@ -195,15 +219,19 @@ fn strays_text(strays: &StrayBlobs) -> String {
 }
 
 fn file_text(file: &FileDifference) -> String {
-    let side = match file.kind.side() {
-        Some(Side::Source) => "source",
-        Some(Side::Target) => "target",
-        None => "both",
-    };
+    let side = side_text(file.kind.side());
     format!(
         "  {side}: blob {} of upload {}: {}\n",
         file.file_id, file.upload_id, file.reason
     )
+}
+
+fn side_text(side: Option<Side>) -> &'static str {
+    match side {
+        Some(Side::Source) => "source",
+        Some(Side::Target) => "target",
+        None => "both",
+    }
 }
 
 /// How many differences are not named.
@@ -304,12 +332,78 @@ mod tests {
              --deep reads it\n  \
                target: blob aaa of upload uuu: it is missing\n  \
                and 100 more; the first 100 are named\n\
-             strays                          1 blobs of the target that no row names, 5 B: no difference\n  \
+             strays                          1 blob of the target that no row names, 5 B: no difference\n  \
                blob sss\n\
              different: compared in 60 seconds\n\
              next: run the migration again: it copies what is missing\n\
              next: run the migration with --sync: rows that differ become those of the source\n\
              next: remove the blobs that are wrong in the target there, then run the migration again\n"
+        );
+    }
+
+    #[test]
+    fn a_place_without_any_of_the_blobs_is_told_once() {
+        let lost = |kind, reason: &str| FileDifference {
+            file_id: "aaa".to_owned(),
+            upload_id: "uuu".to_owned(),
+            kind,
+            reason: reason.to_owned(),
+        };
+        let target = || FileFault::Wrong(Some(Side::Target));
+        let files = FileVerdict {
+            target_wrong: 300,
+            bare: vec![(Side::Target, "directory /other".to_owned())],
+            to_be_named: 300,
+            shown: vec![
+                lost(target(), "it is missing"),
+                lost(target(), "it is missing"),
+            ],
+            ..FileVerdict::default()
+        };
+        assert_eq!(
+            files_text(&files).lines().skip(1).collect::<Vec<_>>(),
+            [
+                "  target: directory /other has none of these blobs",
+                "blobs that no row names were not looked for: the target has too many blobs"
+            ]
+        );
+        let found = Verification {
+            files: Some(files.clone()),
+            ..Verification::default()
+        };
+        assert!(next_text(&found).starts_with("next: see that the configuration names the right"));
+        assert_eq!(next_text(&found).lines().count(), 1);
+        // What is wrong with others is named all the same.
+        let mut more = files;
+        more.shown
+            .push(lost(FileFault::WithoutRow, "its row is not in the target"));
+        let text = files_text(&more);
+        assert!(
+            text.contains("blob aaa of upload uuu: its row is not") && text.contains("297 more")
+        );
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let mut found = Verification {
+            files: Some(FileVerdict {
+                equal: 1,
+                ..FileVerdict::default()
+            }),
+            ..Verification::default()
+        };
+        let source = content(1, "ab");
+        found.tables.push(TableVerdict {
+            proof: TableProof {
+                target: source.clone(),
+                source,
+                rejected: 0,
+            },
+            ..TableVerdict::default()
+        });
+        let text = text(&found);
+        assert!(
+            text.contains(" 1 row in the source, 1 in the target") && text.contains(" 1 file, ")
         );
     }
 

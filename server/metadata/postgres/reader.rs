@@ -91,6 +91,13 @@ impl Reader {
         Ok(self.number(&sql).await?.unsigned_abs())
     }
 
+    /// Whether `sql` selects anything.
+    pub async fn finds(&self, sql: &str) -> Result<bool, MetadataError> {
+        let row = self.client.query_opt(sql, &[]).await;
+        row.map(|row| row.is_some())
+            .map_err(|error| failure(during(&self.label, "look for rows"), &error))
+    }
+
     pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
         let row = self.client.query_one(BLOB_TOTALS, &[]).await;
         let totals = row.and_then(|row| Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, f64>(1)?)));

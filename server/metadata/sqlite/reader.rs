@@ -80,6 +80,12 @@ impl Reader {
         Ok(self.with(count).await?.unsigned_abs())
     }
 
+    /// Whether `sql` selects anything.
+    pub async fn finds(&self, sql: String) -> Result<bool, MetadataError> {
+        self.with(move |connection| connection.prepare(&sql)?.exists(()))
+            .await
+    }
+
     pub async fn blob_totals(&self) -> Result<(u64, u64), MetadataError> {
         self.with(|connection| {
             connection.query_row(BLOB_TOTALS, (), |row| {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::MigrateError;
-use super::plan::{Plan, metadata_room};
+use super::plan::Plan;
 use super::preview::look;
 use super::progress::Progress;
 use super::report::Preview;
@@ -75,7 +75,7 @@ async fn make(
     let (facts, _) = Facts::gather(&plan, to, options.halves).await?;
     Ok(Outlook {
         facts,
-        rooms: rooms(&plan, to, options, &preview).await?,
+        rooms: rooms(&plan, to, &preview).await?,
         requests: sizes.requests(&preview, plan.to_is_absent),
         estimate: sample::take(&plan, to, options, &preview, limiter.tuning()).await?,
         preview,
@@ -85,13 +85,9 @@ async fn make(
 async fn rooms(
     plan: &Plan,
     to: Endpoint<'_>,
-    options: Options<'_>,
     preview: &Preview,
 ) -> Result<Vec<Room>, MigrateError> {
-    let mut rooms = Vec::new();
-    if options.halves.has_metadata() {
-        rooms.push(metadata_room(&plan.source, to.metadata).await?);
-    }
+    let mut rooms: Vec<Room> = plan.room_for_rows.iter().cloned().collect();
     if let Some(blobs) = &preview.blobs {
         let target = data::open(to.data, Access::Probe).await?;
         rooms.push(Room {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -31,6 +31,14 @@ pub(super) struct BlobCheck {
     pub names_blobs: LivingRows,
     pub options: VerifyOptions,
     pub progress: Arc<dyn Progress>,
+    pub seen: Seen,
+}
+
+/// On which sides any blob was found, right or wrong.
+#[derive(Default)]
+pub(super) struct Seen {
+    from: AtomicBool,
+    to: AtomicBool,
 }
 
 /// A file of the source, and what the target's row says.
@@ -114,6 +122,7 @@ impl BlobCheck {
             self.count(&mut verdict, &pair, state);
         }
         verdict.shown.sort_by(|a, b| a.file_id.cmp(&b.file_id));
+        verdict.bare = self.bare(&verdict);
         odd.finish().await?;
         there.finish(&mut lists.to).await?;
         let odd = odd.without_blob;
@@ -129,6 +138,29 @@ impl BlobCheck {
         };
         verdict.strays = strays.run(&lists.to).await?;
         Ok(verdict)
+    }
+
+    /// Where none of the blobs is: another directory than was meant, or a disk that is not mounted.
+    fn bare(&self, verdict: &FileVerdict) -> Vec<(Side, String)> {
+        let wrong = |count: u64| count + verdict.both_wrong > 1;
+        let sides = [
+            (
+                Side::Source,
+                &self.from,
+                &self.seen.from,
+                wrong(verdict.source_wrong),
+            ),
+            (
+                Side::Target,
+                &self.to,
+                &self.seen.to,
+                wrong(verdict.target_wrong),
+            ),
+        ];
+        let bare = sides.into_iter();
+        bare.filter(|(_, _, seen, wrong)| *wrong && !seen.load(Ordering::Relaxed))
+            .map(|(side, backend, _, _)| (side, backend.to_string()))
+            .collect()
     }
 
     fn count(&self, verdict: &mut FileVerdict, pair: &FilePair, state: FileState) {
@@ -222,6 +254,10 @@ impl BlobCheck {
                 }
             },
         )?;
+        let sides = [(&self.seen.from, &here), (&self.seen.to, &there)];
+        for (seen, condition) in sides {
+            seen.fetch_or(*condition != Condition::Missing, Ordering::Relaxed);
+        }
         let bytes_left = row.announced_bytes().saturating_sub(passed.into_inner());
         self.progress.on(Event::BlobEnd { bytes_left });
         let state = state_of(&pair, here, there);

@@ -25,7 +25,7 @@ use super::{Endpoint, Halves};
 use crate::config::MetadataConfig;
 use crate::data::{self, Access, DataBackend, Location};
 use crate::metadata::{self, MetadataError, Snapshot};
-use blobs::BlobCheck;
+use blobs::{BlobCheck, Seen};
 use odd::OddRows;
 use rows::RowCheck;
 
@@ -116,6 +116,7 @@ async fn compare(
             }),
             options,
             progress: Arc::clone(progress),
+            seen: Seen::default(),
         };
         found.files = Some(
             check

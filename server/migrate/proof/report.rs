@@ -107,6 +107,8 @@ pub struct FileVerdict {
     pub bytes: u64,
     /// The bytes were read, not only asked about.
     pub deep: bool,
+    /// The places in which not one of these blobs was found, where more than one should be.
+    pub bare: Vec<(Side, String)>,
     /// Files that [`FileVerdict::shown`] names, or is too short to.
     pub to_be_named: u64,
     /// The first [`SHOWN`] whose blob is wrong somewhere, or has no row.
@@ -128,6 +130,16 @@ impl FileVerdict {
     /// All of them.
     pub fn files(&self) -> u64 {
         self.states().iter().map(|(_, files)| files).sum()
+    }
+
+    /// Whether the fault of that file follows from a place that has none of the blobs.
+    pub fn is_of_bare(&self, file: &FileDifference) -> bool {
+        let is_bare = |side| self.bare.iter().any(|(bare, _)| *bare == side);
+        match file.kind {
+            FileFault::WithoutRow => false,
+            FileFault::Wrong(Some(side)) => is_bare(side),
+            FileFault::Wrong(None) => is_bare(Side::Source) && is_bare(Side::Target),
+        }
     }
 
     /// Every state of a file, by a word for programs, and how many files are in it.

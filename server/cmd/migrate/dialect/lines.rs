@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::super::words::counted;
 use super::say;
 use crate::migrate::{Event, Progress};
 
@@ -66,7 +67,10 @@ impl Progress for DialectLines {
             )),
             Event::Dropped { tables } => say(&format!("info: dropped {}", tables.join(", "))),
             Event::WouldDrop { table, rows } => {
-                say(&format!("info: would drop {table} ({rows} rows)"));
+                say(&format!(
+                    "info: would drop {table} ({})",
+                    counted(rows, "row")
+                ));
             }
             Event::FreshAbandoned { reason } => {
                 say(&format!("info: once more, row by row: {reason}"));
