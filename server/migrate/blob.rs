@@ -17,7 +17,8 @@ pub(super) struct BlobRow {
     pub status: FileStatus,
     pub mime_type: String,
     pub details: BackendDetails,
-    size_bytes: u64,
+    /// `None` if the row has none, or something that is no size.
+    size_bytes: Option<u64>,
     /// `None` if the row has none, or something else.
     pub md5: Option<[u8; 16]>,
 }
@@ -45,21 +46,31 @@ impl BlobRow {
             mime_type: text("type"),
             details: BackendDetails::new(text("backend_details")),
             size_bytes: integer_of(field("size"), encoding)
-                .and_then(|size| u64::try_from(size).ok())
-                .unwrap_or(0),
+                .and_then(|size| u64::try_from(size).ok()),
             md5: parse_md5(&text("md5")),
         }
     }
 
-    /// The bytes that the blob must have.
+    /// The bytes that the blob must have. `None` if the row does not tell: it may be mended, and
+    /// then wants the bytes that there are.
     ///
     /// Plik (Go) 1.3 kept the announced size of a file whose content turned out to be empty; its
     /// digest tells.
-    pub fn size_bytes(&self) -> u64 {
+    pub fn size_bytes(&self) -> Option<u64> {
         match self.md5 {
-            Some(MD5_OF_NOTHING) => 0,
+            Some(MD5_OF_NOTHING) => Some(0),
             _ => self.size_bytes,
         }
+    }
+
+    /// What the row adds to a total.
+    pub fn announced_bytes(&self) -> u64 {
+        self.size_bytes().unwrap_or(0)
+    }
+
+    /// Whether the blob may be one of `size_bytes`.
+    pub fn may_have(&self, size_bytes: u64) -> bool {
+        self.size_bytes().is_none_or(|told| told == size_bytes)
     }
 
     /// The blob as the source's backend knows it.
@@ -101,7 +112,7 @@ impl BlobRow {
             status: FileStatus::Uploaded,
             mime_type: String::new(),
             details: BackendDetails::default(),
-            size_bytes,
+            size_bytes: Some(size_bytes),
             md5,
         }
     }
@@ -134,7 +145,7 @@ mod tests {
     #[test]
     fn an_empty_file_is_empty_whatever_was_announced() {
         let row = |md5| BlobRow::of_test("id", "id", 42, md5);
-        assert_eq!(row(Some(MD5_OF_NOTHING)).size_bytes(), 0);
-        assert_eq!(row(None).size_bytes(), 42);
+        assert_eq!(row(Some(MD5_OF_NOTHING)).size_bytes(), Some(0));
+        assert_eq!(row(None).size_bytes(), Some(42));
     }
 }

@@ -151,7 +151,7 @@ impl Known {
             let Some((_, entry)) = self.find(name) else {
                 continue;
             };
-            standing = match entry.size_bytes == row.size_bytes() {
+            standing = match row.may_have(entry.size_bytes) {
                 true => Standing::Found(match entry.md5 {
                     UNTOLD => Md5::Untold,
                     told if md5 == Some(told) => Md5::Same,

@@ -491,8 +491,8 @@ impl Check<'_> {
         while let Some(batch) = rows.next().await? {
             for row in batch {
                 let stat = to.stat(&row.blob()).await?;
-                if stat.is_none_or(|stat| stat.size_bytes != row.size_bytes()) {
-                    bytes += row.size_bytes();
+                if stat.is_none_or(|stat| !row.may_have(stat.size_bytes)) {
+                    bytes += row.announced_bytes();
                 }
             }
         }

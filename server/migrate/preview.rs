@@ -308,7 +308,7 @@ impl BlobLook<'_> {
             for row in &batch {
                 let counts = statuses.entry(row.status.as_str()).or_default();
                 counts.0 += 1;
-                counts.1 += row.size_bytes();
+                counts.1 += row.announced_bytes();
             }
             let looks = batch
                 .iter()
@@ -357,7 +357,7 @@ impl BlobLook<'_> {
             detail: &detail,
             fix: None,
         });
-        Ok((action, row.size_bytes()))
+        Ok((action, row.announced_bytes()))
     }
 
     async fn look(&self, row: &BlobRow) -> Result<(Action, &'static str), DataError> {
@@ -372,7 +372,7 @@ impl BlobLook<'_> {
         Ok(match self.from.stat(&row.blob()).await? {
             None if row.status == FileStatus::Removed => (Action::Skip, "its bytes are gone"),
             None => (Action::Reject, "its bytes are missing"),
-            Some(stat) if stat.size_bytes != row.size_bytes() => {
+            Some(stat) if !row.may_have(stat.size_bytes) => {
                 (Action::Reject, "it has another size than its row says")
             }
             Some(_) if self.is_there(row).await? => (Action::Keep, ""),
@@ -396,7 +396,7 @@ impl BlobLook<'_> {
         };
         let stat = self.to.stat(&blob).await?;
         Ok(stat.is_some_and(|stat| {
-            stat.size_bytes == row.size_bytes() && (stat.md5.is_none() || stat.md5 == row.md5)
+            row.may_have(stat.size_bytes) && (stat.md5.is_none() || stat.md5 == row.md5)
         }))
     }
 }

@@ -94,7 +94,7 @@ pub(super) async fn blob_totals(
     while let Some(batch) = rows.next().await? {
         for row in batch {
             totals.blobs += 1;
-            totals.bytes = totals.bytes.saturating_add(row.size_bytes());
+            totals.bytes = totals.bytes.saturating_add(row.announced_bytes());
         }
     }
     Ok(totals)

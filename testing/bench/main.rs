@@ -6,6 +6,7 @@
 
 mod blobs;
 mod contest;
+mod import;
 mod machine;
 mod measure;
 mod places;

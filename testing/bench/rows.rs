@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::contest::{Amount, Attempt, Contest, PLIKD};
+use crate::import::Import;
 use crate::places::{Postgres, Stage, metadata_section, succeed};
 
 /// Those that have rows, but for a few that every database has.
@@ -179,6 +180,20 @@ pub fn postgres_to_sqlite(stage: &Stage) -> Result<Option<Contest<'_>>> {
         let command = stage.migration(&from, &sqlite_section(&to), METADATA)?;
         Ok(into_sqlite(command, to, &rows.expected))
     });
+    let tools = (
+        stage.tool("bash"),
+        stage.tool("psql"),
+        stage.tool("sqlite3"),
+    );
+    if let (Some(bash), Some(psql), Some(sqlite3)) = tools {
+        let import = Import::of(&rows.sqlite, &TABLES, stage.path("import"))?;
+        contest.add("psql to sqlite3", move || {
+            let to = stage.path("to.db");
+            let from = rows.postgres.url();
+            let command = import.command(&bash, &psql, &sqlite3, &from, &to);
+            Ok(into_sqlite(command, to, &rows.expected))
+        });
+    }
     Ok(Some(contest))
 }
 

@@ -235,3 +235,72 @@ fn what_a_finished_run_has_left_is_not_asked_about() -> Result<()> {
     ensure!(asked < 20, "{asked} requests about {} blobs", blobs.present);
     assert_equal(&from, &to)
 }
+
+/// A migration into a bucket whose objects were replaced by others of the same size afterwards.
+struct Replaced {
+    scene: Scene,
+    from: Server,
+    objects: u64,
+}
+
+impl Replaced {
+    fn prepare() -> Result<Self> {
+        let scene = Scene::new()?;
+        let from = scene.made_up("from", SOURCE)?;
+        let mut this = Self {
+            scene,
+            from,
+            objects: 0,
+        };
+        let (_s3, to) = this.target(&[])?;
+        this.scene.migrate(&this.from, &to, &[])?.expect(0)?;
+        this.objects = to.store.rewrite_objects(|_| true)? as u64;
+        ensure!(this.objects > 80, "{} objects", this.objects);
+        Ok(this)
+    }
+
+    fn target(&self, options: &[&str]) -> Result<(OwnS3, Server)> {
+        let (s3, server) = OwnS3::start(&self.scene, options)?;
+        let store = Store::Bucket {
+            server,
+            bucket: "bucket-to".to_owned(),
+            settings: String::new(),
+        };
+        let database = Database::Sqlite(self.scene.path("to.db"));
+        Ok((s3, self.scene.server("to", database, store)?))
+    }
+}
+
+#[test]
+fn objects_that_were_replaced_are_found_by_their_e_tags_and_brought_again() -> Result<()> {
+    let this = Replaced::prepare()?;
+    let (_s3, to) = this.target(&[])?;
+    let wrong = format!("{} wrong in the target", this.objects);
+    let verified = this.scene.verify(&this.from, &to, &[])?;
+    verified
+        .expect(21)?
+        .says(&[&wrong])?
+        .never_says(&["by the size of their blob only"])?;
+    let run = this
+        .scene
+        .migrate(&this.from, &to, &["--sync"])?
+        .expect(0)?;
+    assert_eq!(run.summary("blobs")?.copied, this.objects);
+    assert_equal(&this.from, &to)
+}
+
+#[test]
+fn where_a_list_tells_no_e_tags_a_verification_says_that_it_compared_sizes() -> Result<()> {
+    let this = Replaced::prepare()?;
+    let (_s3, to) = this.target(&["--fault", "ListObjectsV2:1+:no-etags"])?;
+    let by_size = format!(
+        "{} of the equal by the size of their blob only",
+        this.objects
+    );
+    let verified = this.scene.verify(&this.from, &to, &[])?;
+    verified.expect(0)?.says(&[&by_size])?;
+    let wrong = format!("{} wrong in the target", this.objects);
+    let verified = this.scene.verify(&this.from, &to, &["--deep"])?;
+    verified.expect(21)?.says(&[&wrong])?;
+    Ok(())
+}

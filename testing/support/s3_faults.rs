@@ -13,6 +13,7 @@
 //! | `no-md5` | done, whatever `Content-MD5` says |
 //! | `old-etag` | a copy gets the ETag of its source, also where that came in parts |
 //! | `backwards` | a list ends with what it should begin with |
+//! | `no-etags` | a list tells no ETags |
 //! | `slow=MS` | done, after so many milliseconds without a byte |
 
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub enum Oddity {
     NoMd5,
     OldETag,
     Backwards,
+    NoETags,
 }
 
 impl FromStr for Fault {
@@ -94,6 +96,7 @@ impl FromStr for Kind {
             "no-md5" => Self::Odd(Oddity::NoMd5),
             "old-etag" => Self::Odd(Oddity::OldETag),
             "backwards" => Self::Odd(Oddity::Backwards),
+            "no-etags" => Self::Odd(Oddity::NoETags),
             _ => {
                 let millis = text.strip_prefix("slow=").context("no such fault")?;
                 Self::Slow(Duration::from_millis(millis.parse()?))

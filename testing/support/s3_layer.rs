@@ -8,6 +8,7 @@
 //! - Multipart uploads and their parts can be listed; parts are checked before they are put
 //!   together.
 //! - `If-Match` on reading, and on the source of a copy.
+//! - Lists tell ETags.
 //! - The copy of an object that came in parts is in one piece, and its ETag is its MD5.
 
 use std::collections::BTreeMap;
@@ -194,6 +195,32 @@ impl S3Layer {
             .filter(|upload| upload.bucket == bucket && upload.key == key)
             .cloned()
             .ok_or_else(|| s3_error!(NoSuchUpload))
+    }
+
+    /// Adds what `s3s-fs` leaves out of a list, but for objects that have gone since.
+    async fn add_e_tags(
+        &self,
+        request: &S3Request<()>,
+        bucket: &str,
+        listed: &mut Option<Vec<Object>>,
+    ) {
+        for object in listed.iter_mut().flatten() {
+            let key = object.key.clone().unwrap_or_default();
+            let lock = self.lock(bucket, &key);
+            let _reading = lock.read().await;
+            let input = HeadObjectInput {
+                bucket: bucket.to_owned(),
+                key,
+                ..Default::default()
+            };
+            let Ok(head) = self.fs.head_object(same_request(request, input)).await else {
+                continue;
+            };
+            let mut head = head.output;
+            let sse = take_mark(&mut head.metadata);
+            let e_tag = head.e_tag.map(|e_tag| shown_e_tag(e_tag, sse.as_deref()));
+            object.e_tag = e_tag;
+        }
     }
 
     /// Gives an object its MD5 as ETag. The caller holds the lock.
@@ -480,16 +507,25 @@ impl S3 for S3Layer {
         &self,
         request: S3Request<ListObjectsInput>,
     ) -> Response<ListObjectsOutput> {
-        self.fs.list_objects(request).await
+        let (plain, bucket) = (same_request(&request, ()), request.input.bucket.clone());
+        let mut response = self.fs.list_objects(request).await?;
+        self.add_e_tags(&plain, &bucket, &mut response.output.contents)
+            .await;
+        Ok(response)
     }
 
     async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
     ) -> Response<ListObjectsV2Output> {
-        let is_backwards = request.extensions.get() == Some(&Oddity::Backwards);
+        let (plain, bucket) = (same_request(&request, ()), request.input.bucket.clone());
         let mut response = self.fs.list_objects_v2(request).await?;
-        if let (true, Some(objects)) = (is_backwards, &mut response.output.contents) {
+        let listed = &mut response.output.contents;
+        let oddity = plain.extensions.get();
+        if oddity != Some(&Oddity::NoETags) {
+            self.add_e_tags(&plain, &bucket, listed).await;
+        }
+        if let (Some(Oddity::Backwards), Some(objects)) = (oddity, listed) {
             objects.reverse();
         }
         Ok(response)

@@ -177,6 +177,7 @@ impl ReportFile {
             },
             "files": told("files"),
             "file_states": told("file_states"),
+            "equal_by_size": told("equal_by_size"),
             "strays": told("strays"),
             "lint": told("lint"),
         });

@@ -212,6 +212,7 @@ fn run(report: &Report) -> Value {
         "blobs": report.blobs.as_ref().map(blobs),
         "files": [],
         "file_states": report.files.map(|files| file_states(&files.each())),
+        "equal_by_size": null,
         "strays": null,
         "lint": lint(&report.lint),
     })
@@ -223,6 +224,7 @@ fn dry_run(preview: &Preview) -> Value {
         "blobs": preview.blobs.as_ref().map(blobs),
         "files": preview.statuses.iter().map(file_state).collect::<Value>(),
         "file_states": null,
+        "equal_by_size": null,
         "strays": null,
         "lint": lint(&preview.lint),
     })
@@ -247,6 +249,7 @@ fn verification(found: &Verification) -> Value {
         "blobs": null,
         "files": null,
         "file_states": found.files.as_ref().map(|files| file_states(&files.states())),
+        "equal_by_size": found.files.as_ref().map(|files| files.by_size),
         "strays": strays.map(|strays| json!({"blobs": strays.blobs, "bytes": strays.bytes})),
         "lint": null,
     })

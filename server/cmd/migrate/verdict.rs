@@ -161,6 +161,7 @@ fn files_text(files: &FileVerdict) -> String {
         }
     }
     text.push('\n');
+    text += &by_size_text(files.by_size);
     for (side, place) in &files.bare {
         text += &format!(
             "  {}: {place} has none of these blobs\n",
@@ -179,6 +180,17 @@ fn files_text(files: &FileVerdict) -> String {
         None => {
             text + "blobs that no row names were not looked for: the target has too many blobs\n"
         }
+    }
+}
+
+/// What has not been proven of the equal ones, if anything.
+fn by_size_text(blobs: u64) -> String {
+    match blobs {
+        0 => String::new(),
+        blobs => format!(
+            "  {} of the equal by the size of their blob only, as the target tells no MD5 of it: --deep reads it\n",
+            HumanCount(blobs)
+        ),
     }
 }
 
@@ -284,6 +296,7 @@ mod tests {
             tables: vec![users, files],
             files: Some(FileVerdict {
                 equal: 2,
+                by_size: 1,
                 target_wrong: 101,
                 to_be_named: 101,
                 strays: Some(StrayBlobs {
@@ -315,6 +328,8 @@ mod tests {
                different: files bbb: size, md5\n\
              blobs                         103 files, 2.00 KiB, asked for on both sides: 2 equal, \
              101 wrong in the target\n  \
+               1 of the equal by the size of their blob only, as the target tells no MD5 of it: \
+             --deep reads it\n  \
                target: blob aaa of upload uuu: it is missing\n  \
                and 100 more; the first 100 are named\n\
              strays                          1 blob of the target that no row names, 5 B: no difference\n  \

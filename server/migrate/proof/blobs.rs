@@ -105,7 +105,7 @@ impl BlobCheck {
             let mut looks = futures::stream::iter(looks).buffer_unordered(self.workers());
             while let Some((pair, state)) = looks.try_next().await? {
                 match state {
-                    FileState::Equal
+                    FileState::Equal { .. }
                     | FileState::Gone
                     | FileState::RowDifferent
                     | FileState::Rejected => {}
@@ -190,7 +190,7 @@ impl BlobCheck {
             suspects = looks.try_collect().await?;
         }
         for (pair, state) in &mut suspects {
-            let is_equal = matches!(state, FileState::Equal | FileState::Gone);
+            let is_equal = matches!(state, FileState::Equal { .. } | FileState::Gone);
             if !is_equal && self.source.has_removed(&pair.row).await? {
                 *state = FileState::Gone;
             }
@@ -258,7 +258,7 @@ impl BlobCheck {
         for (seen, condition) in sides {
             seen.fetch_or(*condition != Condition::Missing, Ordering::Relaxed);
         }
-        let bytes_left = row.size_bytes().saturating_sub(passed.into_inner());
+        let bytes_left = row.announced_bytes().saturating_sub(passed.into_inner());
         self.progress.on(Event::BlobEnd { bytes_left });
         let state = state_of(&pair, here, there);
         Ok((pair, state))
@@ -338,8 +338,7 @@ async fn ask(
 
 /// What is there, measured by what the row says.
 fn judged(row: &BlobRow, size_bytes: u64, md5: Option<[u8; 16]>) -> Condition {
-    let expected = row.size_bytes();
-    if size_bytes != expected {
+    if let Some(expected) = row.size_bytes().filter(|told| *told != size_bytes) {
         return Condition::Wrong(format!("it has {size_bytes} bytes instead of {expected}"));
     }
     match (row.md5, md5) {
@@ -366,7 +365,9 @@ fn state_of(pair: &FilePair, here: Condition, there: Condition) -> FileState {
             FileState::Wrong(None, reason.to_owned())
         }
         (Good(_), Good(_)) if pair.oddity.is_some() => FileState::RowDifferent,
-        (Good(_), Good(_)) => FileState::Equal,
+        (Good(_), Good(md5)) => FileState::Equal {
+            by_size: md5.is_none() && pair.row.size_bytes() != Some(0),
+        },
         (Good(_), there) => FileState::Wrong(Some(Side::Target), reason(there)),
         (here, Good(_)) => FileState::Wrong(Some(Side::Source), reason(here)),
         (here, there) => {

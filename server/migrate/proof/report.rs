@@ -84,6 +84,8 @@ pub enum Difference {
 pub struct FileVerdict {
     /// Row and blob are on both sides and equal, as far as was asked.
     pub equal: u64,
+    /// Of these, blobs of the target of which nothing but the size was told.
+    pub by_size: u64,
     /// Bytes of removed files that are gone already, or were removed while this went on.
     pub gone: u64,
     /// The row is on both sides, equal as far as rows are compared, and promises no bytes.
@@ -162,8 +164,9 @@ impl FileVerdict {
         state: FileState,
     ) -> Option<FileDifference> {
         let (kind, reason) = match state {
-            FileState::Equal => {
+            FileState::Equal { by_size } => {
                 self.equal += 1;
+                self.by_size += u64::from(by_size);
                 return None;
             }
             FileState::Gone => {
@@ -277,7 +280,10 @@ impl Difference {
 /// What became of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FileState {
-    Equal,
+    /// Nothing but the size of the target's blob may tell so.
+    Equal {
+        by_size: bool,
+    },
     Gone,
     WithoutRow,
     RowDifferent,
@@ -294,7 +300,7 @@ mod tests {
     fn every_file_is_counted_once_and_the_first_are_named() {
         let mut verdict = FileVerdict::default();
         let states = [
-            FileState::Equal,
+            FileState::Equal { by_size: false },
             FileState::Gone,
             FileState::WithoutRow,
             FileState::RowDifferent,
