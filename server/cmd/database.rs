@@ -1,11 +1,13 @@
 //! Which database a command is about to work on, and what speaks against it: it was moved, or
 //! another one was meant.
 
+use std::path::PathBuf;
+
 use anyhow::anyhow;
 use tracing::info;
 
 use super::exit::{Exit, Failure};
-use crate::config::{Aside, Driver, Loaded, MetadataConfig};
+use crate::config::{Aside, Driver, Environment, Loaded, MetadataConfig};
 use crate::metadata::{self, MetadataError, MovedMarker, Snapshot};
 
 /// What an administrator insists on.
@@ -79,23 +81,55 @@ pub fn moved(database: &MetadataConfig) -> Result<Option<String>, Failure> {
     Ok(time.map(|time| format!("{path} was migrated to PostgreSQL at {time}")))
 }
 
-/// Where `PLIKD_POSTGRES_URL` decides, nobody reads the setting that is the remedy elsewhere.
-/// `decided` is the database that it names.
-pub fn naming_the_variable(failure: Failure, decided: Option<&str>) -> Failure {
-    let is_about = |place: &str| format!("{:#}", failure.error).contains(place);
-    match (&failure.hint, decided) {
-        (Some(hint), Some(place)) if is_about(place) => {
-            let hint = hint.replace("ConnectionString", "PLIKD_POSTGRES_URL");
-            failure.with_hint(hint)
-        }
-        _ => failure,
-    }
+/// How the database of a command was found, as far as it changes what can be done about a failure.
+pub struct Found {
+    /// As messages name it.
+    database: String,
+    /// By `PLIKD_POSTGRES_URL`.
+    by_variable: bool,
+    /// Where a configuration file was looked for in vain.
+    without_file: Option<Vec<PathBuf>>,
 }
 
-/// The database that `PLIKD_POSTGRES_URL` names, as messages name it.
-pub fn decided(loaded: &Loaded) -> Option<String> {
-    let database = &loaded.config.metadata;
-    loaded.aside.as_ref().map(|_| metadata::name_of(database))
+impl Found {
+    pub fn of(loaded: &Loaded, env: &Environment) -> Self {
+        Self {
+            database: metadata::name_of(&loaded.config.metadata),
+            by_variable: loaded.aside.is_some(),
+            without_file: loaded.path.is_none().then(|| env.places().to_vec()),
+        }
+    }
+
+    /// The failure with the remedy for the way in which its database was found.
+    pub fn correct(&self, failure: Failure) -> Failure {
+        let Some(hint) = &failure.hint else {
+            return failure;
+        };
+        let text = format!("{:#}", failure.error);
+        // Nobody reads the setting that is the remedy elsewhere.
+        if self.by_variable && text.contains(&self.database) {
+            let hint = hint.replace("ConnectionString", "PLIKD_POSTGRES_URL");
+            return failure.with_hint(hint);
+        }
+        let file = self.database.trim_start_matches("sqlite ");
+        match &self.without_file {
+            // Most likely another database was meant.
+            Some(places)
+                if failure.exit == Exit::NotInitialised
+                    && text.contains(file)
+                    && !hint.contains("--config") =>
+            {
+                let places = places.iter().map(|place| place.display().to_string());
+                let places = places.collect::<Vec<_>>().join(" nor ");
+                let hint = format!(
+                    "there is no configuration file, neither {places}: name it with --config; or \
+                     {hint}"
+                );
+                failure.with_hint(hint)
+            }
+            _ => failure,
+        }
+    }
 }
 
 fn forget_move(database: &MetadataConfig) -> Result<(), Failure> {

@@ -85,6 +85,9 @@ pub struct Failure {
 /// [`Exit::Incomplete`] after a report, or a failure still to be printed.
 pub type Outcome = Result<Exit, Failure>;
 
+/// An [`Outcome`] to be looked at.
+pub type OutcomeRef<'a> = Result<&'a Exit, &'a Failure>;
+
 impl Failure {
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
         Self {
@@ -187,6 +190,15 @@ impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         let hint = error.hint();
         Self::new(Exit::from(&error), error).with_hint(hint)
+    }
+}
+
+/// What the configuration has that a failure may come from. There is no log yet.
+pub fn warn(warnings: &[String]) {
+    let mut stderr = io::stderr().lock();
+    for warning in warnings {
+        // With standard error gone there is no one left to tell.
+        let _ = writeln!(stderr, "warning: {}", one_line(warning));
     }
 }
 

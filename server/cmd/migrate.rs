@@ -65,9 +65,8 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
                 None => migrate(&args, options, source, env, &audience).await,
             };
             // What programs read is what a person reads.
-            let decided = database::decided(source);
-            let named = |failure| database::naming_the_variable(failure, decided.as_deref());
-            audience.end(outcome.map_err(named))
+            let found = database::Found::of(source, env);
+            audience.end(outcome.map_err(|failure| found.correct(failure)))
         }
     }
 }
@@ -87,8 +86,7 @@ fn follow_plan(
             let outputs = Outputs::of_run(&args, source, env);
             let opening = Opening::of_run(&args, &args.options(), outputs);
             let audience = Audience::gather(&opening)?;
-            audience.end(Err(failure))?;
-            Ok((args, None))
+            Err(audience.end_failed(failure))
         }
     }
 }
@@ -171,23 +169,20 @@ async fn carry_out(
         match (args.dry_run, &args.plan) {
             (true, _) => migrate::preview(from, to, options, &limiter, &progress, &cancel)
                 .await
-                .map(Summary::Preview)
-                .map_err(|error| failure::not_startable(error, &shutdown)),
+                .map(Summary::Preview),
             (false, Some(_)) => migrate::outlook(from, to, options, &limiter, &progress, &cancel)
                 .await
-                .map(|outlook| Summary::Plan(Box::new(outlook)))
-                .map_err(|error| failure::not_startable(error, &shutdown)),
+                .map(|outlook| Summary::Plan(Box::new(outlook))),
             (false, None) => migrate::run(from, to, options, &limiter, &progress, &cancel)
                 .await
-                .map(Summary::Run)
-                .map_err(|error| failure::failure(error, &shutdown)),
+                .map(Summary::Run),
         }
     };
     tokio::select! {
         biased;
         // What is in hand is dropped, which leaves nothing half-written visible.
         () = shutdown.insist.cancelled() => Err(failure::failure(MigrateError::Interrupted, &shutdown)),
-        outcome = work => outcome,
+        outcome = work => outcome.map_err(|error| failure::failure(error, &shutdown)),
     }
 }
 

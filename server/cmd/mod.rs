@@ -58,7 +58,9 @@ pub async fn main() -> Exit {
 
 async fn run(cli: Cli) -> Outcome {
     let env = Environment::of_process();
-    let loaded = config::load(cli.config.as_deref(), &env)?;
+    let mut warnings = Vec::new();
+    let loaded = config::load_warning(cli.config.as_deref(), &env, &mut warnings)
+        .inspect_err(|_| exit::warn(&warnings))?;
     let threshold = Threshold::named(&loaded.config.log_level);
     match &cli.command {
         // What it found and did is its output; what happens meanwhile is not.
@@ -69,7 +71,7 @@ async fn run(cli: Cli) -> Outcome {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let decided = database::decided(&loaded);
+    let found = database::Found::of(&loaded, &env);
     let outcome = match cli.command {
         None => server::run(cli.server, loaded).await,
         Some(Command::Server(args)) => server::run(args.or(cli.server), loaded).await,
@@ -77,5 +79,5 @@ async fn run(cli: Cli) -> Outcome {
         Some(Command::Migrate(args)) => migrate::run(*args, &loaded, &env).await,
         Some(Command::Fakedb(args)) => fakedb::run(args).await,
     };
-    outcome.map_err(|failure| database::naming_the_variable(failure, decided.as_deref()))
+    outcome.map_err(|failure| found.correct(failure))
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::error::{BackendProblem, ConfigError};
 use super::key::{Section, read_table};
 use super::keys::{FileSettings, MetadataSettings, S3Settings};
+use super::suggest::{self, Unknown};
 use super::value::Table;
 use super::{
-    BucketLookup, DataConfig, Driver, FileConfig, MetadataConfig, S3Config, Sse, duration, suggest,
+    BucketLookup, DataConfig, Driver, FileConfig, MetadataConfig, S3Config, Sse, duration,
 };
 
 const METADATA_TABLE: &str = "MetadataBackendConfig";
@@ -55,21 +56,43 @@ fn section<S: Section>(
     table: &Table,
     warnings: &mut Vec<String>,
 ) -> Result<S, BackendProblem> {
-    let (section, unknown) = read_table(table).map_err(|(key, wrong)| BackendProblem::Type {
+    let (section, keys) = read_table(table).map_err(|(key, wrong)| BackendProblem::Type {
         table: name,
         key,
         found: wrong.found,
         expected: wrong.expected,
     })?;
-    warnings.extend(
-        unknown
-            .into_iter()
-            .map(|key| match suggest::in_table::<S>(key) {
-                Some(remark) => format!("unknown key {key} in [{name}] is ignored: {remark}"),
-                None => format!("unknown key {key} in [{name}] is ignored"),
-            }),
-    );
+    warnings.extend(unknown::<S>(name, &keys).map(|unknown| unknown.warning()));
     Ok(section)
+}
+
+/// What has no meaning in the table of the database.
+pub(super) fn unknown_of_metadata(table: &Table) -> Vec<Unknown> {
+    unknown_of::<MetadataSettings>(METADATA_TABLE, table)
+}
+
+/// What has no meaning in the table of that data backend; nothing, if there is no such backend.
+pub(super) fn unknown_of_data(backend: &str, table: &Table) -> Vec<Unknown> {
+    match backend {
+        "file" => unknown_of::<FileSettings>(DATA_TABLE, table),
+        "s3" => unknown_of::<S3Settings>(DATA_TABLE, table),
+        _ => Vec::new(),
+    }
+}
+
+/// A value of the wrong type is an error of its own.
+fn unknown_of<S: Section>(name: &str, table: &Table) -> Vec<Unknown> {
+    match read_table::<S>(table) {
+        Ok((_, keys)) => unknown::<S>(name, &keys).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn unknown<S: Section>(name: &str, keys: &[&str]) -> impl Iterator<Item = Unknown> {
+    keys.iter().map(move |key| Unknown {
+        what: format!("key {key} in [{name}]"),
+        remark: suggest::in_table::<S>(key),
+    })
 }
 
 fn metadata_config(settings: MetadataSettings) -> Result<MetadataConfig, BackendProblem> {

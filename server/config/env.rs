@@ -58,7 +58,8 @@ impl Environment {
         self.variables.get(name).map(OsString::as_os_str)
     }
 
-    pub(super) fn places(&self) -> &[PathBuf] {
+    /// Where a configuration file is looked for if nobody names one.
+    pub fn places(&self) -> &[PathBuf] {
         &self.places
     }
 

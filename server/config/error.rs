@@ -65,6 +65,14 @@ pub enum ConfigError {
     TwoPostgresUrls,
     #[error("Unable to read {}, which PLIKD_POSTGRES_URL_FILE names : {reason}", path.display())]
     PostgresUrlFile { path: PathBuf, reason: io::Error },
+    /// The target of a migration has settings that mean nothing: it would be another place than
+    /// the one that was meant.
+    #[error("target configuration {}: {}", path.display(), unknown.join("; "))]
+    UnknownInTarget {
+        path: PathBuf,
+        /// A sentence each.
+        unknown: Vec<String>,
+    },
     /// The target of a migration names neither of its backends.
     #[error(
         "target configuration {} sets neither [MetadataBackendConfig] nor DataBackend with \
@@ -137,6 +145,9 @@ impl ConfigError {
             Self::TwoPostgresUrls => "unset one of them".to_owned(),
             Self::PostgresUrlFile { .. } => "correct or unset PLIKD_POSTGRES_URL_FILE".to_owned(),
             Self::MetadataBackend(problem) | Self::DataBackend(problem) => problem.hint(),
+            Self::UnknownInTarget { .. } => {
+                "nothing was done; correct what is named, or remove it".to_owned()
+            }
             Self::NoTarget { path, warnings } => {
                 let advice = format!(
                     "write the backend to move to into {}, or set \

@@ -8,7 +8,7 @@ use super::ConfigError;
 use super::env::{self, Environment};
 use super::key::{Key, Numbers, Section};
 use super::keys::Settings;
-use super::suggest;
+use super::suggest::{self, Unknown};
 use super::value::Value;
 
 /// The configuration file: `explicit`, else the one that `PLIKD_CONFIG` names, else the first
@@ -115,22 +115,19 @@ impl Document {
         Ok(())
     }
 
-    /// A warning for each key that is not one of ours.
-    pub(super) fn unknown(&self) -> Vec<String> {
+    /// The keys that are none of ours.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = Unknown> {
         let unknown = self.entries.iter().filter(|entry| entry.key().is_none());
-        unknown
-            .map(|entry| {
-                let what = match entry.value {
-                    Value::Table(_) => format!("table [{}]", entry.name),
-                    _ => format!("key {}", entry.name),
-                };
-                let place = format!("{} line {}", self.path.display(), entry.line);
-                match suggest::at_top(&entry.name) {
-                    Some(remark) => format!("unknown {what} in {place} is ignored: {remark}"),
-                    None => format!("unknown {what} in {place} is ignored"),
-                }
-            })
-            .collect()
+        unknown.map(|entry| {
+            let what = match entry.value {
+                Value::Table(_) => format!("table [{}]", entry.name),
+                _ => format!("key {}", entry.name),
+            };
+            Unknown {
+                what: format!("{what} in {} line {}", self.path.display(), entry.line),
+                remark: suggest::at_top(&entry.name),
+            }
+        })
     }
 
     /// TOML tells `Debug` and `debug` apart, the settings do not, and neither has the better claim.

@@ -33,6 +33,7 @@ pub use reference::{example, key_tables};
 
 use file::Document;
 use keys::Settings;
+use suggest::Unknown;
 use value::Value;
 
 /// Text that must never be shown: a password, a key, a connection string.
@@ -99,22 +100,37 @@ pub struct Sections {
 /// The first problem met: a file that cannot be read, a value of the wrong type, settings that
 /// make no sense together, a backend without what it needs.
 pub fn load(explicit: Option<&Path>, env: &Environment) -> Result<Loaded, ConfigError> {
+    load_warning(explicit, env, &mut Vec::new())
+}
+
+/// As [`load`]; what an administrator should be warned of is in `warnings` also when it fails,
+/// since that is often why.
+///
+/// # Errors
+///
+/// Those of [`load`].
+pub fn load_warning(
+    explicit: Option<&Path>,
+    env: &Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Loaded, ConfigError> {
     let path = find(explicit, env)?;
     let document = path.as_deref().map(Document::read).transpose()?;
     let sets = Sections::of(document.as_ref(), env, env::OWN);
     let mut settings = Settings::default();
-    let mut warnings = Vec::new();
+    if let Some(document) = &document {
+        warnings.extend(document.unknown().map(|unknown| unknown.warning()));
+    }
+    warnings.extend(env.misspelt(env::OWN));
     if let Some(document) = &document {
         document.apply(&mut settings)?;
-        warnings.extend(document.unknown());
     }
     env.apply(env::OWN, &mut settings)?;
-    warnings.extend(env.misspelt(env::OWN));
     let aside = postgres_url::read(env)?.map(|url| settings.put_on_postgres(&url));
-    let config = validate::config(&settings, &mut warnings)?;
+    let config = validate::config(&settings, warnings)?;
     Ok(Loaded {
         config,
-        warnings,
+        warnings: warnings.clone(),
         path,
         sets,
         aside,
@@ -145,26 +161,47 @@ impl Settings {
 ///
 /// # Errors
 ///
-/// As [`load`], and [`ConfigError::NoTarget`] when neither backend is set.
+/// As [`load`], [`ConfigError::NoTarget`] when neither backend is set, and
+/// [`ConfigError::UnknownInTarget`] for a key or table that means nothing: with a setting lost, the
+/// target would be another place than the one that was meant.
 pub fn load_target(
     source: &Loaded,
     target: &Path,
     env: &Environment,
 ) -> Result<Loaded, ConfigError> {
     let document = Document::read(target)?;
-    let mut warnings = document.unknown();
-    warnings.extend(env.misspelt(env::TARGET));
+    let mut unknown: Vec<_> = document.unknown().collect();
+    let misspelt = env.misspelt(env::TARGET);
     let sets = Sections::of(Some(&document), env, env::TARGET);
     if !sets.metadata && !sets.data {
         return Err(ConfigError::NoTarget {
             path: target.into(),
-            warnings,
+            warnings: refusals(&unknown).chain(misspelt).collect(),
         });
     }
     let mut settings = source.settings.clone();
     sets.reset(&mut settings);
     document.apply(&mut settings)?;
     env.apply(env::TARGET, &mut settings)?;
+    if sets.metadata {
+        unknown.extend(backends::unknown_of_metadata(
+            &settings.metadata_backend_config,
+        ));
+    }
+    if sets.data {
+        unknown.extend(backends::unknown_of_data(
+            &settings.data_backend,
+            &settings.data_backend_config,
+        ));
+    }
+    let unknown: Vec<String> = refusals(&unknown).chain(misspelt).collect();
+    if !unknown.is_empty() {
+        return Err(ConfigError::UnknownInTarget {
+            path: target.into(),
+            unknown,
+        });
+    }
+    let mut warnings = Vec::new();
     let config = validate::config(&settings, &mut warnings)?;
     // What is inherited was warned of when the source was read.
     warnings.retain(|warning| !source.warnings.contains(warning));
@@ -176,6 +213,10 @@ pub fn load_target(
         aside: None,
         settings,
     })
+}
+
+fn refusals(unknown: &[Unknown]) -> impl Iterator<Item = String> {
+    unknown.iter().map(Unknown::refusal)
 }
 
 impl Sections {

@@ -19,6 +19,33 @@ const DERIVED: &[&str] = &[
     "DownloadURL",
 ];
 
+/// A key or table that is none of ours.
+pub(super) struct Unknown {
+    /// What it is, its name, and where it stands.
+    pub what: String,
+    /// What it was meant to be, if that can be told.
+    pub remark: Option<String>,
+}
+
+impl Unknown {
+    /// For a configuration that is used nevertheless.
+    pub(super) fn warning(&self) -> String {
+        self.sentence(" is ignored")
+    }
+
+    /// For one that is not.
+    pub(super) fn refusal(&self) -> String {
+        self.sentence("")
+    }
+
+    fn sentence(&self, consequence: &str) -> String {
+        let remark = self.remark.as_ref();
+        let remark = remark.map(|remark| format!(": {remark}"));
+        let remark = remark.unwrap_or_default();
+        format!("unknown {}{consequence}{remark}", self.what)
+    }
+}
+
 /// A remark on an unknown key at the top level, to stand after its name.
 pub(super) fn at_top(name: &str) -> Option<String> {
     if DERIVED.iter().any(|known| known.eq_ignore_ascii_case(name)) {

@@ -178,6 +178,18 @@ mod file {
     }
 
     #[test]
+    fn what_was_misspelt_is_known_also_when_something_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "DataBackend = \"s3\"\n[DataBackendConfg]\nEndpoint = \"h\"";
+        let path = write(&dir, "plikd.cfg", text);
+        let mut warnings = Vec::new();
+        let error = load_warning(Some(&path), &Environment::default(), &mut warnings).unwrap_err();
+        assert!(error.to_string().ends_with("missing endpoint"), "{error}");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].ends_with("is ignored: did you mean DataBackendConfig?"));
+    }
+
+    #[test]
     fn unknown_keys_are_warned_of_and_nothing_more() {
         let text = "Colour = 1\nfeature_stream = \"disabled\"\nMetadataBackend = \"postgres\"\n\
                     [Theme]\nDark = true\n[DataBackendConfig]\nRegion = \"x\"\n\
@@ -596,12 +608,44 @@ mod target {
         let source = write(&dir, "source.cfg", "EnhancedWebSecurity = true\nColour = 1");
         let source = load(Some(&source), &env).unwrap();
         assert_eq!(source.warnings.len(), 2);
-        let text = "[DataBackendConfig]\nDirectory = \"x\"\nRegion = \"y\"";
-        let target = load_target(&source, &write(&dir, "target.cfg", text), &env).unwrap();
-        assert_eq!(
-            target.warnings,
-            ["unknown key Region in [DataBackendConfig] is ignored"]
-        );
+        let text = "[DataBackendConfig]\nDirectory = \"x\"\n";
+        let text = format!("LogLevel = \"debug\"\n{text}");
+        let target = load_target(&source, &write(&dir, "target.cfg", &text), &env).unwrap();
+        assert_eq!(target.warnings.len(), 1, "{:?}", target.warnings);
+        assert!(target.warnings[0].contains("LogLevel"));
+    }
+
+    #[test]
+    fn what_means_nothing_in_a_target_is_refused_and_not_left_out() {
+        const S3: &str = "DataBackend = \"s3\"\n[DataBackendConfig]\nEndpoint = \"h\"\n\
+                          AccessKeyID = \"k\"\nSecretAccessKey = \"s\"\nBucket = \"b\"\n";
+        let said = |text: &str, variables: &[(&str, &str)]| {
+            let error = target(text, variables).unwrap_err();
+            assert!(
+                matches!(error, ConfigError::UnknownInTarget { .. }),
+                "{error:?}"
+            );
+            error.to_string()
+        };
+        assert!(target(S3, &[]).is_ok());
+        for (line, meant) in [
+            ("UseSSLL = true", "UseSSL"),
+            ("Prefx = \"teamb\"", "Prefix"),
+            ("Bukket = \"b\"", "Bucket"),
+        ] {
+            let text = said(&format!("{S3}{line}\n"), &[]);
+            let key = line.split(' ').next().unwrap();
+            let expected =
+                format!("unknown key {key} in [DataBackendConfig]: did you mean {meant}?");
+            assert!(text.ends_with(&expected), "{text}");
+        }
+        // Also where the source has the same fault, which it is only warned of.
+        let both = "[MetadataBackendConfig]\nConectionString = \"x.db\"";
+        assert!(said(both, &[]).contains("did you mean ConnectionString?"));
+        let table = "[DataBackendConfg]\nEndpoint = \"h\"\n[MetadataBackendConfig]\n";
+        assert!(said(table, &[]).contains("unknown table [DataBackendConfg] in "));
+        let variable = [("PLIKD_TARGET_DATA_BACKENDS", "s3")];
+        assert!(said(S3, &variable).contains("did you mean PLIKD_TARGET_DATA_BACKEND?"));
     }
 
     #[test]

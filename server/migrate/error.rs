@@ -15,7 +15,12 @@ use super::progress::BlobProblem;
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     #[error("source and target are the same {half}: {place}")]
-    SamePlace { half: &'static str, place: String },
+    SamePlace {
+        half: &'static str,
+        place: String,
+        /// The other half is the same too, so that moving it alone is no way out.
+        both: bool,
+    },
     #[error("the {side} cannot be used")]
     Metadata { side: Side, source: MetadataError },
     #[error("the {side} cannot be used")]
@@ -88,6 +93,9 @@ impl Problem {
     /// What the administrator can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::SamePlace { both: true, .. } => {
+                Some("name another place in the file of --to".to_owned())
+            }
             Self::SamePlace { half, .. } => {
                 let other = if *half == "data" { "metadata" } else { "data" };
                 Some(format!(
@@ -135,7 +143,7 @@ pub struct BadLine {
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// Nothing was written.
-    #[error("the migration cannot start: {}", first(.0))]
+    #[error("the migration cannot start: {}", problems(.0))]
     Preflight(Vec<Problem>),
     /// What a plan was made from is not as it was: everything that moved. Nothing was written.
     #[error("the plan no longer fits: {}", moved(.0))]
@@ -223,9 +231,25 @@ impl Problem {
     }
 }
 
-/// The first problem with its causes.
-fn first(problems: &[Problem]) -> String {
-    problems.first().map(Problem::explain).unwrap_or_default()
+/// Marks that both halves are the same, if they are: each was found by itself.
+pub(super) fn tell_both_halves(problems: &mut [Problem]) {
+    let is_same = |problem: &&mut Problem| matches!(problem, Problem::SamePlace { .. });
+    if problems.iter_mut().filter(is_same).count() < 2 {
+        return;
+    }
+    for problem in problems {
+        if let Problem::SamePlace { both, .. } = problem {
+            *both = true;
+        }
+    }
+}
+
+/// One problem with its causes. Several have been told as a list of checks.
+fn problems(problems: &[Problem]) -> String {
+    match problems {
+        [problem] => problem.explain(),
+        problems => format!("{} problems, listed above", problems.len()),
+    }
 }
 
 fn lines_of(count: usize) -> String {
@@ -324,7 +348,10 @@ impl MigrateError {
     /// What the administrator can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Preflight(problems) => problems.first()?.hint(),
+            Self::Preflight(problems) => match &problems[..] {
+                [problem] => problem.hint(),
+                _ => Some("do what is said below each of them".to_owned()),
+            },
             Self::Metadata(error) => to_resume(error.hint(), error.is_transient()),
             Self::Data(error) => to_resume(error.hint(), error.is_transient()),
             Self::Moved(_) => Some(
@@ -388,6 +415,35 @@ mod tests {
             backend: "postgres".into(),
             by: "a server".into(),
         }
+    }
+
+    #[test]
+    fn several_problems_are_counted_and_both_halves_have_no_way_out_by_the_other() {
+        let same = |half| Problem::SamePlace {
+            half,
+            place: "there".to_owned(),
+            both: false,
+        };
+        let hint = |problems: &[Problem]| problems[0].hint().unwrap_or_default();
+        let mut one = vec![same("data")];
+        tell_both_halves(&mut one);
+        assert!(hint(&one).contains("--metadata-only"));
+        let mut two = vec![same("metadata"), same("data")];
+        tell_both_halves(&mut two);
+        for problem in &two {
+            assert_eq!(
+                problem.hint().as_deref(),
+                Some("name another place in the file of --to")
+            );
+        }
+        assert_eq!(
+            MigrateError::Preflight(two).to_string(),
+            "the migration cannot start: 2 problems, listed above"
+        );
+        assert_eq!(
+            MigrateError::Preflight(one).to_string(),
+            "the migration cannot start: source and target are the same data: there"
+        );
     }
 
     #[test]

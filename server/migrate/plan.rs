@@ -6,7 +6,7 @@ use futures::StreamExt;
 
 use super::data::BlobRows;
 use super::ends::Ends;
-use super::error::{MigrateError, Problem, Side};
+use super::error::{MigrateError, Problem, Side, tell_both_halves};
 use super::names;
 use super::outlook::{BlobTotals, Room};
 use super::preflight::{CheckItem, Preflight};
@@ -77,6 +77,7 @@ impl Plan {
         let plan = check.run().await;
         progress.on(Event::Ends(&check.ends));
         let plan = plan?;
+        tell_both_halves(&mut check.problems);
         let foreign = plan.as_ref().map(|plan| &plan.foreign_versions[..]);
         let (foreign, problems) = (foreign.unwrap_or_default(), &check.problems);
         let checks = Preflight {
@@ -298,6 +299,7 @@ impl Check<'_> {
             self.problems.push(Problem::SamePlace {
                 half: "metadata",
                 place: metadata::name_of(self.from.metadata),
+                both: false,
             });
         }
     }
@@ -423,6 +425,7 @@ impl Check<'_> {
             self.problems.push(Problem::SamePlace {
                 half: "data",
                 place,
+                both: false,
             });
         }
     }

@@ -92,6 +92,8 @@ fn there_and_back_and_no_server_starts_on_the_wrong_one() -> Result<()> {
     back.says(&[
         "success: Migration sqlite completed",
         "unset PLIKD_POSTGRES_URL",
+        "info: the old file was kept as ",
+        "plik.db.bak-",
     ])?;
     assert_eq!(stage.local.database.rows()?, rows);
     let names: Vec<String> = fs::read_dir(stage.scene.path("."))?
@@ -117,18 +119,28 @@ fn there_and_back_and_no_server_starts_on_the_wrong_one() -> Result<()> {
 fn a_filled_postgres_is_replaced_only_when_somebody_says_so() -> Result<()> {
     let stage = Stage::new()?;
     stage.change("postgres", &[])?.expect(0)?;
+    let moved_before = [
+        "was migrated to PostgreSQL at",
+        "already, nothing was done",
+        "hint: start plikd (or",
+    ];
     stage
         .change("postgres", &[])?
         .expect(1)?
-        .says(&["--overwrite replaces it"])?;
+        .says(&moved_before)?
+        .never_says(&["--overwrite", "set PLIKD_POSTGRES_URL (or"])?;
     // The source has been left behind, and a server may have lived on in the target.
     let rows = stage.other.rows()?;
     let old = stage
         .change("postgres", &["--overwrite", "--yes"])?
         .expect(1)?;
-    old.says(&["was migrated to PostgreSQL at", "--use-old-database"])?;
+    old.says(&moved_before)?;
     assert_eq!(stage.other.rows()?, rows);
     fs::remove_file(stage.scene.path("plik.db.moved"))?;
+    stage
+        .change("postgres", &[])?
+        .expect(1)?
+        .says(&["--overwrite replaces it"])?;
     let unasked = stage.change("postgres", &["--overwrite"])?.expect(2)?;
     unasked.says(&["nobody is there to confirm", "hint: add --yes"])?;
     let replaced = stage

@@ -112,15 +112,19 @@ fn reads_what_it_may_not_write() -> Result<()> {
 }
 
 #[test]
-fn what_the_real_run_could_not_start_with_is_exit_code_1() -> Result<()> {
+fn ends_as_the_run_does_where_that_cannot_start() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", SMALL)?;
-    let run = scene.migrate(&from, &from, &["--dry-run"])?.expect(1)?;
+    let bare = scene.local("bare")?;
+    all_end_with(&scene, &bare, &from, &[], 3)?.says(&["was never initialised"])?;
+    let run = all_end_with(&scene, &from, &from, &[], 2)?;
     run.says(&[
-        "source and target are the same metadata",
+        "✗ places: source and target are the same metadata",
         "✗ places: source and target are the same data",
-    ])?;
-    scene.migrate(&from, &from, &[])?.expect(2)?;
+        "plikd: the migration cannot start: 2 problems, listed above",
+        "hint: name another place in the file of --to",
+    ])?
+    .never_says(&["alone"])?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::places::{Database, Store};
 use crate::scene::{NO_FILES, Run, SMALL, Scene, Server, run, wait_until};
 
-/// Both runs refuse, the dry one with 1, and nothing has changed.
+/// Both runs refuse in the same words and with the same code, and nothing has changed.
 pub fn refused(
     scene: &Scene,
     from: &Server,
@@ -22,7 +22,7 @@ pub fn refused(
     let dry: Vec<&str> = options.iter().copied().chain(["--dry-run"]).collect();
     let dry = scene
         .migrate(from, to, &dry)?
-        .expect(1)?
+        .expect(code)?
         .says(&["hint: "])?;
     scene.is_as(&before)?;
     let real = scene.migrate(from, to, options)?.expect(code)?;
@@ -191,6 +191,26 @@ fn a_source_that_was_never_initialised() -> Result<()> {
     Ok(())
 }
 
+/// The administrator has a configuration, but is somewhere else.
+#[test]
+fn a_source_without_a_configuration_file_asks_for_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.local("to")?;
+    if Path::new("/etc/plikd.cfg").exists() {
+        return Ok(());
+    }
+    let mut command = scene.plikd();
+    command
+        .args(["migrate", "--dry-run", "--to"])
+        .arg(&to.config);
+    run(command)?.expect(3)?.says(&[
+        "was never initialised",
+        "hint: there is no configuration file, neither plikd.cfg nor /etc/plikd.cfg: name it with \
+         --config; or check",
+    ])?;
+    Ok(())
+}
+
 #[test]
 fn a_source_of_another_program() -> Result<()> {
     let scene = Scene::new()?;
@@ -254,7 +274,7 @@ fn a_target_that_cannot_be_reached_or_refuses() -> Result<()> {
         );
         let to = scene.write("to.cfg", &to)?;
         let dry = run(scene.migration(&from.config, &to, &["--dry-run", "--metadata-only"]))?
-            .expect(1)?;
+            .expect(4)?;
         let real = run(scene.migration(&from.config, &to, &["--metadata-only"]))?.expect(4)?;
         for run in [dry, real] {
             run.says(&["the target cannot be used", said, "hint: check"])?
@@ -286,7 +306,7 @@ fn a_postgres_target_that_may_not_be_written() -> Result<()> {
     let dry = run(scene.migration(&from.config, &to, &["--dry-run", "--metadata-only"]))?;
     let real = run(scene.migration(&from.config, &to, &["--metadata-only"]))?;
     database.query(&format!("DROP ROLE {role}"))?;
-    dry.expect(1)?.says(&["refused to", "hint: "])?;
+    dry.expect(4)?.says(&["refused to", "hint: "])?;
     real.expect(4)?.says(&["refused to", "hint: "])?;
     Ok(())
 }
@@ -381,6 +401,44 @@ fn a_target_that_says_nothing_different() -> Result<()> {
         .says(&["to.cfg", "hint: "])?;
     run(scene.migration(&from.config, &scene.path("absent.cfg"), &[]))?.expect(2)?;
     scene.is_as(&before)?;
+    Ok(())
+}
+
+/// What is mistyped would send the run to another place.
+#[test]
+fn a_target_with_a_setting_that_means_nothing() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    let text = "[MetadataBackendConfig]\nConectionString = \"to.db\"\n";
+    let to = scene.write("to.cfg", text)?;
+    let before = scene.listing()?;
+    for options in [&["--dry-run"][..], &[]] {
+        run(scene.migration(&from.config, &to, options))?
+            .expect(2)?
+            .says(&[
+                "unknown key ConectionString in [MetadataBackendConfig]: did you mean \
+                 ConnectionString?",
+                "hint: nothing was done; correct what is named, or remove it",
+            ])?;
+    }
+    scene.is_as(&before)?;
+    Ok(())
+}
+
+/// Only a warning for the server, and the reason of what is missing then.
+#[test]
+fn a_misspelt_table_of_the_source_is_named_before_what_is_missing() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.local("to")?;
+    let text = "DataBackend = \"s3\"\n[DataBackendConfg]\nEndpoint = \"h\"\n";
+    let from = scene.write("from.cfg", text)?;
+    run(scene.migration(&from, &to.config, &[]))?
+        .expect(2)?
+        .says(&[
+            "warning: unknown table [DataBackendConfg] in ",
+            "did you mean DataBackendConfig?",
+            "missing endpoint",
+        ])?;
     Ok(())
 }
 
@@ -483,7 +541,7 @@ fn the_database_of_both_is_not_called_new() -> Result<()> {
     let files = Store::Directory(scene.path("to.files"));
     let to = scene.write("to.cfg", &files.section())?;
     run(scene.migration(&from.config, &to, &["--dry-run"]))?
-        .expect(1)?
+        .expect(2)?
         .says(&["source and target are the same metadata"])?
         .never_says(&["target metadata: "])?;
     Ok(())

@@ -230,7 +230,7 @@ fn a_plan_that_cannot_be_written_is_found_first() -> Result<()> {
     // One that could not be carried out is none.
     scene
         .migrate(&from, &from, &["--plan", "plan.json"])?
-        .expect(1)?;
+        .expect(2)?;
     ensure!(!scene.path("plan.json").exists());
     Ok(())
 }

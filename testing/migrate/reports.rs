@@ -638,7 +638,7 @@ fn a_failure_ends_the_events_with_its_reason() -> Result<()> {
     ensure!(
         end["error"]
             .as_str()
-            .is_some_and(|error| error.contains("are the same metadata"))
+            .is_some_and(|error| error.contains("2 problems"))
     );
     ensure!(
         end["hint"].is_string() && end["problems"].as_array().is_some_and(|all| all.len() == 2)

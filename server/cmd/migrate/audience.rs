@@ -12,7 +12,7 @@ use super::outputs::Outputs;
 use super::report::ReportFile;
 use super::summary::Summary;
 use super::{progress, say, values};
-use crate::cmd::exit::{Failure, Outcome};
+use crate::cmd::exit::{Failure, Outcome, OutcomeRef};
 use crate::config::{Environment, Loaded};
 use crate::migrate::{Event, MigrateError, Options, Progress};
 
@@ -97,9 +97,7 @@ impl Audience {
         });
         match report {
             Ok(report) => audience.report = report,
-            Err(failure) => {
-                audience.end(Err(failure))?;
-            }
+            Err(failure) => return Err(audience.end_failed(failure)),
         }
         Ok(audience)
     }
@@ -119,12 +117,30 @@ impl Audience {
 
     /// Tells how it ended; what becomes of the report is part of that.
     pub fn end(&self, outcome: Outcome) -> Outcome {
-        let outcome = match &self.report {
-            Some(report) => report.end(outcome),
-            None => outcome,
+        let outcome = match (outcome, &self.report) {
+            (Ok(exit), Some(report)) => report.end(Ok(&exit)).map(|()| exit),
+            (Err(failure), _) => return Err(self.end_failed(failure)),
+            (outcome, None) => outcome,
         };
+        self.tell_end(outcome.as_ref());
+        outcome
+    }
+
+    /// Tells that it failed, and gives the failure back.
+    pub fn end_failed(&self, failure: Failure) -> Failure {
+        let mut told = failure;
+        if let Some(report) = &self.report
+            && let Err(failure) = report.end(Err(&told))
+        {
+            told = failure;
+        }
+        self.tell_end(Err(&told));
+        told
+    }
+
+    fn tell_end(&self, outcome: OutcomeRef<'_>) {
         if let Some(program) = &self.program {
-            program.end(&outcome);
+            program.end(outcome);
         }
         let is_interrupted = |failure: &Failure| {
             matches!(
@@ -132,10 +148,9 @@ impl Audience {
                 Some(MigrateError::Interrupted)
             )
         };
-        if self.person.is_some() && outcome.as_ref().is_err_and(is_interrupted) {
+        if self.person.is_some() && outcome.is_err_and(is_interrupted) {
             say(&stopped(&self.meter.passed()));
         }
-        outcome
     }
 }
 

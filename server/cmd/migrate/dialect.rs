@@ -149,7 +149,14 @@ impl Move {
                 let mut kept = path.clone().into_os_string();
                 kept.push(format!(".bak-{}", now.strftime("%Y%m%dT%H%M%SZ")));
                 let _lock = Lock::take(&self.target, OpenMode::Load).await?;
+                let is_kept = path.exists();
                 replace_file(&unfinished(&self.target)?, &path, Path::new(&kept))?;
+                if is_kept {
+                    say(&format!(
+                        "info: the old file was kept as {}",
+                        Path::new(&kept).display()
+                    ));
+                }
                 if let Some(marker) = MovedMarker::of(&self.target) {
                     marker.remove()?;
                 }

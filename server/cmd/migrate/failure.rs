@@ -6,20 +6,6 @@ use crate::cmd::exit::{Exit, Failure};
 use crate::lifecycle::Shutdown;
 use crate::migrate::{BadLine, Effect, LintReport, MigrateError, Problem};
 
-/// A dry run that comes to its end has two answers: the real run could start, or not.
-pub fn not_startable(error: MigrateError, shutdown: &Shutdown) -> Failure {
-    let interrupted = matches!(error, MigrateError::Interrupted);
-    let failure = failure(error, shutdown);
-    Failure {
-        exit: if interrupted {
-            failure.exit
-        } else {
-            Exit::Failed
-        },
-        ..failure
-    }
-}
-
 pub fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {
     print_rejects(&error);
     let exit = match (&error, shutdown.signal()) {
@@ -37,7 +23,10 @@ pub fn not_compared(error: MigrateError, shutdown: &Shutdown) -> Failure {
     let hint = failure.hint;
     let (error, hint) = match failure.error.downcast::<MigrateError>() {
         Ok(MigrateError::Preflight(problems)) => match problems.into_iter().next() {
-            Some(problem) => (anyhow::Error::new(problem), hint),
+            Some(problem) => {
+                let hint = problem.hint();
+                (anyhow::Error::new(problem), hint)
+            }
             None => (anyhow::anyhow!("a side cannot be used"), hint),
         },
         Ok(MigrateError::Metadata(error)) => (error.into(), hint),
@@ -171,6 +160,7 @@ mod tests {
                 problem(Problem::SamePlace {
                     half: "data",
                     place: "files".to_owned(),
+                    both: false,
                 }),
                 Exit::Usage,
             ),

@@ -10,7 +10,7 @@ use super::meter::{Meter, Passed};
 use super::progress::Pace;
 use super::summary::Summary;
 use super::values;
-use crate::cmd::exit::Outcome;
+use crate::cmd::exit::OutcomeRef;
 use crate::migrate::{CheckItem, Event, Progress};
 use crate::model::Timestamp;
 
@@ -55,7 +55,7 @@ impl JsonLines {
     }
 
     /// The last line, whatever happened.
-    pub fn end(&self, outcome: &Outcome) {
+    pub fn end(&self, outcome: OutcomeRef<'_>) {
         self.print("end", values::ending(outcome));
     }
 

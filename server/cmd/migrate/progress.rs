@@ -301,7 +301,7 @@ fn line_of(event: &Event<'_>, changes: &Changes) -> Option<String> {
 
 /// One line each, and one with the remedy where one is needed. Those that could not be found out for
 /// one reason share a line: a server often knows nothing of a whole part of S3.
-fn check_lines(items: &[CheckItem]) -> String {
+pub fn check_lines(items: &[CheckItem]) -> String {
     let is_like = |one: &CheckItem, other: &CheckItem| {
         let unknown = (Verdict::Unknown, Verdict::Unknown);
         (one.verdict, other.verdict) == unknown

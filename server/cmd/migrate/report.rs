@@ -14,7 +14,7 @@ use super::meter::{Meter, millis};
 use super::summary::Summary;
 use super::values;
 use super::whole_file::WholeFile;
-use crate::cmd::exit::{Exit, Failure, Outcome};
+use crate::cmd::exit::{Exit, Failure, OutcomeRef};
 use crate::metadata::Reject;
 use crate::migrate::proof::{Difference, FileDifference, RowDifference};
 use crate::migrate::{Action, Effect, Ends, Event, Finding, MigrateError, Progress};
@@ -98,8 +98,12 @@ impl ReportFile {
     /// Writes how the run ended and gives the file its name.
     ///
     /// A run whose report could not be written has failed, unless it had already.
-    pub fn end(&self, outcome: Outcome) -> Outcome {
-        let error = outcome.as_ref().err();
+    ///
+    /// # Errors
+    ///
+    /// That the report of a run that did not fail could not be written.
+    pub fn end(&self, outcome: OutcomeRef<'_>) -> Result<(), Failure> {
+        let error = outcome.err();
         match error.and_then(|failure| failure.error.downcast_ref()) {
             Some(MigrateError::Rejected(rejects)) => rejects
                 .iter()
@@ -110,9 +114,9 @@ impl ReportFile {
                 .for_each(|finding| self.found(of_finding("reject", finding))),
             _ => {}
         }
-        let tail = self.tail(&outcome);
+        let tail = self.tail(outcome);
         match (self.with(|state| state.finish(&tail)), outcome) {
-            (Ok(()), outcome) => outcome,
+            (Ok(()), _) => Ok(()),
             (Err(error), Ok(_)) => {
                 let error = anyhow::Error::from(error).context(format!(
                     "the run is over, but its report cannot be written to {}",
@@ -120,17 +124,17 @@ impl ReportFile {
                 ));
                 Err(Failure::new(Exit::Failed, error))
             }
-            (Err(error), Err(failure)) => {
+            (Err(error), Err(_)) => {
                 tracing::error!(
                     "cannot write the report to {}: {error}",
                     self.path.display()
                 );
-                Err(failure)
+                Ok(())
             }
         }
     }
 
-    fn tail(&self, outcome: &Outcome) -> Map<String, Value> {
+    fn tail(&self, outcome: OutcomeRef<'_>) -> Map<String, Value> {
         let finished = Timestamp::now();
         let (ends, summary) = self.with(|state| (state.ends.take(), state.summary.take()));
         let elapsed = finished.duration_since(self.started).unsigned_abs();

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::limits::LimitArgs;
 use super::summary::Summary;
-use crate::cmd::exit::Outcome;
+use crate::cmd::exit::OutcomeRef;
 use crate::migrate::proof::{
     Difference, FileDifference, RowDifference, StrayBlob, TableVerdict, Verification, VerifyOptions,
 };
@@ -263,7 +263,7 @@ fn file_states(states: &[(&str, u64)]) -> Value {
 }
 
 /// How the run ended: the fields `exit_code`, `error`, `hint` and `problems`.
-pub fn ending(outcome: &Outcome) -> Value {
+pub fn ending(outcome: OutcomeRef<'_>) -> Value {
     match outcome {
         Ok(exit) => json!({
             "exit_code": exit.code(),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::data::LivingRows;
 use super::ends::{End, Ends};
-use super::error::{MigrateError, Problem, Side};
+use super::error::{MigrateError, Problem, Side, tell_both_halves};
 use super::limits::{Limited, Limiter};
 use super::plan::{keeps_keys, shared_place};
 use super::progress::{Event, Progress};
@@ -162,6 +162,7 @@ impl Sides {
             problems.push(Problem::SamePlace {
                 half: "metadata",
                 place: metadata::name_of(from.metadata),
+                both: false,
             });
         }
         let places = (Location::of(from.data), Location::of(to.data));
@@ -174,6 +175,7 @@ impl Sides {
             problems.extend(shared.map(|place| Problem::SamePlace {
                 half: "data",
                 place,
+                both: false,
             }));
             let from = open_blobs(from, Side::Source, limiter, &mut problems).await;
             data = from.zip(open_blobs(to, Side::Target, limiter, &mut problems).await);
@@ -185,7 +187,10 @@ impl Sides {
                 data,
                 own_blobs,
             }),
-            _ => Err(MigrateError::Preflight(problems)),
+            _ => {
+                tell_both_halves(&mut problems);
+                Err(MigrateError::Preflight(problems))
+            }
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::super::progress::check_lines;
 use super::super::words::counted;
 use super::say;
-use crate::migrate::{Event, Progress};
+use crate::migrate::{CheckItem, Event, Progress, Verdict};
 
 /// Tells how a change of dialect goes on, a line for each step.
 pub struct DialectLines {
@@ -71,6 +72,14 @@ impl Progress for DialectLines {
                     "info: would drop {table} ({})",
                     counted(rows, "row")
                 ));
+            }
+            // One alone is named by the failure itself.
+            Event::Checked(items) => {
+                let failed = items.iter().filter(|item| item.verdict == Verdict::Failed);
+                let failed: Vec<CheckItem> = failed.cloned().collect();
+                if failed.len() > 1 {
+                    say(&check_lines(&failed));
+                }
             }
             Event::FreshAbandoned { reason } => {
                 say(&format!("info: once more, row by row: {reason}"));

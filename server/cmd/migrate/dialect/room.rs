@@ -40,6 +40,12 @@ pub async fn is_to_be_cleared(
     drop(snapshot);
     let [users, uploads, files] = counts;
     let is_empty = counts == [0; 3];
+    // What was moved there before has lived on there, and the source has not.
+    if let (false, Driver::Postgres, Some(moved)) =
+        (is_empty, target.driver, database::moved(source)?)
+    {
+        return Err(moved_before(moved));
+    }
     if !is_empty && !terms.overwrite {
         let error = anyhow!("the target already holds plikd data ({uploads} uploads)");
         return Err(
@@ -60,12 +66,19 @@ pub async fn is_to_be_cleared(
     if is_empty {
         return Ok(false);
     }
-    // What was moved there before has lived on there, and the source has not.
-    database::refuse_moved(source)?;
     if !terms.dry_run {
         confirm(target, uploads, terms.yes)?;
     }
     Ok(true)
+}
+
+/// The variable is set already, so nothing is left to do.
+fn moved_before(moved: String) -> Failure {
+    Failure::new(Exit::Failed, anyhow!("{moved} already, nothing was done")).with_hint(
+        "start plikd (or, to go on with the old data, unset PLIKD_POSTGRES_URL and start plikd \
+         --use-old-database)"
+            .to_owned(),
+    )
 }
 
 /// Asks before uploads are dropped for good.
