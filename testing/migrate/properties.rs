@@ -204,7 +204,7 @@ fn hostile_server(scene: &Scene, seed: u64) -> Result<(Server, Vec<hostile::Row>
     Ok((from, rows))
 }
 
-const OPTIONS: &[&str] = &["--metadata-only", "--ignore-errors"];
+const OPTIONS: &[&str] = &["--metadata-only", "--ignore-errors", "-v"];
 
 /// Runs once, and once more: nothing is left to do then, and the same rows are named. The file of
 /// rejected rows has each of them once.

@@ -188,6 +188,50 @@ fn many_changes_are_named_on_request() -> Result<()> {
     Ok(())
 }
 
+/// A target that others have worked on for long.
+#[test]
+fn many_conflicts_and_rows_of_the_target_are_named_on_request() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    let many = |name: &str| {
+        format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 50) \
+             INSERT INTO uploads (id) SELECT '{name}' || n FROM n"
+        )
+    };
+    from.database.query(&many("both"))?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    to.database.query(&many("mine"))?;
+    to.database
+        .query("UPDATE uploads SET comments = 'mine' WHERE id LIKE 'both%'")?;
+    let capped = [
+        "the first 20 rows in conflict are named above; -v names all",
+        "the first 20 rows that only the target has are named above; -v names all",
+    ];
+    for (options, named) in [
+        (&[][..], 20),
+        (&["-v"], 50),
+        (&["--dry-run"], 20),
+        (&["--dry-run", "-v"], 50),
+    ] {
+        let run = scene.migrate(&from, &to, options)?.expect(20)?;
+        let said = |start: &str| {
+            let lines = run.stdout.lines().chain(run.stderr.lines());
+            lines.filter(|line| line.starts_with(start)).count()
+        };
+        let (conflict, extra) = match options.contains(&"--dry-run") {
+            true => ("conflict  uploads both", "extra     uploads mine"),
+            false => ("conflict: uploads both", "extra: uploads mine"),
+        };
+        assert_eq!(said(conflict), named, "{run}");
+        assert_eq!(said(extra), named, "{run}");
+        for line in capped {
+            assert_eq!(said(line), usize::from(named == 20), "{run}");
+        }
+    }
+    Ok(())
+}
+
 /// Two servers with something of everything that can be found between them.
 fn troubled(scene: &Scene) -> Result<(Server, Server)> {
     let from = scene.made_up("from", SMALL)?;

@@ -69,7 +69,6 @@ const TOLD: &str = "What is told";
 /// A migration, or a dry run of one.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("where").args(["to", "dialect", "plan_file"]).required(true)))]
-#[command(group(clap::ArgGroup::new("listed").args(["dry_run", "plan", "sync"]).multiple(true)))]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
     #[arg(help_heading = TARGET, long, value_name = "FILE")]
@@ -155,9 +154,9 @@ pub struct RunArgs {
     #[arg(long)]
     no_verify: bool,
 
-    /// With --dry-run or --plan, list every row and blob; with --sync, every one that is updated or
-    /// removed, and not only the first few
-    #[arg(help_heading = TOLD, long, short, requires = "listed")]
+    /// Name every row that differs, that only the target has, is updated or removed, and not only
+    /// the first few; with --dry-run or --plan, list every row and blob
+    #[arg(help_heading = TOLD, long, short)]
     pub verbose: bool,
 
     #[command(flatten)]
@@ -472,7 +471,6 @@ mod tests {
             "migrate --to t.cfg --plan p --dry-run",
             "migrate --plan p",
             "migrate --dialect sqlite --plan p",
-            "migrate --to t.cfg --verbose",
             "migrate --to t.cfg --rejects r",
             "migrate --to t.cfg --rejects r --ignore-errors --dry-run",
             "migrate replay --to t.cfg",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use super::changes::{self, Changes};
+use super::changes::{self, Changes, Kind};
 use super::meter::millis;
 use super::words::counted;
 use crate::metadata::Built;
@@ -237,11 +237,17 @@ impl Progress for Lines {
     }
 }
 
-/// The line about one row or blob, if there is something to say about it.
+/// The line about one row or blob, if there is something to say about it that was not said often
+/// enough.
 fn line_of(event: &Event<'_>, changes: &Changes) -> Option<String> {
-    if let Some(line) = changes::line(event) {
-        return changes.few(line);
+    let line = changes::line(event).or_else(|| other_line(event, changes.all()))?;
+    match Kind::of(event) {
+        Some(kind) => changes.few(kind, line),
+        None => Some(line),
     }
+}
+
+fn other_line(event: &Event<'_>, all: bool) -> Option<String> {
     match event {
         Event::BlobProblem { problem } => Some(blob_line(problem)),
         // A row that is rejected is named when it is, or when that ends the run.
@@ -290,10 +296,7 @@ fn line_of(event: &Event<'_>, changes: &Changes) -> Option<String> {
             };
             let fix = fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
             let line = format!("{:9} {what} {key}{detail}{fix}", action.as_str());
-            match changes::is_foreseen(event) {
-                true => changes.few(line),
-                false => (changes.all() || action.is_notable()).then_some(line),
-            }
+            (all || action.is_notable()).then_some(line)
         }
         _ => None,
     }
