@@ -130,6 +130,25 @@ pub(super) fn unreferred(layout: &Layout) -> String {
     condition
 }
 
+/// The tables in which migrations keep what they have done.
+pub(super) const BOOKKEEPING: [&str; 10] = [
+    "plikd_migrate_blobs",
+    "plikd_migrate_checkpoints",
+    "plikd_migrate_deferred",
+    "plikd_migrate_digests",
+    "plikd_migrate_doomed",
+    "plikd_migrate_owned",
+    "plikd_migrate_parts",
+    "plikd_migrate_proven",
+    "plikd_migrate_runs",
+    "plikd_migrate_uploads",
+];
+
+/// Whether a table of that name is of migrations themselves. Others may be called like them.
+pub(super) fn is_bookkeeping(table: &str) -> bool {
+    BOOKKEEPING.contains(&table)
+}
+
 /// The tables whose rows a migration carries, parents before children, then those that this
 /// program does not know, by name.
 ///
@@ -140,7 +159,7 @@ pub fn migrated(mut layouts: Vec<Layout>) -> Vec<Layout> {
         Some(table) => table.migrated,
         None => {
             layout.name != "migrations"
-                && !layout.name.starts_with("plikd_migrate_")
+                && !is_bookkeeping(&layout.name)
                 && !layout.name.starts_with("sqlite_")
         }
     });
@@ -206,6 +225,7 @@ mod tests {
             "users",
             "cli_auth_sessions",
             "plikd_migrate_runs",
+            "plikd_migrate_notes",
             "aaa",
             "usage_stats",
             "sqlite_sequence",
@@ -228,6 +248,7 @@ mod tests {
             "usage_stats",
             "aaa",
             "events",
+            "plikd_migrate_notes",
         ];
         assert_eq!(names, expected);
     }

@@ -435,3 +435,22 @@ impl Loader {
         self.metadata.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::layout::is_bookkeeping;
+
+    #[test]
+    fn every_table_of_the_bookkeeping_is_known_as_such() {
+        let tables = BOOKKEEPING
+            .iter()
+            .chain(&upload_log::TABLES)
+            .chain(&followed::TABLES);
+        for sql in tables {
+            let mut words = sql.split_whitespace();
+            let name = words.find(|word| word.starts_with("plikd_migrate_"));
+            assert!(name.is_some_and(is_bookkeeping), "{sql}");
+        }
+    }
+}

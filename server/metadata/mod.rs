@@ -41,6 +41,7 @@ mod tuple;
 mod upload_log;
 mod uploads;
 mod value;
+mod weighed;
 
 #[cfg(test)]
 mod contract;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::During;
-use super::layout::quote;
+use super::layout::{is_bookkeeping, quote};
 use super::lock::Lock;
 use super::postgres::reader::layouts;
 use super::postgres::{Connector, failure};
@@ -100,9 +100,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 /// Whether [`drop_tables`] drops a table of that name.
 pub fn is_of_plikd(table: &str) -> bool {
-    table == "migrations"
-        || table.starts_with("plikd_")
-        || TABLES.iter().any(|known| known.name == table)
+    table == "migrations" || is_bookkeeping(table) || TABLES.iter().any(|known| known.name == table)
 }
 
 #[cfg(test)]
@@ -149,7 +147,7 @@ mod tests {
         for name in ["files", "users", "migrations", "plikd_migrate_runs"] {
             assert!(is_of_plikd(name), "{name}");
         }
-        for name in ["orders", "file", "plik"] {
+        for name in ["orders", "file", "plik", "plikd_migrate_notes"] {
             assert!(!is_of_plikd(name), "{name}");
         }
     }

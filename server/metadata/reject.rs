@@ -60,6 +60,20 @@ impl Reject {
         (!fixes.is_empty()).then(|| fixes.join("; "))
     }
 
+    /// Its name and what is wrong with it, to be kept for long: a row may be large.
+    pub fn without_row(&self) -> Self {
+        Self {
+            table: self.table.clone(),
+            key: self.key.clone(),
+            reason: self.reason.clone(),
+            faults: self.faults.clone(),
+            row: StoredRow {
+                encoding: self.row.encoding,
+                tuple: Vec::new(),
+            },
+        }
+    }
+
     /// A row with all that is wrong with it.
     pub fn of(layout: &Layout, row: Tuple<'_>, encoding: Encoding, faults: Vec<Fault>) -> Self {
         let reasons: Vec<String> = faults.iter().map(Fault::to_string).collect();

@@ -1,6 +1,5 @@
 //! Rows on their way from a reader, in batches.
 
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::MetadataError;
@@ -9,13 +8,17 @@ use super::layout::Layout;
 use super::reject::Reject;
 use super::request::Cursor;
 use super::tuple::{Batch, Encoding, Tuple};
+use super::weighed::{self, Gone, Receiver};
 
-/// Batches read ahead of the writer; with the batch limit this bounds the memory of a migration.
+/// Batches read ahead of the writer, or one that is large by itself; with the batch limit this
+/// bounds the memory of a migration.
 const BATCHES_AHEAD: usize = 2;
 
 /// Rows and bytes after which a batch is handed on.
 pub(super) const BATCH_ROWS: usize = 10_000;
 pub(super) const BATCH_BYTES: usize = 1 << 20;
+/// Of a batch of small rows: the one that makes it full is over the limit.
+pub(super) const FULL_BYTES: usize = BATCH_BYTES + BATCH_BYTES / 16;
 /// Rejected rows are held whole, each in memory of its own.
 const BATCH_REJECTS: usize = 1_000;
 const BIG_REJECT: usize = 64 << 10;
@@ -40,10 +43,14 @@ impl SourceBatch {
     /// With room for as many rows as a batch usually has.
     pub(super) fn roomy() -> Self {
         Self {
-            // The row that makes a batch full is over the limit.
-            rows: Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 16),
+            rows: Batch::with_capacity(FULL_BYTES),
             rejects: Vec::new(),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let rejects = self.rejects.iter().map(|reject| reject.row.tuple.len());
+        self.rows.as_bytes().len() + rejects.sum::<usize>()
     }
 
     /// Where the next read starts. `None` if no row was read, or the key of the last one has a
@@ -59,7 +66,7 @@ impl SourceBatch {
 
 /// Batches of one table, read ahead by a task of their own.
 pub struct RowStream {
-    batches: mpsc::Receiver<Message>,
+    batches: Receiver<Message>,
     task: JoinHandle<()>,
     label: String,
 }
@@ -71,15 +78,38 @@ pub(super) enum Message {
     Failed(MetadataError),
 }
 
-/// The reading end's counterpart: where a reader puts its batches.
-pub(super) type Sender = mpsc::Sender<Message>;
+/// The reading end's counterpart: where a reader, or several, put their batches.
+#[derive(Clone)]
+pub(super) struct Sender(weighed::Sender<Message>);
+
+impl Sender {
+    pub async fn send(&self, message: Message) -> Result<(), Gone> {
+        let bytes = message.bytes();
+        self.0.send(message, bytes).await
+    }
+
+    /// On a thread of the runtime that may wait.
+    pub fn blocking_send(&self, message: Message) -> Result<(), Gone> {
+        let bytes = message.bytes();
+        self.0.blocking_send(message, bytes)
+    }
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Batch(batch) => batch.bytes(),
+            Self::End | Self::Failed(_) => 0,
+        }
+    }
+}
 
 impl RowStream {
     pub(super) fn new(label: &str, start: impl FnOnce(Sender) -> JoinHandle<()>) -> Self {
-        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (sender, batches) = weighed::channel(BATCHES_AHEAD, FULL_BYTES);
         Self {
             batches,
-            task: start(sender),
+            task: start(Sender(sender)),
             label: label.to_owned(),
         }
     }

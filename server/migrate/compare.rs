@@ -82,7 +82,7 @@ pub(super) struct Reading {
     digest: TableDigest,
     /// Rows that the target cannot hold.
     rejected: u64,
-    /// The first hundred of them.
+    /// The first hundred of them, without their rows.
     rejects: Vec<Reject>,
 }
 
@@ -107,8 +107,8 @@ impl Reading {
         batch.rows.iter().for_each(|row| self.digest.add(row));
         self.rejected += batch.rejects.len() as u64;
         let room = REJECTS_KEPT.saturating_sub(self.rejects.len());
-        self.rejects
-            .extend(batch.rejects.iter().take(room).cloned());
+        let named = batch.rejects.iter().take(room);
+        self.rejects.extend(named.map(Reject::without_row));
     }
 
     async fn all_of(mut self, mut rows: Resting) -> Result<Self, MetadataError> {
@@ -126,7 +126,7 @@ pub(super) struct Digests {
     pub to: TableDigest,
     /// Rows of the source that the target cannot hold.
     pub rejected: u64,
-    /// The first hundred of them.
+    /// The first hundred of them, without their rows.
     pub rejects: Vec<Reject>,
 }
 
@@ -436,11 +436,13 @@ impl Side {
     /// Makes sure that there is a row in hand unless there are no more.
     async fn fill(&mut self, rejects: &mut VecDeque<Reject>) -> Result<(), MigrateError> {
         while self.row >= self.batch.len() && !self.ended {
+            // What was gone through goes before the next comes.
+            self.batch = Batch::default();
+            self.row = 0;
             match self.stream.next().await? {
                 Some(next) => {
                     rejects.extend(next.rejects);
                     self.batch = next.rows;
-                    self.row = 0;
                 }
                 None => self.ended = true,
             }

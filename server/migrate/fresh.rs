@@ -14,6 +14,8 @@ use super::progress::Event;
 /// Rows left out that are kept to be told at the end: if the load is abandoned, they are found
 /// again, and are not to be told twice.
 const REJECTS_HELD: usize = 1_000;
+/// They are held whole.
+const REJECTED_BYTES_HELD: usize = 4 << 20;
 
 impl RowCopy<'_> {
     /// Loads the tables of `tables` that the target can take bare, and leaves a checkpoint for each
@@ -135,7 +137,8 @@ impl RowCopy<'_> {
             checkpoint.tally.copied += rows;
             checkpoint.tally.failed += failed;
             rejects.extend(batch.rejects);
-            if rejects.len() > REJECTS_HELD {
+            let bytes = rejects.iter().map(|reject| reject.row.tuple.len());
+            if rejects.len() > REJECTS_HELD || bytes.sum::<usize>() > REJECTED_BYTES_HELD {
                 return Err(Fault::Refused("many rows cannot be copied".to_owned()));
             }
             load.write(batch.rows).await?;

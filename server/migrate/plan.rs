@@ -32,6 +32,8 @@ pub(super) struct Plan {
     checks: Vec<CheckItem>,
     /// Schema versions of the source that this program does not know.
     pub foreign_versions: Vec<String>,
+    /// Columns that the target will not have, each with its table.
+    left_out: Vec<(String, String)>,
     /// The source has no counters, so the target's are to be counted.
     pub lacks_counters: bool,
     pub from_data: Option<Arc<dyn DataBackend>>,
@@ -92,6 +94,7 @@ impl Plan {
                 source_is_served: check.found.source_is_served,
                 to_is_absent: check.found.to_is_absent,
                 room_for_rows: check.found.room_for_rows,
+                left_out: check.found.left_out,
                 ends: check.ends,
                 ..plan
             }),
@@ -105,6 +108,9 @@ impl Plan {
     /// Tells what was checked; a plan that could not be made has told it.
     pub fn tell_checks(&self, progress: &dyn Progress) {
         progress.on(Event::Checked(&self.checks));
+        for (table, column) in &self.left_out {
+            progress.on(Event::ColumnLeftOut { table, column });
+        }
     }
 
     pub fn files(&self) -> Option<&Layout> {
@@ -140,6 +146,8 @@ pub(super) struct Found {
     pub source_is_served: bool,
     /// What the target's database holds that no run from this source has brought.
     pub others_rows: Option<String>,
+    /// Columns of the source, each with its table, that the target neither makes nor can be given.
+    pub left_out: Vec<(String, String)>,
     /// A run from this source into the target was cut off.
     pub goes_on: bool,
     /// The target's directory or bucket is still to be created.
@@ -173,6 +181,8 @@ impl Check<'_> {
         let layouts = metadata::migrated(source.layouts().await?);
         self.check_keys(&layouts);
         self.check_names(&layouts, target.as_ref()).await?;
+        self.check_generated(&source, &layouts, target.as_ref())
+            .await?;
         if let Some(target) = target.as_ref().filter(|_| halves.has_metadata()) {
             self.found.others_rows = others_rows(target, &source).await?;
             self.found.goes_on = target.has_checkpoint_of(source.identity()).await?;
@@ -203,6 +213,7 @@ impl Check<'_> {
             source_is_served: false,
             to_is_absent: false,
             room_for_rows: None,
+            left_out: Vec::new(),
             to_keeps_keys,
             needs_loader: halves.has_metadata() || to_keeps_keys,
             needs_data: halves.has_data(),
@@ -378,6 +389,29 @@ impl Check<'_> {
             None => Vec::new(),
         };
         self.problems.extend(names::same(layouts, &there));
+        Ok(())
+    }
+
+    /// Values that a database makes cannot be written: they are there if the target makes them too.
+    async fn check_generated(
+        &mut self,
+        source: &Snapshot,
+        layouts: &[Layout],
+        target: Option<&Snapshot>,
+    ) -> Result<(), MigrateError> {
+        if !self.options.halves.has_metadata() {
+            return Ok(());
+        }
+        let there = match target.filter(|_| self.options.replace.is_none()) {
+            Some(target) => target.generated_columns().await?,
+            None => Vec::new(),
+        };
+        let mut made = source.generated_columns().await?;
+        made.retain(|column| {
+            let is_moved = layouts.iter().any(|layout| layout.name == column.0);
+            is_moved && !there.contains(column)
+        });
+        self.found.left_out = made;
         Ok(())
     }
 

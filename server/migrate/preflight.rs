@@ -62,6 +62,7 @@ impl Preflight<'_> {
         list.source(self);
         list.target(self);
         list.versions(self.foreign_versions);
+        list.generated(&self.found.left_out);
         list.data(self);
         list.between(self.problems);
         list.space(self);
@@ -168,6 +169,23 @@ impl List {
                     "the source has some that this program does not know, which travel along: {}",
                     foreign.join(", ")
                 ),
+            );
+        }
+    }
+
+    fn generated(&mut self, left_out: &[(String, String)]) {
+        let names = left_out.iter();
+        let names: Vec<String> = names
+            .map(|(table, name)| format!("{table}.{name}"))
+            .collect();
+        if !names.is_empty() {
+            self.doubt(
+                "generated columns",
+                format!(
+                    "the source makes their values from others, so they are left out: {}",
+                    names.join(", ")
+                ),
+                "create their tables in the target with them first, if they are wanted there",
             );
         }
     }

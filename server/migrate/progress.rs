@@ -16,6 +16,11 @@ pub enum Event<'a> {
     Ends(&'a Ends),
     /// Things that were checked before the first write.
     Checked(&'a [CheckItem]),
+    /// A column of the source that the target will not have: its values are made from others.
+    ColumnLeftOut {
+        table: &'a str,
+        column: &'a str,
+    },
     /// Blobs are about to be copied: how many, and their bytes, as the rows say.
     BlobsBegin {
         blobs: u64,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::own_s3::OwnS3;
 use crate::places::{Database, Store};
-use crate::scene::{Run, SMALL, SOME, Scene, finish, wait_until};
+use crate::scene::{NO_FILES, Run, SMALL, SOME, Scene, Server, finish, wait_until};
 
 #[test]
 #[ignore = "needs S3: set PLIKD_TEST_S3"]
@@ -123,6 +123,66 @@ fn memory_does_not_grow_with_workers_and_parts() -> Result<()> {
     let run = run_within(200 << 10, command)?;
     assert_eq!(run.summary("blobs")?.copied, 6);
     Ok(())
+}
+
+/// Texts of ten mebibytes, one a row: few of them are held at once, wherever rows go.
+fn large_values(to: &Server, scene: &Scene) -> Result<()> {
+    const LIMIT_KIB: u64 = 200 << 10;
+    let from = scene.made_up("from", NO_FILES)?;
+    let add = |name: &str| {
+        from.database.query(&format!(
+            "WITH RECURSIVE n (n) AS (SELECT 10 UNION ALL SELECT n + 1 FROM n WHERE n < 21) \
+             INSERT INTO uploads (id, ttl, \"user\", token, comments, created_at) \
+             SELECT '{name}' || n, 0, '', '', hex(zeroblob(5242880)), '2025-01-02 03:04:05+00:00' \
+             FROM n"
+        ))
+    };
+    add("large")?;
+    let options = ["--metadata-only"];
+    let run = run_within(
+        LIMIT_KIB,
+        scene.migration(&from.config, &to.config, &options),
+    )?;
+    assert_eq!(
+        run.summary("uploads")?.copied,
+        from.database.count("uploads")?
+    );
+    // Batch by batch, beside those that are there.
+    add("more")?;
+    run_within(
+        LIMIT_KIB,
+        scene.migration(&from.config, &to.config, &options),
+    )?;
+    from.database
+        .query("UPDATE uploads SET comments = comments || '!' WHERE id LIKE 'large%'")?;
+    let options = ["--metadata-only", "--sync"];
+    let run = run_within(
+        LIMIT_KIB,
+        scene.migration(&from.config, &to.config, &options),
+    )?;
+    run.says(&["12 updated"])?;
+    let back = scene.local("back")?;
+    let options = ["--metadata-only"];
+    run_within(
+        LIMIT_KIB,
+        scene.migration(&to.config, &back.config, &options),
+    )?;
+    let verify = scene.verification(&from, to, &options);
+    run_within(LIMIT_KIB, verify)?;
+    Ok(())
+}
+
+#[test]
+fn memory_does_not_grow_with_large_values() -> Result<()> {
+    let scene = Scene::new()?;
+    large_values(&scene.local("to")?, &scene)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn memory_does_not_grow_with_large_values_postgres() -> Result<()> {
+    let scene = Scene::new()?;
+    large_values(&scene.postgres("to")?, &scene)
 }
 
 /// Runs a command that succeeds, and never takes `limit_kib` of memory.

@@ -122,6 +122,68 @@ fn names_that_differ_by_case_only_are_a_problem_for_sqlite() -> Result<()> {
     Ok(())
 }
 
+/// A table with a column that the database makes, and one that is called like the bookkeeping.
+const GENERATED: &[&str] = &[
+    "CREATE TABLE notes (id text PRIMARY KEY, price integer, \
+     twice integer GENERATED ALWAYS AS (price * 2) STORED)",
+    "INSERT INTO notes (id, price) VALUES ('n', 21)",
+    "CREATE TABLE plikd_migrate_notes (id text PRIMARY KEY, text text)",
+    "INSERT INTO plikd_migrate_notes VALUES ('one', 'of nobody')",
+];
+
+/// What cannot be written is named, unless the target makes it too; what is only called like
+/// something else travels.
+fn generated_columns(scene: &Scene, from: &Server, to: &Server, other: &Server) -> Result<()> {
+    for sql in GENERATED {
+        from.database.query(sql)?;
+    }
+    let told = [
+        "! generated columns: the source makes their values from others, so they are left out: \
+         notes.twice",
+        "hint: create their tables in the target with them first",
+    ];
+    let dry = scene.migrate(from, to, &["--dry-run"])?.expect(0)?;
+    dry.says(&told)?;
+    let run = scene.migrate(from, to, &["--report", "report.json"])?;
+    let run = run.expect(0)?.says(&told)?;
+    assert_eq!(run.summary("plikd_migrate_notes")?.copied, 1);
+    let report = std::fs::read_to_string(scene.path("report.json"))?;
+    let report: serde_json::Value = serde_json::from_str(&report)?;
+    let finding = serde_json::json!({
+        "kind": "column_left_out", "table": "notes", "columns": ["twice"],
+    });
+    assert_eq!(report["findings"], serde_json::json!([finding]));
+    let notes = "SELECT * FROM notes";
+    assert_eq!(to.database.query(notes)?, [["n", "21"]]);
+    let text = "SELECT text FROM plikd_migrate_notes";
+    assert_eq!(to.database.value(text)?, "of nobody");
+    scene.verify(from, to, &[])?.expect(0)?;
+
+    other.database.query(GENERATED[0])?;
+    let run = scene.migrate(from, other, &[])?.expect(0)?;
+    run.never_says(&["generated columns"])?;
+    assert_eq!(other.database.query(notes)?, [["n", "21", "42"]]);
+    Ok(())
+}
+
+#[test]
+fn a_generated_column_is_named_where_it_is_left_out() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    generated_columns(&scene, &from, &to, &scene.local("other")?)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_generated_column_is_named_where_it_is_left_out_postgres() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.postgres("from")?, scene.local("to")?);
+    scene
+        .migrate(&scene.made_up("first", SMALL)?, &from, &[])?
+        .expect(0)?;
+    generated_columns(&scene, &from, &to, &scene.postgres("other")?)
+}
+
 /// What only the engine needs is no table of anybody.
 #[test]
 fn a_source_with_a_counter_of_its_own_is_no_problem() -> Result<()> {

@@ -127,6 +127,9 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
             "ends",
             json!({"from": values::end(&ends.from), "to": values::end(&ends.to)}),
         ),
+        Event::ColumnLeftOut { table, column } => {
+            ("column_left_out", json!({"table": table, "column": column}))
+        }
         Event::BlobsBegin { blobs, bytes } => {
             ("blobs_begin", json!({"blobs": blobs, "bytes": bytes}))
         }

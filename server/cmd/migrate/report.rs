@@ -301,6 +301,9 @@ fn finding(event: &Event<'_>) -> Option<Value> {
             Effect::Stripped => of_finding("mended", finding),
             Effect::Rejected | Effect::Doubtful | Effect::Kept => return None,
         },
+        Event::ColumnLeftOut { table, column } => {
+            json!({"kind": "column_left_out", "table": table, "columns": [column]})
+        }
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
         Event::Extra { table, key } => row("extra", table, key, None),

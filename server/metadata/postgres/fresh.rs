@@ -8,7 +8,7 @@ use futures::SinkExt;
 use tokio_postgres::{Client, CopyInSink};
 
 use super::deferred::{Deferred, FOREIGN_KEYS, INDEXES, KEYS, STEPS};
-use super::writer::{HEADER, SESSION, TRAILER, copy_sql, holds_tuples};
+use super::writer::{HEADER, PART_BYTES, SESSION, TRAILER, copy_sql, holds_tuples};
 use super::{Connector, explain, failure, is_about_a_row, run};
 use crate::metadata::MetadataError;
 use crate::metadata::checkpoint::{Checkpoint, WHOLE};
@@ -115,7 +115,11 @@ impl FreshLoad {
             table.copy = Some(Box::pin(copy));
             self.feed(table, Bytes::from_static(HEADER)).await?;
         }
-        self.feed(table, Bytes::from(rows.into_bytes())).await?;
+        let mut rows = Bytes::from(rows.into_bytes());
+        while !rows.is_empty() {
+            let part = rows.split_to(rows.len().min(PART_BYTES));
+            self.feed(table, part).await?;
+        }
         if table.bytes >= COPY_BYTES {
             self.end_copy(table).await?;
         }

@@ -86,6 +86,16 @@ impl Reader {
         layouts(&self.client, &self.label).await
     }
 
+    pub async fn generated_columns(&self) -> Result<Vec<(String, String)>, MetadataError> {
+        const SQL: &str = "SELECT c.relname::text, a.attname::text FROM pg_class c \
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+             WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace \
+             AND a.attgenerated <> '' ORDER BY c.relname, a.attnum";
+        let rows = self.client.query(SQL, &[]).await;
+        let rows = rows.map_err(|error| failure(during(&self.label, "read its schema"), &error))?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
     pub async fn count(&self, table: &str) -> Result<u64, MetadataError> {
         let sql = format!("SELECT count(*) FROM {}", quote(table));
         Ok(self.number(&sql).await?.unsigned_abs())
@@ -321,6 +331,8 @@ async fn read_rows(
                 tuples.buffer.advance(length);
             }
         }
+        // Not to be held beside the batch for as long as that waits.
+        drop(bytes);
         if is_full(&batch) {
             let full = std::mem::replace(&mut batch, SourceBatch::roomy());
             if batches.send(Message::Batch(full)).await.is_err() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::pin::pin;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::{Client, Transaction};
 
@@ -366,6 +366,10 @@ pub(super) fn holds_tuples(column: &Column) -> bool {
     }
 }
 
+/// What is sent at once of rows, wherever a row ends: what was made for the wire is held beside the
+/// rows themselves.
+pub(super) const PART_BYTES: usize = 2 << 20;
+
 /// Sends ready-made tuples to a table, whose name is quoted.
 async fn copy_in(
     transaction: &Transaction<'_>,
@@ -374,12 +378,12 @@ async fn copy_in(
     tuples: &[u8],
 ) -> Result<(), tokio_postgres::Error> {
     let sql = copy_sql(table, layout, "FORMAT binary");
-    let mut bytes = BytesMut::with_capacity(HEADER.len() + tuples.len() + TRAILER.len());
-    bytes.put_slice(HEADER);
-    bytes.put_slice(tuples);
-    bytes.put_slice(TRAILER);
     let mut sink = pin!(transaction.copy_in::<_, Bytes>(&sql).await?);
-    sink.send(bytes.freeze()).await?;
+    sink.feed(Bytes::from_static(HEADER)).await?;
+    for part in tuples.chunks(PART_BYTES) {
+        sink.feed(Bytes::copy_from_slice(part)).await?;
+    }
+    sink.feed(Bytes::from_static(TRAILER)).await?;
     sink.finish().await?;
     Ok(())
 }

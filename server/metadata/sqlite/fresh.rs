@@ -16,9 +16,12 @@ use crate::metadata::checkpoint::Checkpoint;
 use crate::metadata::error::During;
 use crate::metadata::fresh::{Built, FreshError};
 use crate::metadata::layout::Layout;
+use crate::metadata::stream::FULL_BYTES;
 use crate::metadata::tuple::{Batch, Encoding};
+use crate::metadata::weighed;
 
-/// Batches that wait for the thread; with the batch limit this bounds the memory.
+/// Batches that wait for the thread, or one that is large by itself; with the batch limit this
+/// bounds the memory.
 const BATCHES_WAITING: usize = 2;
 
 /// A load on its way. Dropped before its end it leaves nothing.
@@ -28,7 +31,7 @@ pub struct FreshLoad {
     label: String,
     steps: Option<mpsc::Sender<Step>>,
     /// The table that was begun.
-    items: Option<mpsc::Sender<Item>>,
+    items: Option<weighed::Sender<Item>>,
     thread: Option<JoinHandle<Result<Option<Draft>, FreshError>>>,
     interrupt: InterruptHandle,
 }
@@ -38,7 +41,7 @@ enum Step {
     Table {
         layout: Layout,
         encoding: Encoding,
-        items: mpsc::Receiver<Item>,
+        items: weighed::Receiver<Item>,
     },
     /// The last one: build the indexes, telling how many are done.
     Build(mpsc::Sender<usize>),
@@ -83,7 +86,7 @@ impl FreshLoad {
         layout: &Layout,
         encoding: Encoding,
     ) -> Result<(), FreshError> {
-        let (sender, items) = mpsc::channel(BATCHES_WAITING);
+        let (sender, items) = weighed::channel(BATCHES_WAITING, FULL_BYTES);
         self.items = Some(sender);
         self.step(Step::Table {
             layout: layout.clone(),
@@ -135,7 +138,13 @@ impl FreshLoad {
 
     async fn item(&mut self, item: Item) -> Result<(), FreshError> {
         let sent = match &self.items {
-            Some(items) => items.send(item).await.is_ok(),
+            Some(items) => {
+                let bytes = match &item {
+                    Item::Rows(rows) => rows.as_bytes().len(),
+                    Item::End(..) => 0,
+                };
+                items.send(item, bytes).await.is_ok()
+            }
             None => false,
         };
         match sent {
@@ -214,7 +223,7 @@ impl Filler {
         &self,
         layout: &Layout,
         encoding: Encoding,
-        mut items: mpsc::Receiver<Item>,
+        mut items: weighed::Receiver<Item>,
     ) -> Result<(), FreshError> {
         let mut fields = Fields::new(layout, encoding, &self.zone);
         let connection = &self.loading.connection;

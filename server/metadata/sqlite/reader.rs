@@ -72,6 +72,18 @@ impl Reader {
         self.with(layouts).await
     }
 
+    pub async fn generated_columns(&self) -> Result<Vec<(String, String)>, MetadataError> {
+        // 2 and 3: made when they are read, and when their row is written.
+        const SQL: &str = "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c \
+             WHERE s.type = 'table' AND c.hidden IN (2, 3) ORDER BY s.name, c.cid";
+        self.with(|connection| {
+            let mut statement = connection.prepare(SQL)?;
+            let found = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            found.collect()
+        })
+        .await
+    }
+
     pub async fn count(&self, table: &str) -> Result<u64, MetadataError> {
         let sql = format!("SELECT count(*) FROM {}", quote(table));
         let count = move |connection: &Connection| {
