@@ -348,6 +348,7 @@ impl Check<'_> {
             self.problems.push(Problem::SamePlace {
                 half: "data",
                 place: format!("{here} by another name, {there}"),
+                both: false,
             });
         }
     }
