@@ -32,6 +32,7 @@ mod replay;
 mod report;
 mod retry;
 mod shard;
+mod space;
 mod sync;
 mod target;
 mod unchanged;
