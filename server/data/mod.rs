@@ -25,6 +25,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt, Stream};
+use jiff::Timestamp;
 
 use crate::config::DataConfig;
 use crate::model::{BackendDetails, File};
@@ -239,6 +240,12 @@ pub trait DataBackend: Display + Send + Sync + 'static {
     /// Whether [`list`](Self::list) can be relied on. It can unless a trial found otherwise.
     fn can_list(&self) -> bool {
         true
+    }
+
+    /// Some of what the store holds, each with the time at which it was stored, as far as it tells:
+    /// two stores that give the same are one by two names. Nothing if it is empty or tells no times.
+    async fn sample(&self) -> Result<Vec<(String, Timestamp)>, DataError> {
+        Ok(Vec::new())
     }
 
     /// The blob, to be read at any offset. `size_hint` is what the file's row says: it decides what

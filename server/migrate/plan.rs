@@ -315,9 +315,13 @@ impl Check<'_> {
             });
         });
         let to = self.open_one(self.to, Access::Probe).await;
-        match to {
-            Ok(to) => self.found.to_is_absent = to.is_absent(),
-            Err(source) => self.problems.push(Problem::Data {
+        match (to, &from) {
+            (Ok(to), Ok(from)) => {
+                self.found.to_is_absent = to.is_absent();
+                self.check_aliases(from.as_ref(), to.as_ref()).await;
+            }
+            (Ok(_), Err(())) => {}
+            (Err(source), _) => self.problems.push(Problem::Data {
                 side: Side::Target,
                 source,
             }),
@@ -332,6 +336,30 @@ impl Check<'_> {
             self.problems.push(Problem::OthersRows {
                 place: metadata::name_of(self.to.metadata),
                 rows,
+            });
+        }
+    }
+
+    /// One bucket that is reached by two names of its server is found by what it holds: two hold
+    /// nothing under the same names since the same moments. Who may not list finds out nothing.
+    async fn check_aliases(&mut self, from: &dyn DataBackend, to: &dyn DataBackend) {
+        let places = (Location::of(self.from.data), Location::of(self.to.data));
+        let (Ok(here), Ok(there)) = places else {
+            return;
+        };
+        if here.is_same(&there) || !here.may_be_same(&there) {
+            return;
+        }
+        let (held, found) = tokio::join!(from.sample(), to.sample());
+        let (Ok(held), Ok(found)) = (held, found) else {
+            return;
+        };
+        // A living source may have got another between the two looks.
+        let common = held.iter().filter(|blob| found.contains(blob)).count();
+        if common * 2 > held.len() {
+            self.problems.push(Problem::SamePlace {
+                half: "data",
+                place: format!("{here} by another name, {there}"),
             });
         }
     }

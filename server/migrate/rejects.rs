@@ -159,8 +159,9 @@ fn digest(line: &Line) -> [u8; 16] {
         .into()
 }
 
-/// The rows that the file has. `None` if it has anything but rows of `source`; a last line that
-/// was cut short is taken away.
+/// The rows that the file has. `None` if it has anything but rows of `source`. A last line without
+/// its end gets one if it is whole, as an editor may leave it, and is taken away if a run that was
+/// cut off has left the beginning of one.
 fn continued(mut file: &File, source: &str) -> io::Result<Option<HashSet<[u8; 16]>>> {
     let mut seen = HashSet::new();
     let mut whole = 0;
@@ -173,19 +174,103 @@ fn continued(mut file: &File, source: &str) -> io::Result<Option<HashSet<[u8; 16
         if length == 0 {
             return Ok(Some(seen));
         }
-        if text.last() != Some(&b'\n') {
-            // Nothing else ends like a line of ours without being one.
-            return match text.starts_with(b"{\"format\":") || whole > 0 {
-                true => file.set_len(whole).map(|()| Some(seen)),
-                false => Ok(None),
-            };
-        }
+        let has_end = text.last() == Some(&b'\n');
         match serde_json::from_slice::<Line>(&text) {
             Ok(line) if line.source == source && line.format == FORMAT => {
                 seen.insert(digest(&line));
+                if !has_end {
+                    file.write_all(b"\n")?;
+                }
+            }
+            Err(error) if !has_end && error.is_eof() && is_begun(&text, source)? => {
+                file.set_len(whole)?;
             }
             _ => return Ok(None),
         }
         whole += length as u64;
+    }
+}
+
+/// Whether `text` begins as each line with a row of `source` does.
+fn is_begun(text: &[u8], source: &str) -> io::Result<bool> {
+    let source = serde_json::to_string(source)?;
+    let begin = format!("{{\"format\":{FORMAT},\"source\":{source},\"table\":\"");
+    let length = text.len().min(begin.len());
+    Ok(text[..length] == begin.as_bytes()[..length])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn line(key: &str) -> Line {
+        Line {
+            format: FORMAT,
+            source: "sqlite:1:2".to_owned(),
+            table: "files".to_owned(),
+            key: key.to_owned(),
+            reasons: Vec::new(),
+            encoding: "native".to_owned(),
+            row: Map::from_iter([("id".to_owned(), Json::from(key))]),
+        }
+    }
+
+    fn text(lines: &[Line]) -> String {
+        let mut out = Vec::new();
+        for line in lines {
+            write_line(&mut out, line).unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    /// How many rows a file of that text is found to have, and what it has then.
+    fn go_on(text: &str) -> (Option<usize>, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rejects.jsonl");
+        fs::write(&path, text).unwrap();
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).open(&path).unwrap();
+        let seen = continued(&file, "sqlite:1:2").unwrap();
+        let seen = seen.map(|seen| seen.len());
+        (seen, fs::read_to_string(&path).unwrap())
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_taken_away_wherever_it_was_cut() {
+        let whole = text(&[line("a")]);
+        let both = text(&[line("a"), line("b")]);
+        for cut in whole.len() + 1..both.len() - 1 {
+            assert_eq!(go_on(&both[..cut]), (Some(1), whole.clone()), "{cut}");
+        }
+        assert_eq!(go_on(&whole[..1]), (Some(0), String::new()));
+    }
+
+    #[test]
+    fn a_whole_line_stays_though_its_end_is_missing() {
+        let both = text(&[line("a"), line("b")]);
+        assert_eq!(go_on(both.trim_end()), (Some(2), both));
+    }
+
+    #[test]
+    fn what_is_no_line_of_ours_is_refused_and_stays() {
+        let ours = text(&[line("a")]);
+        let other = text(&[Line {
+            source: "sqlite:3:4".to_owned(),
+            ..line("a")
+        }]);
+        for text in [
+            "{\"format\":\"a3\",\"printer\":\"x\"}",
+            "{\"format\":1}",
+            "{\"format\":1,\"source\":\"sqlite:3:4\",\"table\":\"fi",
+            "a note\n",
+            other.trim_end(),
+            &format!("{ours}a note at the end"),
+            &format!("{ours}{other}"),
+            &format!("{ours}{{\"format\":1,}}"),
+        ] {
+            assert_eq!(go_on(text), (None, text.to_owned()));
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::compare::{Comparison, Digests, Standing};
 use super::error::MigrateError;
-use super::metadata::{Filled, RowCopy, Table, not_compared};
+use super::metadata::{Filled, RowCopy, Table};
 use super::progress::Event;
 use super::removal::Leftovers;
 use super::report::TableReport;
@@ -123,15 +123,7 @@ impl RowCopy<'_> {
         table: &Table,
         target: &Snapshot,
     ) -> Result<(Synced, Option<Digests>), MigrateError> {
-        let mut comparison = Comparison {
-            from: self.from,
-            driver: self.to.driver(),
-            to: Some((target, &table.to)),
-            layout: &table.from,
-            not_compared: not_compared(&table.from, self.with_blobs),
-            rows: Rows::All,
-            limiter: self.limiter,
-        };
+        let mut comparison = self.comparison(table, target, Rows::All);
         // Since the files were compared, blobs may have come, and no row has changed.
         let compared = match table.from.name.as_str() {
             "files" => self.files.take(),

@@ -76,6 +76,35 @@ fn the_same_directory_by_another_name() -> Result<()> {
 }
 
 #[test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+fn the_same_bucket_by_another_host_name() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made", SMALL)?;
+    let store = Store::bucket()?;
+    let Store::Bucket {
+        server,
+        bucket,
+        settings,
+    } = &store
+    else {
+        unreachable!("a bucket was made")
+    };
+    let alias = Store::Bucket {
+        server: server.replace("127.0.0.1", "127.1"),
+        bucket: bucket.clone(),
+        settings: settings.clone(),
+    };
+    let from = scene.server("from", Database::Sqlite(scene.path("from.db")), store)?;
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    let to = scene.server("to", Database::Sqlite(scene.path("to.db")), alias)?;
+    for options in [&["--data-only"][..], &[]] {
+        refused(&scene, &from, &to, options, 2)?
+            .says(&["source and target are the same data", "by another name"])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_directory_inside_the_other() -> Result<()> {
     let scene = Scene::new()?;
     let from = scene.made_up("from", SMALL)?;
