@@ -85,6 +85,19 @@ pub fn parts_of(config: &DataConfig, size_bytes: u64) -> Option<u64> {
     }
 }
 
+/// The file system that the blobs are on, or will be; `None` for a bucket.
+pub fn device(config: &DataConfig) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let DataConfig::File(config) = config else {
+        return None;
+    };
+    let path = std::path::absolute(&config.directory).ok()?;
+    let mut found = path
+        .ancestors()
+        .filter_map(|path| std::fs::metadata(path).ok());
+    found.next().map(|found| found.dev())
+}
+
 /// Files that can still be added where the directory is; `None` for a bucket, and where the file
 /// system has no such limit.
 pub fn free_files(config: &DataConfig) -> Option<u64> {
