@@ -402,6 +402,7 @@ mod tests {
             Problem::SamePlace {
                 half,
                 place: text(),
+                both: false,
             },
             Problem::NoSpace {
                 place: text(),
