@@ -653,6 +653,25 @@ fn another_servers_rows_stay(scene: &Scene, to: &Server) -> Result<()> {
     Ok(())
 }
 
+/// A file that is put in the place of another gets its inode at times.
+#[test]
+fn another_servers_database_in_the_same_file_is_another_source() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let to = scene.local("to")?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    scene.migrate(&from, &to, &["--sync"])?.expect(0)?;
+    from.database
+        .query("UPDATE settings SET value = 'other' WHERE key = 'authentication_signature_key'")?;
+    let before = to.database.rows()?;
+    scene
+        .migrate(&from, &to, &["--sync", "--delete"])?
+        .expect(7)?
+        .says(&["--sync would overwrite what is in "])?;
+    assert_eq!(to.database.rows()?, before);
+    Ok(())
+}
+
 #[test]
 fn following_into_another_servers_database_is_refused() -> Result<()> {
     let scene = Scene::new()?;

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+use twox_hash::XxHash3_128;
 
 use super::encode::stored;
 use super::layouts::layouts;
@@ -42,7 +43,7 @@ impl Reader {
         let label = location.to_string();
         blocking(&label.clone(), move || {
             let (connection, second) = open_pair(&location, &label)?;
-            let identity = identity(&location)?;
+            let identity = identity(&connection, &location)?;
             Ok(Self {
                 connection: Arc::new(Mutex::new(connection)),
                 second: second.map(|second| Arc::new(Mutex::new(second))),
@@ -384,8 +385,9 @@ async fn blocking<T: Send + 'static>(
     })?
 }
 
-/// The file itself, however it is named: two paths to one file are one database.
-pub(super) fn identity(location: &Location) -> Result<Identity, MetadataError> {
+/// The file itself, however it is named: two paths to one file are one database. Another server's
+/// file that takes its place may have its inode, but not the key that its server made up.
+fn identity(connection: &Connection, location: &Location) -> Result<Identity, MetadataError> {
     use std::os::unix::fs::MetadataExt;
     let label = location.to_string();
     let found = std::fs::metadata(&location.path).map_err(|error| {
@@ -395,7 +397,18 @@ pub(super) fn identity(location: &Location) -> Result<Identity, MetadataError> {
         }
         .failed(error)
     })?;
-    Ok(Identity(format!("sqlite:{}:{}", found.dev(), found.ino())))
+    let place = format!("sqlite:{}:{}", found.dev(), found.ino());
+    Ok(Identity(match session_key(connection) {
+        Some(key) => format!("{place}:{:08x}", XxHash3_128::oneshot(&key) as u32),
+        None => place,
+    }))
+}
+
+/// `None` if no server has run on the database yet, or it is another program's.
+fn session_key(connection: &Connection) -> Option<Vec<u8>> {
+    const SQL: &str = "SELECT CAST(value AS BLOB) FROM settings \
+         WHERE key = 'authentication_signature_key'";
+    connection.query_row(SQL, [], |row| row.get(0)).ok()
 }
 
 #[cfg(test)]
@@ -436,10 +449,11 @@ mod tests {
         fn reader(&self) -> Reader {
             let location = location(&self.directory);
             let (connection, second) = open_pair(&location, "it").unwrap();
+            let identity = identity(&connection, &location).unwrap();
             Reader {
                 connection: Arc::new(Mutex::new(connection)),
                 second: second.map(|second| Arc::new(Mutex::new(second))),
-                identity: identity(&location).unwrap(),
+                identity,
                 label: "it".to_owned(),
                 rules: Rules::default(),
             }
