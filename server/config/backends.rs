@@ -98,6 +98,10 @@ fn metadata_config(settings: MetadataSettings) -> Result<MetadataConfig, Backend
     if driver == Driver::Postgres && is_default {
         return Err(BackendProblem::NoServer);
     }
+    let place = settings.connection_string.expose();
+    if driver == Driver::Sqlite && place.contains("://") && !place.starts_with("file:") {
+        return Err(BackendProblem::NoPath);
+    }
     Ok(MetadataConfig {
         driver,
         connection_string: settings.connection_string,
@@ -127,10 +131,11 @@ fn s3_config(settings: S3Settings) -> Result<S3Config, BackendProblem> {
         _ => Ok(()),
     };
     present("Endpoint", &settings.endpoint, "missing endpoint")?;
-    if settings.endpoint.contains('/') {
+    // Not shown: who wrote a key before the host would find it in logs and reports.
+    if settings.endpoint.contains(['/', '@', '?', '#', ' ']) {
         return Err(wrong_s3(
             "Endpoint",
-            "Endpoint is a host or host:port, without https:// or path",
+            "Endpoint is a host or host:port, without https://, user, path or anything else",
         ));
     }
     present(
@@ -314,6 +319,16 @@ mod tests {
     }
 
     #[test]
+    fn a_url_is_no_path_and_its_password_is_not_told() {
+        let text = "[MetadataBackendConfig]\nConnectionString = \"mysql://u:secret@h/db\"";
+        let error = load_text(text, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("is a URL") && !error.contains("secret"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn keys_of_the_tables_are_case_sensitive() {
         let text = "[MetadataBackendConfig]\ndriver = \"postgres\"";
         let loaded = load_text(text, &[]).unwrap();
@@ -429,6 +444,11 @@ mod tests {
             url.starts_with(&format!("{prefix}Endpoint is a host")),
             "{url}"
         );
+        for endpoint in ["user:secret@host:9000", "host?key=secret", "host#secret"] {
+            let refused = refused_s3(&format!("Endpoint = \"{endpoint}\""));
+            assert!(refused.contains("Endpoint is a host"), "{refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub enum BackendProblem {
     Empty { key: &'static str },
     #[error("Driver is postgres, but ConnectionString names no server")]
     NoServer,
+    #[error("Driver is sqlite3, but ConnectionString is a URL")]
+    NoPath,
     #[error("Unable to parse SlowQueryThreshold : {0}")]
     SlowQueryThreshold(DurationError),
     #[error("invalid s3 data backend config : {problem}")]
@@ -171,6 +173,11 @@ impl BackendProblem {
             Self::NoServer => "set ConnectionString in [MetadataBackendConfig] to a URL like \
                  postgres://user:password@host:5432/plik"
                 .to_owned(),
+            Self::NoPath => {
+                "set ConnectionString in [MetadataBackendConfig] to the path of a file, \
+                 or Driver to postgres"
+                    .to_owned()
+            }
             Self::SlowQueryThreshold(_) => {
                 "write a number and a unit from ns to h, such as \"500ms\"".to_owned()
             }

@@ -8,10 +8,10 @@ mod transfer;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -286,11 +286,15 @@ impl fmt::Display for FileBackend {
     }
 }
 
-/// Creates a directory and those above it, each with its entry on stable storage.
+/// Creates a directory and those above it, each with its entry on stable storage. Nobody but the
+/// owner can look into new ones: they hold what users did not mean for everybody on the machine.
 fn create_durably(directory: &Path) -> io::Result<()> {
     let directory = std::path::absolute(directory)?;
     let missing: Vec<&Path> = directory.ancestors().take_while(|p| !p.exists()).collect();
-    fs::create_dir_all(&directory)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)?;
     for created in missing {
         if let Some(parent) = created.parent() {
             File::open(parent)?.sync_all()?;

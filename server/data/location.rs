@@ -29,7 +29,8 @@ pub enum Location {
 
 impl Location {
     /// The place that `config` names. Nothing is opened or created; of a bucket only the
-    /// configuration is looked at, so two names of one S3 host are two places.
+    /// configuration is looked at, so two names of one S3 host are two places, which
+    /// [may be the same](Location::may_be_same).
     pub fn of(config: &DataConfig) -> io::Result<Self> {
         match config {
             DataConfig::File(config) => Self::directory(config),
@@ -51,6 +52,16 @@ impl Location {
             ) => one == other,
             _ => self.key() == other.key(),
         }
+    }
+
+    /// Whether they may yet be the same although they are not by name: one bucket of one server that
+    /// has two names.
+    pub fn may_be_same(&self, other: &Self) -> bool {
+        let below = |place: &Self| match place {
+            Self::Bucket { bucket, prefix, .. } => Some((bucket.clone(), prefix.clone())),
+            Self::Directory { .. } => None,
+        };
+        below(self).is_some() && below(self) == below(other)
     }
 
     /// The same text for one place under whatever name, as far as names tell.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt, Stream};
+use jiff::Timestamp;
 
 use crate::config::DataConfig;
 use crate::model::{BackendDetails, File};
@@ -82,6 +83,19 @@ pub fn parts_of(config: &DataConfig, size_bytes: u64) -> Option<u64> {
         DataConfig::File(_) => None,
         DataConfig::S3(config) => Some(s3::parts_of(config, size_bytes)),
     }
+}
+
+/// The file system that the blobs are on, or will be; `None` for a bucket.
+pub fn device(config: &DataConfig) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let DataConfig::File(config) = config else {
+        return None;
+    };
+    let path = std::path::absolute(&config.directory).ok()?;
+    let mut found = path
+        .ancestors()
+        .filter_map(|path| std::fs::metadata(path).ok());
+    found.next().map(|found| found.dev())
 }
 
 /// Files that can still be added where the directory is; `None` for a bucket, and where the file
@@ -226,6 +240,12 @@ pub trait DataBackend: Display + Send + Sync + 'static {
     /// Whether [`list`](Self::list) can be relied on. It can unless a trial found otherwise.
     fn can_list(&self) -> bool {
         true
+    }
+
+    /// Some of what the store holds, each with the time at which it was stored, as far as it tells:
+    /// two stores that give the same are one by two names. Nothing if it is empty or tells no times.
+    async fn sample(&self) -> Result<Vec<(String, Timestamp)>, DataError> {
+        Ok(Vec::new())
     }
 
     /// The blob, to be read at any offset. `size_hint` is what the file's row says: it decides what

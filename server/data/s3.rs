@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::ServerSideEncryption;
+use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use super::location::one_spelling;
@@ -40,6 +41,8 @@ pub(super) use survey::survey;
 
 /// Versions of one object that a single `remove` deletes. A file has one, but for retries.
 const MAX_VERSIONS: usize = 100;
+/// Objects by which a bucket is known again.
+const SAMPLE: usize = 100;
 
 /// In how many parts a blob of that size is sent.
 pub(super) fn parts_of(config: &S3Config, size_bytes: u64) -> u64 {
@@ -310,6 +313,18 @@ impl DataBackend for S3Backend {
 
     fn can_list(&self) -> bool {
         self.store.can_list.load(Ordering::Relaxed)
+    }
+
+    async fn sample(&self) -> Result<Vec<(String, Timestamp)>, DataError> {
+        if self.absent {
+            return Ok(Vec::new());
+        }
+        let page = list::first_page(&self.store, self.store.config.prefix.clone()).await;
+        let page = page.map_err(|failure| self.store.failed("list its blobs", failure))?;
+        let timed = page
+            .into_iter()
+            .filter_map(|named| Some((named.key, named.modified?)));
+        Ok(timed.take(SAMPLE).collect())
     }
 
     fn origin(&self, blob: &BlobRef) -> Option<Origin> {

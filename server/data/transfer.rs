@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::buffers::{Buffer, Buffers};
 use super::digest::Mismatch;
 use super::md5_pair::Md5Pair;
-use super::{DataError, UploadJournal};
+use super::{DataError, Origin, UploadJournal};
 
 /// Up to here digests take less time than asking another thread to compute them.
 const INLINE_BYTES: usize = 64 << 10;
@@ -35,6 +35,8 @@ pub struct Transfer {
     pub size_bytes: u64,
     /// The MD5 that they have to have; `None` is not compared.
     pub md5: Option<[u8; 16]>,
+    /// Where the bytes come from, if a store could copy them from there by itself.
+    pub origin: Option<Origin>,
     /// What parts of all blobs share.
     pub buffers: Buffers,
     /// Where an upload in parts is written down, if anywhere.
@@ -85,6 +87,10 @@ impl<'a> PartReader<'a> {
 
     pub fn size_bytes(&self) -> u64 {
         self.transfer.size_bytes
+    }
+
+    pub fn origin(&self) -> Option<&Origin> {
+        self.transfer.origin.as_ref()
     }
 
     /// The next part, to be called until it was the last. An empty blob has one part.

@@ -1,6 +1,6 @@
 //! Where a database is, for a person and for checks before anything is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::postgres::{Connector, Settings};
 use super::sqlite::Location;
@@ -36,13 +36,23 @@ pub fn announcement(config: &MetadataConfig) -> String {
 
 /// Bytes that can still be written where the database is; `None` for one behind a network.
 pub fn free_bytes(config: &MetadataConfig) -> Option<u64> {
-    let path = sqlite_path(config)?;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let space = rustix::fs::statvfs(directory).ok()?;
+    let space = rustix::fs::statvfs(&directory_of(config)?).ok()?;
     Some(space.f_bavail * space.f_frsize)
+}
+
+/// The file system that the database is on; `None` for one behind a network.
+pub fn device(config: &MetadataConfig) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(directory_of(config)?).ok()?;
+    Some(found.dev())
+}
+
+fn directory_of(config: &MetadataConfig) -> Option<PathBuf> {
+    let path = sqlite_path(config)?;
+    Some(match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    })
 }
 
 /// Bytes that the database's file has; 0 if there is none.

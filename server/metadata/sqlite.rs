@@ -15,6 +15,9 @@ mod readers;
 mod rows;
 pub(super) mod writer;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +80,29 @@ fn open_to_write(location: &Location) -> Result<Connection, MetadataError> {
     check_to_write(location)?;
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, location.may_create);
+    if location.may_create
+        && let Err(error) = create_private(&location.path)
+    {
+        // SQLite meets the same, and says it with its own words.
+        tracing::debug!("cannot create {location}: {error}");
+    }
     open_checked(location, flags)
+}
+
+/// An empty file that only its owner may read, unless there is one: it will hold password hashes
+/// and tokens. SQLite gives what it puts beside the file the same permissions.
+fn create_private(path: &Path) -> io::Result<()> {
+    // An existing file is not even opened: closing it would drop the locks that others of this
+    // process have on it.
+    let created = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match created {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map(drop),
+    }
 }
 
 /// The directory in which the database may be written, or will be created.

@@ -73,6 +73,15 @@ impl BlobRow {
         self.size_bytes().is_none_or(|told| told == size_bytes)
     }
 
+    /// What a blob of `size_bytes`, with that MD5 if it is known, has other than the row says.
+    pub fn mismatch(&self, size_bytes: u64, md5: Option<[u8; 16]>) -> Option<String> {
+        if let Some(expected) = self.size_bytes().filter(|told| *told != size_bytes) {
+            return Some(format!("it has {size_bytes} bytes instead of {expected}"));
+        }
+        let is_other = matches!((self.md5, md5), (Some(one), Some(other)) if one != other);
+        is_other.then(|| "its MD5 is not the one of its row".to_owned())
+    }
+
     /// The blob as the source's backend knows it.
     pub fn blob(&self) -> BlobRef {
         BlobRef {

@@ -288,6 +288,7 @@ impl BlobCopy {
             }),
             size_bytes,
             md5: row.md5,
+            origin: self.from.origin(&row.blob()),
             buffers: self.buffers.clone(),
             journal: log.map(|log| BlobJournal::shared(log, &row.file_id)),
         }

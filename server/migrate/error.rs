@@ -34,6 +34,11 @@ pub enum Problem {
         /// Files whose rows say that there are bytes.
         promised: u64,
     },
+    /// Making it equal to the source would take the place of what another server keeps there.
+    #[error(
+        "--sync would overwrite what is in {place}: it holds {rows} that did not come from this source"
+    )]
+    OthersRows { place: String, rows: String },
     #[error("table {0} has no primary key, so its rows cannot be told apart")]
     NoPrimaryKey(String),
     #[error("{one} and {other} are the same name in SQLite, which does not tell cases apart")]
@@ -104,6 +109,11 @@ impl Problem {
             Self::NoBlobs { .. } => Some(
                 "mount its disk, or correct the Directory of the source; --metadata-only moves the \
                  rows alone"
+                    .to_owned(),
+            ),
+            Self::OthersRows { .. } => Some(
+                "run the migration without --sync first: it overwrites nothing and names what \
+                 differs; or check the file of --to"
                     .to_owned(),
             ),
             Self::NoSpace { .. } => Some("free some space there, or choose another place".to_owned()),
@@ -215,6 +225,7 @@ impl Problem {
             Self::SamePlace { .. }
             | Self::NoBlobs { .. }
             | Self::NoSpace { .. }
+            | Self::OthersRows { .. }
             | Self::NoPrimaryKey(_)
             | Self::SameName { .. }
             | Self::NoPlaceForKeys

@@ -33,6 +33,7 @@ mod report;
 mod retry;
 mod run;
 mod shard;
+mod space;
 mod sync;
 mod target;
 mod unchanged;

@@ -12,7 +12,8 @@ use super::outlook::{BlobTotals, Room};
 use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
 use super::shard;
-use super::{Endpoint, Options};
+use super::space::{Need, added_up};
+use super::{Endpoint, Mode, Options};
 use crate::config::{DataConfig, Driver, MetadataConfig, Sse};
 use crate::data::{self, Access, BlobRef, DataBackend, DataError, Location, Origin, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
@@ -144,7 +145,8 @@ struct Check<'a> {
 pub(super) struct Found {
     /// A server uses the source.
     pub source_is_served: bool,
-    /// What the target's database holds that no run from this source has brought.
+    /// What the target's database holds that no run from this source has brought, and that this
+    /// one will not overwrite.
     pub others_rows: Option<String>,
     /// Columns of the source, each with its table, that the target neither makes nor can be given.
     pub left_out: Vec<(String, String)>,
@@ -185,6 +187,7 @@ impl Check<'_> {
             .await?;
         if let Some(target) = target.as_ref().filter(|_| halves.has_metadata()) {
             self.found.others_rows = others_rows(target, &source).await?;
+            self.check_owner();
             self.found.goes_on = target.has_checkpoint_of(source.identity()).await?;
         }
         if let Some(from_data) = &from_data {
@@ -312,14 +315,53 @@ impl Check<'_> {
             });
         });
         let to = self.open_one(self.to, Access::Probe).await;
-        match to {
-            Ok(to) => self.found.to_is_absent = to.is_absent(),
-            Err(source) => self.problems.push(Problem::Data {
+        match (to, &from) {
+            (Ok(to), Ok(from)) => {
+                self.found.to_is_absent = to.is_absent();
+                self.check_aliases(from.as_ref(), to.as_ref()).await;
+            }
+            (Ok(_), Err(())) => {}
+            (Err(source), _) => self.problems.push(Problem::Data {
                 side: Side::Target,
                 source,
             }),
         }
         from.ok()
+    }
+
+    /// The source wins over what is in the target only where a run from it was there before.
+    fn check_owner(&mut self) {
+        let overwrites = self.options.mode != Mode::Copy && self.options.replace.is_none();
+        if let Some(rows) = self.found.others_rows.take_if(|_| overwrites) {
+            self.problems.push(Problem::OthersRows {
+                place: metadata::name_of(self.to.metadata),
+                rows,
+            });
+        }
+    }
+
+    /// One bucket that is reached by two names of its server is found by what it holds: two hold
+    /// nothing under the same names since the same moments. Who may not list finds out nothing.
+    async fn check_aliases(&mut self, from: &dyn DataBackend, to: &dyn DataBackend) {
+        let places = (Location::of(self.from.data), Location::of(self.to.data));
+        let (Ok(here), Ok(there)) = places else {
+            return;
+        };
+        if here.is_same(&there) || !here.may_be_same(&there) {
+            return;
+        }
+        let (held, found) = tokio::join!(from.sample(), to.sample());
+        let (Ok(held), Ok(found)) = (held, found) else {
+            return;
+        };
+        // A living source may have got another between the two looks.
+        let common = held.iter().filter(|blob| found.contains(blob)).count();
+        if common * 2 > held.len() {
+            self.problems.push(Problem::SamePlace {
+                half: "data",
+                place: format!("{here} by another name, {there}"),
+            });
+        }
     }
 
     /// A directory without any blob has another name, or its disk is not mounted: each blob would
@@ -455,23 +497,37 @@ impl Check<'_> {
         if !self.problems.is_empty() {
             return Ok(());
         }
+        let mut needs = Vec::new();
         if self.options.halves.has_metadata() {
             let room = metadata_room(source, target, self.to.metadata).await?;
             self.found.room_for_rows = Some(room.clone());
-            self.check_free(room.place, room.available_bytes, room.needed_bytes);
+            needs.push(Need {
+                place: room.place,
+                device: metadata::device(self.to.metadata),
+                free: room.available_bytes,
+                needed: room.needed_bytes,
+            });
         }
         if self.options.halves.has_data() {
             let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
             let totals = shard::blob_totals(source, layouts, self.options.shard).await?;
             self.found.blobs = Some(totals);
-            if free.is_some_and(|free| free < totals.bytes) {
+            let rows: u64 = needs.iter().map(|need| need.needed).sum();
+            let needed = match free.is_some_and(|free| free < totals.bytes.saturating_add(rows)) {
                 // A run that is resumed has most of them there already.
-                let needed = self.missing_bytes(source, layouts, to.as_ref()).await?;
-                self.check_free(to.to_string(), free, needed);
-            } else {
-                self.check_free(to.to_string(), free, 0);
-            }
+                true => self.missing_bytes(source, layouts, to.as_ref()).await?,
+                false => totals.bytes,
+            };
+            needs.push(Need {
+                place: to.to_string(),
+                device: data::device(self.to.data),
+                free,
+                needed,
+            });
+        }
+        for need in added_up(needs) {
+            self.check_free(need);
         }
         Ok(())
     }
@@ -499,7 +555,13 @@ impl Check<'_> {
         Ok(bytes)
     }
 
-    fn check_free(&mut self, place: String, free: Option<u64>, needed: u64) {
+    fn check_free(&mut self, need: Need) {
+        let Need {
+            place,
+            free,
+            needed,
+            ..
+        } = need;
         match free {
             // It does not tell.
             None => {}

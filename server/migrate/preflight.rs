@@ -224,6 +224,7 @@ impl List {
         };
         self.passed_unless(problems, "places", detail);
         self.passed_unless(problems, "primary keys", String::new());
+        self.passed_unless(problems, "names", String::new());
         self.passed_unless(problems, "keys of blobs", String::new());
     }
 
@@ -326,6 +327,7 @@ fn name(problem: &Problem) -> &'static str {
         Problem::Data {
             side: Side::Target, ..
         } => "target data",
+        Problem::OthersRows { .. } => "target metadata",
         Problem::NoBlobs { .. } => "source data",
         Problem::SamePlace { .. } => "places",
         Problem::NoPrimaryKey(_) => "primary keys",
@@ -345,9 +347,12 @@ fn shown(end: &DatabaseEnd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::data::DataError;
+    use crate::metadata::MetadataError;
 
     /// Name, verdict and whether there is a hint, of a run between local backends.
-    fn checked(problems: &[Problem], found: &Found) -> Vec<(String, Verdict, bool)> {
+    async fn checked(problems: &[Problem], found: &Found) -> Vec<(String, Verdict, bool)> {
         let run = Preflight {
             ends: &Ends::default(),
             problems,
@@ -355,20 +360,19 @@ mod tests {
             foreign_versions: &[],
             mode: Mode::Copy,
         };
-        let mut list = List { items: Vec::new() };
-        list.source(&run);
-        list.target(&run);
-        list.data(&run);
-        list.between(problems);
-        list.space(&run);
-        let items = list.items.into_iter();
+        let config = Config::default();
+        let to = Endpoint {
+            metadata: &config.metadata,
+            data: &config.data,
+        };
+        let items = run.list(to, &Tuning::default()).await.into_iter();
         items
             .map(|item| (item.name, item.verdict, item.hint.is_some()))
             .collect()
     }
 
-    #[test]
-    fn what_failed_is_listed_with_its_remedy_and_the_rest_passed() {
+    #[tokio::test]
+    async fn what_failed_is_listed_with_its_remedy_and_the_rest_passed() {
         let problem = Problem::NoSpace {
             place: "directory files".to_owned(),
             free: 1,
@@ -378,30 +382,78 @@ mod tests {
             ("places".to_owned(), Verdict::Passed, false),
             ("space".to_owned(), Verdict::Failed, true),
         ];
-        assert_eq!(checked(&[problem], &Found::default()), expected);
+        assert_eq!(checked(&[problem], &Found::default()).await, expected);
     }
 
-    #[test]
-    fn room_is_told_of_where_it_is_known() {
-        let names = |found: &Found| -> Vec<String> {
-            let items = checked(&[], found).into_iter();
+    #[tokio::test]
+    async fn a_problem_of_every_kind_is_listed_as_failed() {
+        let (text, half) = (String::new, "metadata");
+        let lost = || MetadataError::NotInitialised { backend: text() };
+        let away = || DataError::InvalidId { id: text() };
+        let [metadata, data]: [fn(_, _, _) -> Problem; 2] = [
+            |side, source, _| Problem::Metadata { side, source },
+            |side, _, source| Problem::Data { side, source },
+        ];
+        let problems = [
+            metadata(Side::Source, lost(), away()),
+            metadata(Side::Target, lost(), away()),
+            data(Side::Source, lost(), away()),
+            data(Side::Target, lost(), away()),
+            Problem::SamePlace {
+                half,
+                place: text(),
+            },
+            Problem::NoSpace {
+                place: text(),
+                free: 1,
+                needed: 2,
+            },
+            Problem::NoBlobs {
+                place: text(),
+                is_absent: true,
+                promised: 1,
+            },
+            Problem::OthersRows {
+                place: text(),
+                rows: text(),
+            },
+            Problem::NoPrimaryKey(text()),
+            Problem::SameName {
+                one: text(),
+                other: text(),
+            },
+            Problem::NoPlaceForKeys,
+            Problem::ShardWithKeys,
+        ];
+        for problem in problems {
+            let explained = problem.explain();
+            let items = checked(&[problem], &Found::default()).await;
+            let failed = items.iter().filter(|item| item.1 == Verdict::Failed);
+            assert_eq!(failed.count(), 1, "{explained}: {items:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn room_is_told_of_where_it_is_known() {
+        let names = async |found: &Found| -> Vec<String> {
+            let items = checked(&[], found).await.into_iter();
             items.map(|(name, _, _)| name).collect()
         };
-        assert_eq!(names(&Found::default()), ["places"]);
+        assert_eq!(names(&Found::default()).await, ["places"]);
         let found = Found {
             roomy: vec!["directory files".to_owned()],
             ..Found::default()
         };
-        assert_eq!(names(&found), ["places", "space"]);
+        assert_eq!(names(&found).await, ["places", "space"]);
     }
 
-    #[test]
-    fn a_server_that_runs_on_the_source_is_a_doubt_with_a_remedy() {
+    #[tokio::test]
+    async fn a_server_that_runs_on_the_source_is_a_doubt_with_a_remedy() {
         let found = Found {
             source_is_served: true,
             ..Found::default()
         };
         let expected = ("server of the source".to_owned(), Verdict::Doubtful, true);
-        assert_eq!(checked(&[], &found)[0], expected);
+        assert_eq!(checked(&[], &found).await[0], expected);
     }
 }

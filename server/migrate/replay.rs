@@ -12,13 +12,14 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
+use super::data::explain;
 use super::error::{BadLine, MigrateError, Problem, Side};
 use super::progress::{Event, Progress};
 use super::rejects::{Line, LineReason, sync_directory, write_line};
 use super::report::{Report, TableReport};
 use super::{Endpoint, LintReport};
 use crate::config::{Driver, MetadataConfig};
-use crate::data::{self, Access, BlobRef, DataBackend};
+use crate::data::{self, Access, DataBackend};
 use crate::metadata::{
     self, Batch, Checkpoint, Encoding, Existing, Fault, Identity, Layout, Loader, OnReject,
     ReadRow, Reason, Reject, RunRecord, Snapshot, Tally, Write,
@@ -222,9 +223,8 @@ impl Replay<'_> {
         {
             let file = BlobRow::decode(tuple, &batch.layout, batch.encoding);
             if file.status == FileStatus::Uploaded
-                && !has_bytes(data.as_ref(), &file.blob()).await?
+                && let Some(reason) = broken_promise(data.as_ref(), &file).await?
             {
-                let reason = "its bytes are not in the target".to_owned();
                 return Ok(Err(vec![Fault {
                     column: None,
                     reason: Reason::Refused(reason),
@@ -279,12 +279,23 @@ impl Replay<'_> {
     }
 }
 
-/// A row must not promise bytes that are not there.
-async fn has_bytes(data: &dyn DataBackend, blob: &BlobRef) -> Result<bool, MigrateError> {
-    match data.stat(blob).await {
-        Ok(stat) => Ok(stat.is_some()),
+/// Why the row may not go in: it must not promise bytes that are not there, or others than there
+/// are, as far as asking the store tells.
+async fn broken_promise(
+    data: &dyn DataBackend,
+    file: &BlobRow,
+) -> Result<Option<String>, MigrateError> {
+    match data.stat(&file.blob()).await {
+        Ok(Some(stat)) => {
+            let mismatch = file.mismatch(stat.size_bytes, stat.md5);
+            Ok(mismatch.map(|what| format!("its blob in the target is another: {what}")))
+        }
+        Ok(None) => Ok(Some("its bytes are not in the target".to_owned())),
         Err(error) if error.is_fatal() => Err(error.into()),
-        Err(_) => Ok(false),
+        Err(error) => Ok(Some(format!(
+            "its bytes cannot be asked for in the target: {}",
+            explain(&error)
+        ))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What keeps a migration from starting: said before anything is written, with a way out.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
@@ -71,6 +71,35 @@ fn the_same_directory_by_another_name() -> Result<()> {
             refused(&scene, &from, &to, options, 2)?
                 .says(&["source and target are the same data"])?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+fn the_same_bucket_by_another_host_name() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made", SMALL)?;
+    let store = Store::bucket()?;
+    let Store::Bucket {
+        server,
+        bucket,
+        settings,
+    } = &store
+    else {
+        unreachable!("a bucket was made")
+    };
+    let alias = Store::Bucket {
+        server: server.replace("127.0.0.1", "127.1"),
+        bucket: bucket.clone(),
+        settings: settings.clone(),
+    };
+    let from = scene.server("from", Database::Sqlite(scene.path("from.db")), store)?;
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    let to = scene.server("to", Database::Sqlite(scene.path("to.db")), alias)?;
+    for options in [&["--data-only"][..], &[]] {
+        refused(&scene, &from, &to, options, 2)?
+            .says(&["source and target are the same data", "by another name"])?;
     }
     Ok(())
 }
@@ -605,6 +634,74 @@ fn a_target_with_rows_of_others_is_pointed_out() -> Result<()> {
             .never_says(&[pointed_out])?;
     }
     Ok(())
+}
+
+/// Rows hold password hashes and tokens.
+#[test]
+fn what_is_created_is_its_owners_alone_and_what_exists_stays_as_it_is() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    let modes = |names: [&str; 2]| -> Result<Vec<u32>> {
+        let mode = |name| anyhow::Ok(fs::metadata(scene.path(name))?.permissions().mode() & 0o777);
+        names.into_iter().map(mode).collect()
+    };
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(modes(["to.db", "to.files"])?, [0o600, 0o700]);
+    let other = scene.local("other")?;
+    fs::write(scene.path("other.db"), "")?;
+    fs::create_dir(scene.path("other.files"))?;
+    for (name, mode) in [("other.db", 0o640), ("other.files", 0o755)] {
+        fs::set_permissions(scene.path(name), fs::Permissions::from_mode(mode))?;
+    }
+    scene.migrate(&from, &other, &[])?.expect(0)?;
+    assert_eq!(modes(["other.db", "other.files"])?, [0o640, 0o755]);
+    Ok(())
+}
+
+/// The rows of another server, its secrets among them, are not what `--sync` may replace.
+fn another_servers_rows_stay(scene: &Scene, to: &Server) -> Result<()> {
+    let from = scene.made_up("from", SMALL)?;
+    let other = scene.made_up("other", &[NO_FILES, &["--seed=5"]].concat())?;
+    scene.migrate(&other, to, &["--metadata-only"])?.expect(0)?;
+    for (server, whose) in [(&from, "ours"), (to, "theirs")] {
+        server.database.query(&format!(
+            "INSERT INTO settings (key, value) VALUES ('shared', '{whose}')"
+        ))?;
+    }
+    let before = to.database.rows()?;
+    for mode in [&["--sync"][..], &["--sync", "--delete"]] {
+        for (dry, code) in [(Some("--dry-run"), 1), (None, 7)] {
+            let options: Vec<&str> = mode.iter().copied().chain(dry).collect();
+            scene.migrate(&from, to, &options)?.expect(code)?.says(&[
+                "✗ target metadata: --sync would overwrite what is in ",
+                "2 users and 2 uploads that did not come from this source",
+                "hint: run the migration without --sync first: it overwrites nothing",
+            ])?;
+        }
+    }
+    assert_eq!(to.database.rows()?, before);
+    // Who has seen what differs may ask for it.
+    let shared = "SELECT value FROM settings WHERE key = 'shared'";
+    let plain = scene.migrate(&from, to, &[])?.expect(20)?;
+    plain.says(&["! target metadata: ", "conflict: settings shared"])?;
+    assert_eq!(to.database.value(shared)?, "theirs");
+    scene.migrate(&from, to, &["--sync"])?.expect(20)?;
+    assert_eq!(to.database.value(shared)?, "ours");
+    Ok(())
+}
+
+#[test]
+fn following_into_another_servers_database_is_refused() -> Result<()> {
+    let scene = Scene::new()?;
+    another_servers_rows_stay(&scene, &scene.local("to")?)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn following_into_another_servers_postgres_is_refused() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.postgres("to")?;
+    another_servers_rows_stay(&scene, &to)
 }
 
 fn a_server_that_runs(scene: &Scene, from: &Server, to: &Server) -> Result<()> {

@@ -79,6 +79,10 @@ fn a_blob_that_this_user_may_not_read() -> Result<()> {
             .add_file(id, "theUpload", "uploaded", id.as_bytes())?;
         from.store.put(id, id.as_bytes())?;
     }
+    // What was made up is its owner's alone.
+    for (name, mode) in [("from.db", 0o644), ("from.files", 0o755)] {
+        fs::set_permissions(scene.path(name), fs::Permissions::from_mode(mode))?;
+    }
     let closed = from.store.path_of("closedFile");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000))?;
     let to = scene.local("to")?;

@@ -146,6 +146,10 @@ fn a_run_from_another_source_takes_the_proof() -> Result<()> {
     ensure!(recorded >= 10, "{recorded} blobs were written down");
     let other = scene.made_up("other", SOURCE)?;
     write(&other, &others(&contents(&other)?))?;
+    // It comes to a target of another's rows, so it has to have seen them first.
+    scene
+        .migrate(&other, &to, &["--metadata-only"])?
+        .expect(20)?;
     scene.migrate(&other, &to, &["--sync"])?.expect(0)?;
     scene.migrate(&from, &to, &["--sync"])?.expect(0)?;
     assert_equal(&from, &to)

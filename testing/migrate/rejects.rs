@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::places::{Database, Store};
-use crate::scene::{NO_FILES, Run, Scene, Server, assert_equal, run};
+use crate::scene::{NO_FILES, Run, Scene, Server, assert_equal, md5_hex, run};
 use crate::values::{FAULTS, spoilt};
 
 fn replay(scene: &Scene, file: &Path, to: &Server, options: &[&str]) -> Result<Run> {
@@ -221,6 +221,57 @@ fn what_is_not_mended_is_rejected_again() -> Result<()> {
         .never_says(&["free space"])?;
     assert_eq!(rows(&file)?, rows(&again)?);
     Ok(())
+}
+
+/// The row of a file whose blob is in the target, with other values than the blob has.
+fn a_promise_of_other_bytes_is_rejected(to: Server, scene: &Scene, md5: bool) -> Result<()> {
+    let from = scene.made_up("from", NO_FILES)?;
+    from.database.add_upload("theUpload")?;
+    from.database
+        .add_file("theFile", "theUpload", "uploaded", b"bytes")?;
+    from.store.put("theFile", b"bytes")?;
+    from.database
+        .query("INSERT INTO files (id, upload_id, status) VALUES (NULL, 'theUpload', 'missing')")?;
+    let (_, file) = rejected(scene, &from, &to)?;
+    to.database
+        .query("DELETE FROM files WHERE id = 'theFile'")?;
+    let mut mended = lines(&file)?;
+    assert_eq!(mended.len(), 1);
+    let mut set = |column: &str, value: Value| -> Result<()> {
+        mended[0]["row"][column] = value;
+        write(&file, &mended)
+    };
+    set("id", json!({ "text": "theFile" }))?;
+    set("status", json!({ "text": "uploaded" }))?;
+    set("md5", json!({ "text": md5_hex(b"bytes") }))?;
+    set("size", json!({ "integer": 3 }))?;
+    let run = replay(scene, &file, &to, &[])?.expect(20)?;
+    run.says(&["files theFile", "another: it has 5 bytes instead of 3"])?;
+    set("size", json!({ "integer": 5 }))?;
+    if md5 {
+        set("md5", json!({ "text": md5_hex(b"other") }))?;
+        let run = replay(scene, &file, &to, &[])?.expect(20)?;
+        run.says(&["another: its MD5 is not the one of its row"])?;
+        set("md5", json!({ "text": md5_hex(b"bytes") }))?;
+    }
+    let run = replay(scene, &file, &to, &[])?.expect(0)?;
+    assert_eq!(run.summary("files")?.copied, 1);
+    Ok(())
+}
+
+#[test]
+fn a_mended_row_that_promises_other_bytes_is_rejected() -> Result<()> {
+    let scene = Scene::new()?;
+    a_promise_of_other_bytes_is_rejected(scene.local("to")?, &scene, false)
+}
+
+#[test]
+#[ignore = "needs S3: set PLIKD_TEST_S3"]
+fn a_mended_row_that_promises_other_bytes_is_rejected_with_a_bucket() -> Result<()> {
+    let scene = Scene::new()?;
+    let database = Database::Sqlite(scene.path("to.db"));
+    let to = scene.server("to", database, Store::bucket()?)?;
+    a_promise_of_other_bytes_is_rejected(to, &scene, true)
 }
 
 #[test]

@@ -179,14 +179,57 @@ fn a_blob_that_came_in_parts_is_not_read_either() -> Result<()> {
     this.assert_equal()
 }
 
+/// The server copies their parts, and whoever sends one has to fail.
 #[test]
-fn where_copies_tell_no_md5_blobs_that_came_in_parts_are_read() -> Result<()> {
+fn where_copies_tell_no_md5_blobs_that_came_in_parts_are_read_and_not_sent() -> Result<()> {
     let this = Move::with_large_blob()?;
-    let faults = ["Trial.CopyObject:1+:old-etag", "CopyObject:1+:old-etag"];
-    let (run, _) = this.run(&faults, &[])?;
+    let faults = [
+        "Trial.CopyObject:1+:old-etag",
+        "CopyObject:1+:old-etag",
+        "UploadPart:1+:403",
+    ];
+    let (run, met) = this.run(&faults, &[])?;
     run.expect(0)?
         .says(&["! copies of objects in parts: do not tell the MD5 of the whole"])?;
+    assert!(
+        !met.iter().any(|met| met.starts_with("UploadPart")),
+        "{met:?}"
+    );
     this.assert_equal()
+}
+
+#[test]
+fn where_parts_are_not_copied_they_are_sent() -> Result<()> {
+    let this = Move::with_large_blob()?;
+    let faults = [
+        "Trial.CopyObject:1+:old-etag",
+        "CopyObject:1+:old-etag",
+        "UploadPartCopy:1+:501",
+    ];
+    let (run, met) = this.run(&faults, &[])?;
+    run.expect(0)?;
+    assert!(
+        met.iter().any(|met| met.starts_with("UploadPartCopy")),
+        "{met:?}"
+    );
+    this.assert_equal()
+}
+
+#[test]
+fn a_rotten_blob_whose_parts_are_copied_never_becomes_visible() -> Result<()> {
+    let this = Move::with_large_blob()?;
+    Database::Sqlite(this.scene.path("from.db")).query(&format!(
+        "UPDATE files SET md5 = '00000000000000000000000000000000' WHERE id = '{LARGE}'"
+    ))?;
+    let faults = [
+        "Trial.CopyObject:1+:old-etag",
+        "CompleteMultipartUpload:1+:403",
+    ];
+    let (run, met) = this.run(&faults, &["--ignore-errors"])?;
+    run.expect(20)?.says(&[LARGE, "MD5"])?;
+    let completed = |met: &String| met.starts_with("CompleteMultipartUpload");
+    assert!(!met.iter().any(completed), "{met:?}");
+    Ok(())
 }
 
 /// Cut off between the copy and the look at its MD5: what is there then is no proof of anything.

@@ -112,8 +112,10 @@ fn names_that_differ_by_case_only_are_a_problem_for_sqlite() -> Result<()> {
     let before = scene.listing()?;
     for options in [&["--dry-run"][..], &[]] {
         scene.migrate(&from, &to, options)?.expect(1)?.says(&[
-            "tables Ev and ev are the same name in SQLite",
+            "✗ names: tables Ev and ev are the same name in SQLite",
             "hint: rename ev, or drop it",
+            "✗ names: columns users.note and users.Note are the same name in SQLite",
+            "hint: rename users.Note, or drop it",
         ])?;
     }
     scene.is_as(&before)?;

@@ -136,6 +136,7 @@ fn exit_of_problem(problem: &Problem) -> Exit {
         Problem::SamePlace { .. } | Problem::NoPlaceForKeys | Problem::ShardWithKeys => Exit::Usage,
         Problem::Metadata { source, .. } => source.into(),
         Problem::Data { source, .. } => source.into(),
+        Problem::OthersRows { .. } => Exit::InUse,
         Problem::NoBlobs { .. }
         | Problem::NoSpace { .. }
         | Problem::NoPrimaryKey(_)

@@ -47,6 +47,7 @@ fn memory(bytes: &Bytes) -> Memory {
 
 fn transfer(from: Memory) -> Transfer {
     Transfer {
+        origin: None,
         size_bytes: from.size_bytes(),
         md5: Some(Md5::digest(&from.bytes).into()),
         from: Arc::new(from),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_s3::types::{CompletedPart, MetadataDirective};
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::{Failure, Kind};
 use super::multipart::Multipart;
-use super::target::{Target, completed_part};
+use super::target::{Sent, Target, completed_part, sent_part};
 use super::upload::Upload;
-use super::{client, md5_of_e_tag, part, size_of};
+use super::{Store, client, md5_of_e_tag, part, size_of};
 use crate::data::{BlobStat, DataError, Origin, Proof};
 
 /// What stays as it is in the name of a source, which is part of a URL.
@@ -54,6 +55,8 @@ pub(super) struct Willingness {
     refuses: AtomicBool,
     /// The ETag of a copy in one piece is the MD5 of its bytes, whatever its source's was.
     digests: AtomicBool,
+    /// A part that it copied was not told to have the MD5 of its bytes.
+    doubts_parts: AtomicBool,
 }
 
 impl Willingness {
@@ -156,6 +159,15 @@ impl Source {
         let key = utf8_percent_encode(&self.key, ENCODED);
         format!("{}/{key}", self.bucket)
     }
+
+    /// Its size and ETag.
+    async fn head(&self, store: &Store) -> Result<(u64, String), Failure> {
+        let request = store.client.head_object();
+        let request = request.bucket(&self.bucket).key(&self.key);
+        let answer = request.send().await?;
+        let e_tag = answer.e_tag.ok_or_else(no_e_tag)?;
+        Ok((size_of(answer.content_length)?, e_tag))
+    }
 }
 
 struct Copy {
@@ -207,7 +219,7 @@ impl Copy {
     /// For an object that came in parts, whose ETag tells nothing of its bytes: that of the copy, which
     /// is in one piece, is their MD5.
     async fn copy_and_compare(&self, md5: [u8; 16]) -> Result<bool, Failure> {
-        let (size_bytes, e_tag) = self.source_head().await?;
+        let (size_bytes, e_tag) = self.from.head(&self.to.store).await?;
         if size_bytes != self.terms.expected.size_bytes || md5_of_e_tag(&e_tag).is_some() {
             return Ok(false);
         }
@@ -225,7 +237,7 @@ impl Copy {
 
     /// Asks for the source's size and ETag first.
     async fn copy_as_found(&self) -> Result<bool, Failure> {
-        let (size_bytes, e_tag) = self.source_head().await?;
+        let (size_bytes, e_tag) = self.from.head(&self.to.store).await?;
         let expected = self.terms.expected;
         let is_other = |md5| md5_of_e_tag(&e_tag) != Some(md5);
         if size_bytes != expected.size_bytes || expected.md5.is_some_and(is_other) {
@@ -244,14 +256,6 @@ impl Copy {
                 Ok(false)
             }
         }
-    }
-
-    async fn source_head(&self) -> Result<(u64, String), Failure> {
-        let request = self.to.store.client.head_object();
-        let request = request.bucket(&self.from.bucket).key(&self.from.key);
-        let answer = request.send().await?;
-        let e_tag = answer.e_tag.ok_or_else(no_e_tag)?;
-        Ok((size_of(answer.content_length)?, e_tag))
     }
 
     /// The ETag of the copy.
@@ -305,6 +309,49 @@ impl Copy {
     }
 }
 
+/// An object that is read for its digests only: the server copies its parts, and tells what they are.
+pub(super) struct Donor {
+    store: Arc<Store>,
+    from: Source,
+    e_tag: String,
+}
+
+impl Donor {
+    /// The object of that size at `origin`. `None`, for whatever reason, and its bytes are sent.
+    pub async fn find(
+        store: &Arc<Store>,
+        origin: Option<&Origin>,
+        size_bytes: u64,
+    ) -> Option<Self> {
+        let origin = origin.filter(|origin| store.may_copy(origin))?;
+        for key in &origin.keys {
+            let from = Source {
+                bucket: origin.bucket.clone(),
+                key: key.clone(),
+            };
+            match from.head(store).await {
+                Ok((size, e_tag)) if size == size_bytes => {
+                    let store = Arc::clone(store);
+                    return Some(Self { store, from, e_tag });
+                }
+                Err(failure) if failure.kind == Kind::Missing => {}
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// Some of its bytes, as long as the server's copies of them are what they should be.
+    pub fn slice(&self, range: Range<u64>) -> Option<Slice> {
+        let doubts = self.store.copying.doubts_parts.load(Ordering::Relaxed);
+        (!doubts).then(|| Slice {
+            from: self.from.clone(),
+            range,
+            e_tag: self.e_tag.clone(),
+        })
+    }
+}
+
 /// Some bytes of one version of an object.
 pub(super) struct Slice {
     from: Source,
@@ -313,6 +360,34 @@ pub(super) struct Slice {
 }
 
 impl Slice {
+    /// Makes it a part of the upload if that has the MD5 of `bytes`, which were read there, and sends
+    /// them otherwise.
+    pub async fn copy_or_send(
+        self,
+        to: Target,
+        upload_id: String,
+        number: i32,
+        bytes: Bytes,
+        md5: [u8; 16],
+    ) -> Result<Sent, Failure> {
+        let copied = self.copy(to.clone(), upload_id.clone(), number).await;
+        let doubts = match copied {
+            Ok(part) => match part.e_tag() {
+                Some(e_tag) if md5_of_e_tag(e_tag) == Some(md5) => {
+                    let noted = sent_part(number, e_tag, bytes.len() as u64, md5);
+                    return Ok((part, Some(noted)));
+                }
+                _ => true,
+            },
+            Err(failure) => failure.may_be_of_the_request(),
+        };
+        to.store
+            .copying
+            .doubts_parts
+            .fetch_or(doubts, Ordering::Relaxed);
+        to.upload_part(upload_id, number, bytes, Some(md5)).await
+    }
+
     /// Makes it a part of the upload.
     pub async fn copy(
         self,

@@ -111,6 +111,33 @@ impl Multipart {
 
     /// Sends a part, as soon as one of the others makes room; not if it is there.
     pub async fn send(&mut self, bytes: Bytes, md5: Option<[u8; 16]>) -> Result<(), Failure> {
+        let (target, upload_id) = (self.target.clone(), self.upload_id.clone());
+        let send = |number, bytes| target.upload_part(upload_id, number, bytes, md5);
+        self.send_by(send, bytes, md5).await
+    }
+
+    /// As [`send`](Self::send) does with bytes that were read from `slice`, but the server copies
+    /// them from there if it can.
+    pub async fn copy_or_send(
+        &mut self,
+        slice: Slice,
+        bytes: Bytes,
+        md5: [u8; 16],
+    ) -> Result<(), Failure> {
+        let (target, upload_id) = (self.target.clone(), self.upload_id.clone());
+        let send = |number, bytes| slice.copy_or_send(target, upload_id, number, bytes, md5);
+        self.send_by(send, bytes, Some(md5)).await
+    }
+
+    async fn send_by<S>(
+        &mut self,
+        send: impl FnOnce(i32, Bytes) -> S,
+        bytes: Bytes,
+        md5: Option<[u8; 16]>,
+    ) -> Result<(), Failure>
+    where
+        S: Future<Output = Result<Sent, Failure>> + Send + 'static,
+    {
         let number = self.next_number()?;
         // One that is there with other bytes is replaced: the source has changed since.
         if let Some(part) = self.there.remove(&number)
@@ -123,9 +150,7 @@ impl Multipart {
             return Ok(());
         }
         self.make_room().await?;
-        let (target, upload_id) = (self.target.clone(), self.upload_id.clone());
-        let part = target.upload_part(upload_id, number, bytes, md5);
-        self.sending.spawn(part);
+        self.sending.spawn(send(number, bytes));
         Ok(())
     }
 

@@ -104,12 +104,8 @@ impl Target {
             })
             .await
             .map_err(Failure::of_part)?;
-        let noted = e_tag.as_deref().zip(md5).map(|(e_tag, md5)| SentPart {
-            number,
-            e_tag: e_tag.trim_matches('"').to_owned(),
-            size_bytes,
-            md5,
-        });
+        let noted = e_tag.as_deref().zip(md5);
+        let noted = noted.map(|(e_tag, md5)| sent_part(number, e_tag, size_bytes, md5));
         Ok((completed_part(number, e_tag), noted))
     }
 
@@ -154,6 +150,15 @@ impl Target {
 
 /// A part that is there, and what is to be written down about it.
 pub(super) type Sent = (CompletedPart, Option<SentPart>);
+
+pub(super) fn sent_part(number: i32, e_tag: &str, size_bytes: u64, md5: [u8; 16]) -> SentPart {
+    SentPart {
+        number,
+        e_tag: e_tag.trim_matches('"').to_owned(),
+        size_bytes,
+        md5,
+    }
+}
 
 pub(super) fn completed_part(number: i32, e_tag: Option<String>) -> CompletedPart {
     CompletedPart::builder()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Store;
+use super::copy::Donor;
 use super::encryption::CustomerKey;
 use super::error::Failure;
 use super::multipart::{Journal, Multipart};
@@ -105,9 +106,17 @@ impl Upload<'_> {
         first: Part,
         parts: &mut PartReader<'_>,
     ) -> Result<(), DataError> {
+        let donor = Donor::find(self.store, parts.origin(), parts.size_bytes()).await;
         let mut part = first;
         loop {
-            let sent = multipart.send(part.bytes, Some(part.md5)).await;
+            let end = part.offset + part.bytes.len() as u64;
+            let sent = match donor
+                .as_ref()
+                .and_then(|donor| donor.slice(part.offset..end))
+            {
+                Some(slice) => multipart.copy_or_send(slice, part.bytes, part.md5).await,
+                None => multipart.send(part.bytes, Some(part.md5)).await,
+            };
             sent.map_err(|f| self.failed(f))?;
             multipart.note(PARTS_PER_NOTE).await?;
             if part.last {

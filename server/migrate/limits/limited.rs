@@ -13,6 +13,7 @@ use crate::data::{
     Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Feature, Listing,
     Origin, Proof, Stored, Transfer, Trial, Unfinished,
 };
+use crate::model::Timestamp;
 
 /// Passes everything on, and slows down what is read. What is stored was read before, so it is
 /// slow already.
@@ -99,6 +100,10 @@ impl DataBackend for Limited {
 
     async fn stat(&self, blob: &BlobRef) -> Result<Option<BlobStat>, DataError> {
         self.backend.stat(blob).await
+    }
+
+    async fn sample(&self) -> Result<Vec<(String, Timestamp)>, DataError> {
+        self.backend.sample().await
     }
 
     fn list(&self) -> Listing {

@@ -338,14 +338,9 @@ async fn ask(
 
 /// What is there, measured by what the row says.
 fn judged(row: &BlobRow, size_bytes: u64, md5: Option<[u8; 16]>) -> Condition {
-    if let Some(expected) = row.size_bytes().filter(|told| *told != size_bytes) {
-        return Condition::Wrong(format!("it has {size_bytes} bytes instead of {expected}"));
-    }
-    match (row.md5, md5) {
-        (Some(expected), Some(md5)) if expected != md5 => {
-            Condition::Wrong("its MD5 is not the one of its row".to_owned())
-        }
-        _ => Condition::Good(md5),
+    match row.mismatch(size_bytes, md5) {
+        Some(reason) => Condition::Wrong(reason),
+        None => Condition::Good(md5),
     }
 }
 
