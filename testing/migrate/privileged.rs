@@ -47,7 +47,9 @@ fn a_source_cut_off_in_a_transaction_that_this_user_may_not_write() -> Result<()
     let scene = Scene::new()?;
     let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
     cut_off(&scene, &from)?;
-    fs::set_permissions(scene.path("."), fs::Permissions::from_mode(0o755))?;
+    for (name, mode) in [(".", 0o755), ("from.db", 0o644), ("from.db-journal", 0o644)] {
+        fs::set_permissions(scene.path(name), fs::Permissions::from_mode(mode))?;
+    }
     let before = scene.listing()?;
     as_nobody(scene.migration(&from.config, &to.config, &["--dry-run"]))?
         .expect(1)?
