@@ -154,6 +154,7 @@ impl From<&MetadataError> for Exit {
             | MetadataError::NoTls { .. }
             | MetadataError::Untrusted { .. }
             | MetadataError::Standby { .. }
+            | MetadataError::Hidden { .. }
             | MetadataError::Denied { .. } => Self::Unreachable,
             MetadataError::InUse { .. }
             | MetadataError::Busy { .. }

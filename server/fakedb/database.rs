@@ -172,6 +172,7 @@ fn is_database(path: &Path) -> io::Result<bool> {
 fn location(path: &Path) -> sqlite::Location {
     sqlite::Location {
         path: path.to_owned(),
+        file: path.to_owned(),
         busy_timeout: Duration::ZERO,
         may_create: true,
         read_only: false,

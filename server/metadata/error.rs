@@ -26,6 +26,13 @@ pub enum MetadataError {
         backend: String,
         source: BoxError,
     },
+    /// Row level security would leave out rows without a word.
+    #[error("{backend} hides rows from this user, asked to {action}")]
+    Hidden {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
     /// Its certificate is not to be trusted, so nothing was sent.
     #[error("{backend} cannot prove who it is, to {action}")]
     Untrusted {
@@ -67,6 +74,9 @@ pub enum MetadataError {
         backend: String,
         source_identity: String,
     },
+    /// A SQLite database that has to be written to before it can be read, by whom it belongs to.
+    #[error("{backend} was left in the middle of a transaction by a program that died")]
+    CutOff { backend: String },
     #[error("{backend} is no SQLite database")]
     NoDatabase { backend: String },
     /// The file is a broken database.
@@ -138,6 +148,16 @@ impl MetadataError {
                  plikd_migrate_blobs and plikd_migrate_owned"
                     .to_owned(),
             ),
+            Self::CutOff { .. } => Some(
+                "start its server once, or read a table of it once with sqlite3, as a user who may \
+                 write it: that rolls the transaction back; then try again"
+                    .to_owned(),
+            ),
+            Self::Hidden { .. } => Some(
+                "let ConnectionString name a role with BYPASSRLS, or the owner of the tables if \
+                 their row level security is not forced"
+                    .to_owned(),
+            ),
             Self::InUse { .. } => Some("stop it first".to_owned()),
             Self::Full { backend, .. } => Some(format!("free some space for {backend}")),
             Self::NoDatabase { .. } => {
@@ -179,6 +199,14 @@ impl During<'_> {
 
     pub fn denied(self, source: impl Into<BoxError>) -> MetadataError {
         MetadataError::Denied {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub fn hidden(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Hidden {
             action: self.action.to_owned(),
             backend: self.backend.to_owned(),
             source: source.into(),

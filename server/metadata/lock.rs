@@ -158,9 +158,9 @@ async fn probe_postgres(config: &MetadataConfig) -> Result<(), MetadataError> {
     }
 }
 
-/// A file beside the database.
+/// A file beside the database, the same one for every name of it.
 fn lock_path(location: Location) -> OsString {
-    let mut path = location.path.into_os_string();
+    let mut path = location.file.into_os_string();
     path.push(".lock");
     path
 }

@@ -69,7 +69,9 @@ pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;
 pub use moved::MovedMarker;
 pub use overwrite::{drop_tables, is_of_plikd, replace_file};
-pub use place::{announcement, device, file_size, free_bytes, is_same_file, name_of, sqlite_path};
+pub use place::{
+    announcement, device, file_size, free_bytes, is_same_file, name_of, sqlite_name, sqlite_path,
+};
 pub use probe::{free_connections, probe};
 pub use reject::{Reject, StoredRow, shown_key};
 pub use request::{Cursor, Order, Request, Rows};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::MetadataError;
 use super::error::During;
-use super::place::sqlite_path;
+use super::place::{sqlite_name, sqlite_path};
 use crate::config::MetadataConfig;
 use crate::model::Timestamp;
 
@@ -18,16 +18,15 @@ pub struct MovedMarker {
 impl MovedMarker {
     /// The marker of that database, whether it is there or not. `None` for PostgreSQL.
     pub fn of(config: &MetadataConfig) -> Option<Self> {
-        let database = sqlite_path(config)?;
-        let mut path = database.clone().into_os_string();
+        let mut path = sqlite_path(config)?.into_os_string();
         path.push(".moved");
         Some(Self {
-            database,
+            database: sqlite_name(config)?,
             path: path.into(),
         })
     }
 
-    /// The database that it stands beside.
+    /// The database that it stands beside, as it was named, for messages.
     pub fn database(&self) -> &Path {
         &self.database
     }

@@ -21,7 +21,7 @@ pub fn name_of(config: &MetadataConfig) -> String {
 pub fn announcement(config: &MetadataConfig) -> String {
     match config.driver {
         Driver::Sqlite => {
-            let path = sqlite_path(config).unwrap_or_default();
+            let path = sqlite_name(config).unwrap_or_default();
             format!("SQLite: {}", path.display())
         }
         Driver::Postgres => {
@@ -73,13 +73,20 @@ pub fn is_same_file(one: &MetadataConfig, other: &MetadataConfig) -> bool {
     inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
 }
 
-/// The file of a SQLite database; `None` for PostgreSQL.
+/// The file of a SQLite database, which is the same whichever of its names was given; `None` for
+/// PostgreSQL.
 pub fn sqlite_path(config: &MetadataConfig) -> Option<PathBuf> {
+    location(config).map(|location| location.file)
+}
+
+/// The name of a SQLite database as it was given, for messages; `None` for PostgreSQL.
+pub fn sqlite_name(config: &MetadataConfig) -> Option<PathBuf> {
+    location(config).map(|location| location.path)
+}
+
+fn location(config: &MetadataConfig) -> Option<Location> {
     match config.driver {
-        Driver::Sqlite => {
-            let location = Location::parse(config.connection_string.expose()).ok()?;
-            Some(location.path)
-        }
+        Driver::Sqlite => Location::parse(config.connection_string.expose()).ok(),
         Driver::Postgres => None,
     }
 }

@@ -434,7 +434,17 @@ pub(super) fn failure(during: During<'_>, error: &tokio_postgres::Error) -> Meta
             false => during.failed(source),
         };
     };
+    if is_row_security(error) {
+        return during.hidden(source);
+    }
     answered(during, code.code(), source)
+}
+
+/// Whether a session that is to see every row was refused because it would not. The code is that of
+/// any lacking privilege, and the text may be in any language.
+fn is_row_security(error: &tokio_postgres::Error) -> bool {
+    let error = error.as_db_error();
+    error.and_then(|error| error.routine()) == Some("check_enable_rls")
 }
 
 /// What an SQLSTATE of the server means.

@@ -66,8 +66,8 @@ fn probe_file(location: &Location) -> Result<(), MetadataError> {
         access(path, rights).map_err(|error| during.denied(io::Error::from(error)))
     };
     may_write(&directory, Access::WRITE_OK | Access::EXEC_OK)?;
-    if location.path.exists() {
-        may_write(&location.path, Access::READ_OK | Access::WRITE_OK)?;
+    if location.file.exists() {
+        may_write(&location.file, Access::READ_OK | Access::WRITE_OK)?;
     }
     Ok(())
 }

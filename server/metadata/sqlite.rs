@@ -6,6 +6,7 @@ pub(super) mod encode;
 mod fields;
 pub(super) mod fresh;
 mod functions;
+mod journal;
 mod layouts;
 pub(super) mod loading;
 mod location;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::engine::{Statement, Written};
 use super::error::During;
@@ -32,6 +33,7 @@ use super::value::{Row, Value};
 use super::{MetadataError, OpenMode, dialect::Dialect, schema};
 use crate::model::time;
 use commit::Writer;
+use journal::{has_log, may_be_in_a_transaction};
 pub use location::Location;
 use readers::Readers;
 
@@ -56,8 +58,9 @@ pub enum Access {
 ///
 /// # Errors
 ///
-/// [`MetadataError::NotInitialised`] if there is no file to read, [`MetadataError::Config`] if the
-/// directory of a file to write is missing.
+/// [`MetadataError::NotInitialised`] if there is no file to read, [`MetadataError::CutOff`] if only
+/// writing to it would make it readable, [`MetadataError::Config`] if the directory of a file to
+/// write is missing.
 pub fn connect(location: &Location, access: Access) -> Result<Connection, MetadataError> {
     let label = location.to_string();
     let during = During {
@@ -114,7 +117,7 @@ pub(super) fn check_to_write(location: &Location) -> Result<PathBuf, MetadataErr
             "ConnectionString says mode=ro, but {label} must be written"
         )));
     }
-    let directory = match location.path.parent() {
+    let directory = match location.file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
@@ -129,47 +132,54 @@ pub(super) fn check_to_write(location: &Location) -> Result<PathBuf, MetadataErr
 
 /// The way of reading that leaves no traces depends on what lies beside the file.
 fn open_to_read(location: &Location) -> Result<Connection, MetadataError> {
-    if !location.path.exists() {
+    if !location.file.exists() {
         return Err(MetadataError::NotInitialised {
             backend: location.to_string(),
         });
     }
-    if has_log(&location.path) {
-        // A server is running, or has died: its log must be read too, and stays.
-        return open_checked(
-            location,
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        );
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // A server is running, or has died: its log must be read too, and stays; a transaction that it
+    // has not ended must not be seen, and is not ours to roll back.
+    if may_be_in_a_transaction(&location.file) || has_log(&location.file) {
+        return open_checked(location, read_only);
     }
+    match open_closed(location)? {
+        Some(connection) => Ok(connection),
+        None => open_checked(location, read_only),
+    }
+}
+
+/// Opens a database that nobody has open. `None` if it has no write-ahead log, so that it can be
+/// read like any file.
+fn open_closed(location: &Location) -> Result<Option<Connection>, MetadataError> {
     // Reading a cleanly closed WAL database creates a log, which only a connection that may
     // write removes again when it closes.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     open_checked(location, flags)
         .and_then(|connection| {
-            connection
-                .pragma_update(None, "query_only", true)
+            query_only(&connection)
                 .map_err(|error| failure(opening(&location.to_string()), &error))
-                .map(|()| connection)
+                .map(|has_log| has_log.then_some(connection))
         })
         .or_else(|error| match error {
             MetadataError::Unreachable { .. } | MetadataError::Denied { .. } => {
-                open_immutable(location).map_err(|_| error)
+                open_immutable(location).map(Some).map_err(|_| error)
             }
             _ => Err(error),
         })
 }
 
-/// Whether there is a log with something in it that is not in the database yet.
-fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+/// Keeps the connection from writing rows, and tells whether it works with a write-ahead log.
+fn query_only(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.pragma_update(None, "query_only", true)?;
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    Ok(mode == "wal")
 }
 
 /// For a database in a directory that cannot be written: SQLite may take no locks there. Nobody
 /// else writes to it either, as the missing log shows.
 fn open_immutable(location: &Location) -> Result<Connection, MetadataError> {
-    let path = std::path::absolute(&location.path).unwrap_or_else(|_| location.path.clone());
+    let path = std::path::absolute(&location.file).unwrap_or_else(|_| location.file.clone());
     let encoded = percent_encoding::percent_encode(
         path.as_os_str().as_encoded_bytes(),
         percent_encoding::NON_ALPHANUMERIC,
@@ -184,7 +194,7 @@ fn open_immutable(location: &Location) -> Result<Connection, MetadataError> {
 }
 
 fn open_checked(location: &Location, flags: OpenFlags) -> Result<Connection, MetadataError> {
-    Connection::open_with_flags(&location.path, flags)
+    Connection::open_with_flags(&location.file, flags)
         .and_then(|connection| {
             connection.busy_timeout(location.busy_timeout)?;
             first_read(&connection).map(|()| connection)
@@ -504,6 +514,11 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 /// What an error of SQLite means. Its texts hold no values of rows.
 fn failure(during: During<'_>, error: &rusqlite::Error) -> MetadataError {
     let source = error.to_string();
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    if extended == Some(ffi::SQLITE_READONLY_ROLLBACK) {
+        let backend = during.backend.to_owned();
+        return MetadataError::CutOff { backend };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => during.busy(source),
         Some(

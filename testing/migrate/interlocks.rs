@@ -355,6 +355,101 @@ fn a_server_or_another_run_that_uses_the_target() -> Result<()> {
     Ok(())
 }
 
+/// The lock lies beside the file, whichever name leads there.
+#[test]
+fn a_server_that_uses_the_target_by_another_name() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, served) = (scene.made_up("from", NO_FILES)?, scene.local("served")?);
+    let daemon = scene.serve(&served)?;
+    symlink("served.db", scene.path("link.db"))?;
+    let files = Store::Directory(scene.path("to.files"));
+    let to = scene.server("to", Database::Sqlite("link.db".into()), files)?;
+    scene
+        .migrate(&from, &to, &[])?
+        .expect(7)?
+        .says(&["link.db is in use by a server or another migration"])?;
+    drop(daemon);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(from.database.rows()?, served.database.rows()?);
+    Ok(())
+}
+
+/// Leaves the files of a database as a program leaves them that dies in a transaction, part of
+/// which is in the file already.
+pub fn cut_off(scene: &Scene, server: &Server) -> Result<()> {
+    let (database, journal) = (scene.path("from.db"), scene.path("from.db-journal"));
+    assert_eq!(server.database.url(), database.display().to_string());
+    let dying = rusqlite::Connection::open(&database)?;
+    dying.execute_batch(
+        "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN IMMEDIATE; \
+         UPDATE uploads SET comments = 'HALF' || hex(zeroblob(2000))",
+    )?;
+    let (half, undo) = (fs::read(&database)?, fs::read(&journal)?);
+    drop(dying);
+    fs::write(&database, half)?;
+    fs::write(&journal, undo)?;
+    Ok(())
+}
+
+/// Reading it means rolling back, which is not ours to do.
+#[test]
+fn a_source_that_was_cut_off_in_a_transaction() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    cut_off(&scene, &from)?;
+    refused(&scene, &from, &to, &[], 1)?.says(&[
+        "was left in the middle of a transaction by a program that died",
+        "hint: start its server once",
+    ])?;
+    drop(scene.serve(&from)?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let half = "SELECT count(*) FROM uploads WHERE comments LIKE 'HALF%'";
+    assert_eq!(to.database.value(half)?, "0");
+    Ok(())
+}
+
+/// To a user like this one the source would seem to have fewer rows, or none.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_postgres_source_that_hides_rows() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made-up", NO_FILES)?;
+    let (from, to) = (scene.postgres("from")?, scene.local("to")?);
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    let Database::Postgres { name, .. } = &from.database else {
+        unreachable!("a database was made")
+    };
+    let role = format!("{name}_reader");
+    from.database.query(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'reader'; GRANT USAGE ON SCHEMA public TO {role}; \
+         GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}; \
+         ALTER TABLE uploads ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY few ON uploads USING (id < 'M')"
+    ))?;
+    let url = from.database.url();
+    let (_, host) = url.split_once('@').context("a URL with a password")?;
+    let reader = scene.write(
+        "reader.cfg",
+        &format!("[MetadataBackendConfig]\nDriver = \"postgres\"\nConnectionString = \"postgres://{role}:reader@{host}\"\n"),
+    )?;
+    let options = ["--metadata-only"];
+    let hidden = run(scene.migration(&reader, &to.config, &options))?;
+    // What is there already must not be taken for extra.
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let rows = to.database.rows()?;
+    let options = ["--metadata-only", "--sync", "--delete"];
+    let sync = run(scene.migration(&reader, &to.config, &options))?;
+    from.database.query(&format!(
+        "GRANT {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"
+    ))?;
+    for run in [hidden, sync] {
+        run.expect(4)?
+            .says(&["hides rows from this user", "hint: let", "BYPASSRLS"])?;
+    }
+    assert_eq!(to.database.rows()?, rows);
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_run_that_uses_a_postgres_target() -> Result<()> {

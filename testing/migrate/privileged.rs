@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::interlocks::refused;
+use crate::interlocks::{cut_off, refused};
 use crate::places::{Database, Store};
 use crate::scene::{NO_FILES, Run, SMALL, SOME, Scene, md5_hex, run};
 
@@ -38,6 +38,23 @@ fn a_target_that_this_user_may_not_write() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Without the right to roll it back, half a transaction must not be taken for the whole.
+#[test]
+#[ignore = "needs a root that may mount file systems"]
+fn a_source_cut_off_in_a_transaction_that_this_user_may_not_write() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    cut_off(&scene, &from)?;
+    for (name, mode) in [(".", 0o755), ("from.db", 0o644), ("from.db-journal", 0o644)] {
+        fs::set_permissions(scene.path(name), fs::Permissions::from_mode(mode))?;
+    }
+    let before = scene.listing()?;
+    as_nobody(scene.migration(&from.config, &to.config, &["--dry-run"]))?
+        .expect(1)?
+        .says(&["was left in the middle of a transaction", "hint: "])?;
+    scene.is_as(&before)
 }
 
 fn as_nobody(command: Command) -> Result<Run> {

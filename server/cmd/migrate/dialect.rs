@@ -290,7 +290,7 @@ impl Source {
     async fn look(config: &MetadataConfig) -> Result<Self, Failure> {
         let never_started = |error: MetadataError| match error {
             MetadataError::NotInitialised { .. } => {
-                let name = match metadata::sqlite_path(config) {
+                let name = match metadata::sqlite_name(config) {
                     Some(path) if !path.exists() => format!("no database at {}", path.display()),
                     Some(_) => "Failed to get uploads: no such table: uploads".to_owned(),
                     None => "Failed to get uploads: relation \"uploads\" does not exist".to_owned(),

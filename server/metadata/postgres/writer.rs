@@ -26,8 +26,9 @@ pub(super) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
 /// A migration may take longer than any limit meant for the statements of a web server. And its
 /// only join looks a batch up in a table that may be a thousand times larger: by the key, always.
+/// Rows that row level security hides must be an error.
 pub(super) const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
-     SET enable_hashjoin = off; SET enable_mergejoin = off";
+     SET row_security = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 /// For each column of the tables `$1` that has a sequence, the statement that advances it.
 const SEQUENCES: &str = "SELECT format('SELECT setval(%L, m) FROM (SELECT max(%I)::bigint AS m FROM %s) t, \

@@ -131,7 +131,7 @@ impl Draft {
     /// An empty file with the owner and the permissions of the database. `None` if it cannot have
     /// them, or the database has a second name, which would stay with the old file.
     fn create(location: &Location) -> io::Result<Option<Self>> {
-        let database = fs::canonicalize(&location.path)?;
+        let database = location.file.clone();
         let model = fs::metadata(&database)?;
         if model.nlink() > 1 {
             return Ok(None);
@@ -163,6 +163,7 @@ impl Draft {
     fn location(&self, database: &Location) -> Location {
         Location {
             path: self.path.clone(),
+            file: self.path.clone(),
             may_create: false,
             ..database.clone()
         }
@@ -223,12 +224,9 @@ impl Drop for Draft {
 
 /// Removes what a load that was killed has left behind. The database must be locked.
 pub fn remove_leftover(location: &Location) {
-    // A database that is still to be created has none.
-    if let Ok(database) = fs::canonicalize(&location.path) {
-        let path = loading_path(&database);
-        if let Err(error) = remove_if_there(&path) {
-            tracing::warn!("cannot remove {}: {error}", path.display());
-        }
+    let path = loading_path(&location.file);
+    if let Err(error) = remove_if_there(&path) {
+        tracing::warn!("cannot remove {}: {error}", path.display());
     }
 }
 
@@ -383,7 +381,8 @@ mod tests {
         let mut scene = Scene::new();
         let link = scene.directory.path().join("link.db");
         std::os::unix::fs::symlink(&scene.location.path, &link).unwrap();
-        let path = std::mem::replace(&mut scene.location.path, link.clone());
+        let path = scene.location.file;
+        scene.location = Location::parse(link.to_str().unwrap()).unwrap();
         let draft = scene.create().unwrap().seal("it").unwrap();
         scene.real.close().unwrap();
         draft.publish(&scene.location).unwrap();

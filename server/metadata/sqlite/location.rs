@@ -1,7 +1,8 @@
 //! Where a SQLite database is: the connection string of Plik, read as its Go driver reads it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -11,13 +12,21 @@ use crate::metadata::MetadataError;
 /// How long to wait for a lock, unless `_busy_timeout` says otherwise.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
 
+/// Links that lead on to links before they are taken for a ring, as the kernel does.
+const MAX_LINKS: usize = 40;
+
 /// A file, and the parameters after `?` that matter: `_busy_timeout` (or `_timeout`), in
 /// milliseconds, and `mode`. The others of the Go driver have no effect here: foreign keys are
 /// never enforced, every transaction takes the write lock at its beginning, the log is WAL, and
 /// times carry their offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
+    /// As it was given, for messages.
     pub path: PathBuf,
+    /// The file itself, without symbolic links. SQLite names its logs after this one, so whatever
+    /// is opened, or lies beside the database, is named after it: one file has one of each,
+    /// whichever of its names was given.
+    pub file: PathBuf,
     pub busy_timeout: Duration,
     /// A missing file is created; not with `mode=rw`.
     pub may_create: bool,
@@ -47,6 +56,7 @@ impl Location {
             return Err(vanishing());
         }
         let mut location = Self {
+            file: resolved(&path),
             path,
             busy_timeout: BUSY_TIMEOUT,
             may_create: true,
@@ -108,6 +118,30 @@ fn uri_path(uri: &str) -> Result<PathBuf, MetadataError> {
     ))
 }
 
+/// The file that a name leads to, which may still be to be created. A name that leads nowhere stays
+/// as it is: whoever opens it tells why.
+fn resolved(name: &Path) -> PathBuf {
+    let mut path = name.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = directory_of(&path).join(target),
+            Err(_) => break,
+        }
+    }
+    let resolved = match path.file_name() {
+        Some(file) => fs::canonicalize(directory_of(&path)).map(|directory| directory.join(file)),
+        None => fs::canonicalize(&path),
+    };
+    resolved.unwrap_or_else(|_| name.to_owned())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 fn vanishing() -> MetadataError {
     MetadataError::Config(
         "a SQLite database in memory would lose everything at the end of the program: name a file"
@@ -142,6 +176,41 @@ mod tests {
             path("file://localhost/var/plik.db?_txlock=immediate"),
             "/var/plik.db"
         );
+    }
+
+    #[test]
+    fn every_name_of_a_file_leads_to_it_before_it_is_there_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(directory.path()).unwrap();
+        let at = |name: &str| root.join(name);
+        fs::create_dir(at("real")).unwrap();
+        let links = [
+            ("dir", at("real")),
+            ("link.db", at("real/plik.db")),
+            ("relative.db", "real/plik.db".into()),
+            ("chain.db", "link.db".into()),
+            ("ring.db", "ring.db".into()),
+        ];
+        for (name, target) in links {
+            std::os::unix::fs::symlink(target, at(name)).unwrap();
+        }
+        let file = |name: &str| Location::parse(at(name).to_str().unwrap()).unwrap().file;
+        for _ in 0..2 {
+            for name in [
+                "real/plik.db",
+                "dir/plik.db",
+                "real/../dir/plik.db",
+                "link.db",
+                "relative.db",
+                "chain.db",
+            ] {
+                assert_eq!(file(name), at("real/plik.db"), "{name}");
+            }
+            fs::write(at("real/plik.db"), "").unwrap();
+        }
+        for name in ["ring.db", "not/there.db"] {
+            assert_eq!(file(name), at(name));
+        }
     }
 
     #[test]

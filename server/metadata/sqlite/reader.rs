@@ -390,7 +390,7 @@ async fn blocking<T: Send + 'static>(
 fn identity(connection: &Connection, location: &Location) -> Result<Identity, MetadataError> {
     use std::os::unix::fs::MetadataExt;
     let label = location.to_string();
-    let found = std::fs::metadata(&location.path).map_err(|error| {
+    let found = std::fs::metadata(&location.file).map_err(|error| {
         During {
             action: "look at its file",
             backend: &label,

@@ -41,6 +41,16 @@ impl Database {
         connection
     }
 
+    /// What a crash leaves: the files as they are, without the last connection's clean-up.
+    fn crashed(&self) -> Self {
+        let crashed = Self::new();
+        for (path, (bytes, _)) in self.files() {
+            let name = path.file_name().unwrap();
+            std::fs::write(crashed.directory.path().join(name), bytes).unwrap();
+        }
+        crashed
+    }
+
     /// Every file beside the database, with its bytes and when it was written.
     fn files(&self) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
         std::fs::read_dir(self.directory.path())
@@ -103,12 +113,7 @@ fn reading_after_a_crash_sees_the_log_and_does_not_fold_it_in() {
     server
         .execute("INSERT INTO t (id) VALUES ('two')", ())
         .unwrap();
-    // What a crash leaves: the files as they are, without the last connection's clean-up.
-    let crashed = Database::new();
-    for (path, (bytes, _)) in database.files() {
-        let name = path.file_name().unwrap();
-        std::fs::write(crashed.directory.path().join(name), bytes).unwrap();
-    }
+    let crashed = database.crashed();
     drop(server);
     let database_bytes = std::fs::read(&crashed.location.path).unwrap();
     let reader = connect(&crashed.location, Access::ReadOnly).unwrap();
@@ -119,6 +124,91 @@ fn reading_after_a_crash_sees_the_log_and_does_not_fold_it_in() {
         database_bytes
     );
     assert!(has_log(&crashed.location.path));
+}
+
+#[test]
+fn the_log_is_found_by_a_symbolic_link_too() {
+    let database = Database::closed();
+    let server = database.wal();
+    server
+        .execute("INSERT INTO t (id) VALUES ('two')", ())
+        .unwrap();
+    let crashed = database.crashed();
+    drop(server);
+    let elsewhere = TempDir::new().unwrap();
+    let link = elsewhere.path().join("link.db");
+    std::os::unix::fs::symlink(&crashed.location.path, &link).unwrap();
+    let before = std::fs::read(&crashed.location.path).unwrap();
+    let location = Location::parse(link.to_str().unwrap()).unwrap();
+    let reader = connect(&location, Access::ReadOnly).unwrap();
+    assert_eq!(count(&reader), 2);
+    drop(reader);
+    assert_eq!(std::fs::read(&crashed.location.path).unwrap(), before);
+    assert!(has_log(&crashed.location.file));
+}
+
+/// A database without a log, and a connection that has written half a transaction to its file.
+fn in_a_transaction() -> (Database, Connection) {
+    let database = Database::new();
+    let server = connect(&database.location, Access::ReadWrite).unwrap();
+    server
+        .execute_batch(&format!(
+            "{TABLE}; INSERT INTO t (id) VALUES ('one'); PRAGMA cache_size = 1; BEGIN; \
+             INSERT INTO t (id) WITH RECURSIVE n (n) AS \
+             (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 9999) SELECT n FROM n"
+        ))
+        .unwrap();
+    (database, server)
+}
+
+#[test]
+fn half_a_transaction_is_neither_read_nor_rolled_back() {
+    let (database, server) = in_a_transaction();
+    let crashed = database.crashed();
+    drop(server);
+    let before = crashed.files();
+    assert_eq!(before.len(), 2, "there is no journal");
+    let error = connect(&crashed.location, Access::ReadOnly).unwrap_err();
+    assert!(matches!(error, MetadataError::CutOff { .. }), "{error:?}");
+    assert_eq!(crashed.files(), before);
+    // The remedy.
+    drop(connect(&crashed.location, Access::ReadWrite).unwrap());
+    let reader = connect(&crashed.location, Access::ReadOnly).unwrap();
+    assert_eq!(count(&reader), 1);
+}
+
+#[test]
+fn journals_that_are_over_or_of_somebody_alive_are_no_obstacle() {
+    let database = Database::new();
+    let server = connect(&database.location, Access::ReadWrite).unwrap();
+    let journal = database.directory.path().join("plik 100%.db-journal");
+    for (mode, bytes) in [
+        ("DELETE", None),
+        ("TRUNCATE", Some(0)),
+        ("PERSIST", Some(1)),
+    ] {
+        let mode = server.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()));
+        mode.unwrap();
+        server
+            .execute_batch("DROP TABLE IF EXISTS t; CREATE TABLE t (id text)")
+            .unwrap();
+        let found = std::fs::metadata(&journal)
+            .ok()
+            .map(|file| file.len().min(1));
+        assert_eq!(found, bytes);
+        // Neither between two transactions …
+        let reader = connect(&database.location, Access::ReadOnly).unwrap();
+        assert_eq!(count(&reader), 0);
+        drop(reader);
+        // … nor in the middle of one.
+        server
+            .execute_batch("BEGIN; INSERT INTO t (id) VALUES ('one')")
+            .unwrap();
+        let reader = connect(&database.location, Access::ReadOnly).unwrap();
+        assert_eq!(count(&reader), 0);
+        drop(reader);
+        server.execute_batch("ROLLBACK").unwrap();
+    }
 }
 
 #[cfg(unix)]
