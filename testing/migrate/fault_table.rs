@@ -6,7 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-const MANUAL: &str = include_str!("../../docs/operations/migration.md");
+use crate::manual::MANUAL;
+
 const HEADING: &str = "\n## What can go wrong\n";
 
 /// Files whose tests are all about something that goes wrong: each of them is in the table.

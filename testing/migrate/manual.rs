@@ -1,4 +1,4 @@
-//! `docs/operations/migration.md`, executed as written: only names, ports and credentials are
+//! The pages about migrations in `docs/operations/`, executed as written: only names, ports and credentials are
 //! those of the tests' own services.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,11 @@ use rustix::process::Signal;
 use crate::places::{Database, Store};
 use crate::scene::{SOME, Scene, Server, finish, run, signal};
 
-const MANUAL: &str = include_str!("../../docs/operations/migration.md");
+pub const MANUAL: &str = concat!(
+    include_str!("../../docs/operations/migration.md"),
+    include_str!("../../docs/operations/migration-checks.md"),
+    include_str!("../../docs/operations/migration-faults.md"),
+);
 
 /// The section under a heading, to the next one.
 fn section(heading: &str) -> Result<&'static str> {

@@ -406,14 +406,14 @@ kill_and_resume() {
 
 # --- The manual, executed as written --------------------------------------------------------------
 
-# The first block of a language under a heading of docs/operations/migration.md.
+# The first block of a language under a heading of the manual's pages about migrations.
 block() {
     awk -v heading="## $1" -v fence="\`\`\`$2" '
         /^## / { here = $0 == heading }
         inside && /^```/ { exit }
         inside { print }
         here && $0 == fence { inside = 1 }
-    ' "$project/docs/operations/migration.md"
+    ' "$project"/docs/operations/migration*.md
 }
 
 # Puts the services of this test in the place of those that the manual makes up.

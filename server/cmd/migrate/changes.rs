@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::words::one_line;
 use crate::migrate::{Action, Event};
 
 /// So many of a kind are named to one who has not asked for all.
@@ -90,7 +91,10 @@ pub fn line(event: &Event<'_>) -> Option<String> {
         }
         Event::BlobDeleted { file_id, upload_id } => {
             let upload = upload_id.map(|id| format!(" of upload {id}"));
-            format!("deleted: blob {file_id}{}", upload.unwrap_or_default())
+            one_line(&format!(
+                "deleted: blob {file_id}{}",
+                upload.unwrap_or_default()
+            ))
         }
         _ => return None,
     })

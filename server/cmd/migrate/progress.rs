@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::changes::{self, Changes, Kind};
 use super::meter::millis;
-use super::words::counted;
+use super::words::{counted, one_line};
 use crate::metadata::Built;
 use crate::migrate::{BlobProblem, CheckItem, Effect, Event, Progress, Verdict};
 
@@ -345,10 +345,10 @@ fn blob_line(problem: &BlobProblem) -> String {
         harmless,
         reason,
     } = problem;
-    match harmless {
+    one_line(&match harmless {
         true => format!("skipped: blob {file_id} of a removed file: {reason}"),
         false => format!("failed: blob {file_id} of upload {upload_id}: {reason}"),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
-use super::words::noun;
+use super::words::{noun, one_line};
 use crate::migrate::Side;
 use crate::migrate::proof::{
     Difference, FileDifference, FileVerdict, RowDifference, SHOWN, StrayBlobs, TableVerdict,
@@ -209,21 +209,22 @@ fn strays_text(strays: &StrayBlobs) -> String {
     for stray in &strays.shown {
         let of_upload = stray.upload_id.as_ref();
         let of_upload = of_upload.map(|id| format!(" of upload {id}"));
-        text += &format!(
-            "  blob {}{}\n",
-            stray.file_id,
-            of_upload.unwrap_or_default()
-        );
+        let blob = format!("blob {}{}", stray.file_id, of_upload.unwrap_or_default());
+        text += &format!("  {}\n", one_line(&blob));
     }
     text + &more(strays.blobs, strays.shown.len())
 }
 
 fn file_text(file: &FileDifference) -> String {
     let side = side_text(file.kind.side());
-    format!(
-        "  {side}: blob {} of upload {}: {}\n",
-        file.file_id, file.upload_id, file.reason
-    )
+    let FileDifference {
+        file_id,
+        upload_id,
+        reason,
+        ..
+    } = file;
+    let blob = format!("{side}: blob {file_id} of upload {upload_id}: {reason}");
+    format!("  {}\n", one_line(&blob))
 }
 
 fn side_text(side: Option<Side>) -> &'static str {
