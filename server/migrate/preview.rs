@@ -25,7 +25,7 @@ use crate::data::{self, Access, DataBackend, DataError};
 use crate::metadata::{Layout, MetadataError, Owned, Rows, Snapshot, Tally};
 use crate::model::FileStatus;
 
-/// Looks at everything that [`super::run`] would copy.
+/// Looks at everything that [`super::run()`] would copy.
 ///
 /// # Errors
 ///

@@ -38,7 +38,7 @@ fn refuses_another_source(scene: &Scene, to: Server) -> Result<()> {
     cut_off(scene, &from, &to)?;
     let before = to.database.rows()?;
     for options in [&[][..], &["--metadata-only"], &["--sync"]] {
-        for (dry, code) in [(Some("--dry-run"), 1), (None, 7)] {
+        for (dry, code) in [(Some("--dry-run"), 7), (None, 7)] {
             let options: Vec<&str> = options.iter().copied().chain(dry).collect();
             scene.migrate(&other, &to, &options)?.expect(code)?.says(&[
                 "is the target of a migration from another source",

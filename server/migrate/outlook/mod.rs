@@ -40,7 +40,7 @@ pub struct Room {
     pub available_bytes: Option<u64>,
 }
 
-/// Looks at everything that [`super::run`] would copy, and reads a little of it to see how long
+/// Looks at everything that [`super::run()`] would copy, and reads a little of it to see how long
 /// that takes.
 ///
 /// # Errors
