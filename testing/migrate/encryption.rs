@@ -97,7 +97,7 @@ fn blobs_alone_have_no_place_for_their_keys() -> Result<()> {
     let bucket = Store::bucket_with("SSE = \"SSE-C\"")?;
     let to = scene.write("to.cfg", &bucket.section())?;
     for (options, code) in [
-        (&["--data-only", "--dry-run"][..], 1),
+        (&["--data-only", "--dry-run"][..], 2),
         (&["--data-only"], 2),
     ] {
         crate::scene::run(scene.migration(&from.config, &to, options))?
