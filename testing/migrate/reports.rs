@@ -633,6 +633,8 @@ fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
         documented.insert(name, fields);
     }
     let mut seen = BTreeSet::new();
+    from.database
+        .query("INSERT INTO settings (key, value) VALUES ('old', 'value')")?;
     let mut all = Vec::new();
     for (options, code) in [
         (&["--dry-run", "--json"][..], 1),
@@ -641,7 +643,8 @@ fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
         let run = scene.migrate(&from, &to, options)?.expect(code)?;
         all.extend(events(&run)?);
     }
-    from.database.query("DELETE FROM settings")?;
+    from.database
+        .query("DELETE FROM settings WHERE key = 'old'")?;
     from.database.query(
         "UPDATE files SET status = 'deleted' WHERE id = \
          (SELECT min(id) FROM files WHERE status = 'uploaded' AND id <> 'failedFile')",
