@@ -246,7 +246,7 @@ fn leaves_no_blob_behind(scene: &Scene, to: Server) -> Result<()> {
     for id in &added {
         pair.adds(id, 10_000)?;
     }
-    let options = ["--sync", "--delete", "--bwlimit=200KiB", "--workers=1"];
+    let options = ["--sync", "--delete", "--bwlimit=40KiB", "--workers=1"];
     let run = scene
         .migration(&pair.from.config, &pair.to.config, &options)
         .spawn()?;
