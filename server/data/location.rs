@@ -57,11 +57,17 @@ impl Location {
     /// Whether they may yet be the same although they are not by name: one bucket of one server that
     /// has two names.
     pub fn may_be_same(&self, other: &Self) -> bool {
-        let below = |place: &Self| match place {
-            Self::Bucket { bucket, prefix, .. } => Some((bucket.clone(), prefix.clone())),
-            Self::Directory { .. } => None,
-        };
-        below(self).is_some() && below(self) == below(other)
+        match (self, other) {
+            (
+                Self::Bucket { bucket, prefix, .. },
+                Self::Bucket {
+                    bucket: other_bucket,
+                    prefix: other_prefix,
+                    ..
+                },
+            ) => (bucket, prefix) == (other_bucket, other_prefix),
+            _ => false,
+        }
     }
 
     /// The same text for one place under whatever name, as far as names tell.

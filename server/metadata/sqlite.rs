@@ -81,7 +81,7 @@ fn open_to_write(location: &Location) -> Result<Connection, MetadataError> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, location.may_create);
     if location.may_create
-        && let Err(error) = create_private(&location.path)
+        && let Err(error) = create_private(&location.file)
     {
         // SQLite meets the same, and says it with its own words.
         tracing::debug!("cannot create {location}: {error}");

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use twox_hash::XxHash3_128;
 
 use super::encode::stored;
@@ -398,17 +398,31 @@ fn identity(connection: &Connection, location: &Location) -> Result<Identity, Me
         .failed(error)
     })?;
     let place = format!("sqlite:{}:{}", found.dev(), found.ino());
-    Ok(Identity(match session_key(connection) {
+    let key = session_key(connection).map_err(|error| {
+        let during = During {
+            action: "read the key of its server",
+            backend: &label,
+        };
+        failure(during, &error)
+    })?;
+    Ok(Identity(match key {
         Some(key) => format!("{place}:{:08x}", XxHash3_128::oneshot(&key) as u32),
         None => place,
     }))
 }
 
-/// `None` if no server has run on the database yet, or it is another program's.
-fn session_key(connection: &Connection) -> Option<Vec<u8>> {
+/// `None` if no server has run on the database yet, or it is another program's. A database that
+/// cannot be read now is no other one for that.
+fn session_key(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
     const SQL: &str = "SELECT CAST(value AS BLOB) FROM settings \
          WHERE key = 'authentication_signature_key'";
-    connection.query_row(SQL, [], |row| row.get(0)).ok()
+    if !connection.column_exists(None, "settings", "key")?
+        || !connection.column_exists(None, "settings", "value")?
+    {
+        return Ok(None);
+    }
+    let key = connection.query_row(SQL, [], |row| row.get(0));
+    key.optional().map(Option::flatten)
 }
 
 #[cfg(test)]

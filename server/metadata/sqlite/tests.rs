@@ -376,3 +376,18 @@ async fn a_write_that_finds_the_disk_full_harms_no_neighbour() {
     let reader = connect(&database.location, Access::ReadOnly).unwrap();
     assert_eq!(count(&reader), 1 + 27);
 }
+
+#[test]
+fn a_new_file_is_its_owners_alone_by_whatever_name_it_is_created() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (
+        directory.path().join("plik.db"),
+        directory.path().join("link"),
+    );
+    symlink(&file, &link).unwrap();
+    let location = Location::parse(link.to_str().unwrap()).unwrap();
+    connect(&location, Access::ReadWrite).unwrap();
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
