@@ -67,6 +67,16 @@ impl Layout {
             .collect()
     }
 
+    /// Takes the key of `other` where there is none: a table that is loaded in parts gets its own
+    /// when all of them are there.
+    pub fn take_key_of(&mut self, other: &Self) {
+        if self.primary_key.is_empty() {
+            let key = other.key_names().into_iter();
+            let key: Option<Vec<usize>> = key.map(|name| self.position(name)).collect();
+            self.primary_key = key.unwrap_or_default();
+        }
+    }
+
     /// The same table with the columns `keep` only, in that order; those it lacks are left out.
     ///
     /// The primary key must be among them, or the result has none.
@@ -131,7 +141,7 @@ pub(super) fn unreferred(layout: &Layout) -> String {
 }
 
 /// The tables in which migrations keep what they have done.
-pub(super) const BOOKKEEPING: [&str; 10] = [
+pub(super) const BOOKKEEPING: [&str; 11] = [
     "plikd_migrate_blobs",
     "plikd_migrate_checkpoints",
     "plikd_migrate_deferred",
@@ -141,6 +151,7 @@ pub(super) const BOOKKEEPING: [&str; 10] = [
     "plikd_migrate_parts",
     "plikd_migrate_proven",
     "plikd_migrate_runs",
+    "plikd_migrate_shards",
     "plikd_migrate_uploads",
 ];
 

@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::data::BlobRows;
+use super::data::{BlobRows, blob_totals};
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side, tell_both_halves};
 use super::names;
 use super::outlook::{BlobTotals, Room};
 use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
-use super::shard;
 use super::space::{Need, added_up};
 use super::{Endpoint, Mode, Options};
 use crate::config::{DataConfig, Driver, MetadataConfig, Sse};
 use crate::data::{self, Access, BlobRef, DataBackend, DataError, Location, Origin, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
-use crate::metadata::{self, Layout, Lock, MetadataError, Snapshot};
-use crate::model::{BackendDetails, FileStatus};
+use crate::metadata::{self, Layout, Lock, MetadataError, Rows, Snapshot};
+use crate::model::{BackendDetails, FileStatus, Shard};
 
 /// Room that a database needs besides its rows, for its log.
 const SPARE_BYTES: u64 = 16 << 20;
@@ -48,7 +47,12 @@ pub(super) struct Plan {
     pub room_for_rows: Option<Room>,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
-    /// The target's metadata is written to: rows, keys, or records of blobs.
+    /// Rows of this source have come into the target in parts, which no run has put together.
+    pub in_parts: bool,
+    /// What to do about what the target has. Rows that came in parts are of many moments of the
+    /// source, and nobody has used them yet: they become those of this one.
+    pub mode: Mode,
+    /// The target's metadata is written to by the run as a whole: rows, keys, or records of blobs.
     pub needs_loader: bool,
     pub needs_data: bool,
 }
@@ -153,6 +157,8 @@ pub(super) struct Found {
     pub left_out: Vec<(String, String)>,
     /// A run from this source into the target was cut off.
     pub goes_on: bool,
+    /// Rows of this source have come into the target in parts, which no run has put together.
+    pub in_parts: bool,
     /// The target's directory or bucket is still to be created.
     pub to_is_absent: bool,
     /// What the rows take, if any are to be moved.
@@ -190,13 +196,18 @@ impl Check<'_> {
             self.found.others_rows = others_rows(target, &source).await?;
             self.check_owner();
             self.found.goes_on = target.has_checkpoint_of(source.identity()).await?;
+            self.found.in_parts = target.has_parts_of(source.identity()).await?;
         }
         if let Some(from_data) = &from_data {
             self.check_blobs(&source, &layouts, from_data.as_ref())
                 .await?;
         }
         let to_keeps_keys = keeps_keys(self.to.data) && halves.has_data();
-        if to_keeps_keys && self.options.shard.is_some() {
+        let is_part = self.options.shard.is_some();
+        if is_part && halves.has_metadata() && self.to.metadata.driver == Driver::Sqlite {
+            self.problems.push(Problem::ShardOfFile);
+        }
+        if to_keeps_keys && is_part {
             self.problems.push(Problem::ShardWithKeys);
         } else if to_keeps_keys && !halves.has_metadata() {
             self.check_place_for_keys(target.as_ref()).await?;
@@ -219,7 +230,12 @@ impl Check<'_> {
             room_for_rows: None,
             left_out: Vec::new(),
             to_keeps_keys,
-            needs_loader: halves.has_metadata() || to_keeps_keys,
+            in_parts: self.found.in_parts,
+            mode: match self.found.in_parts && !is_part {
+                true => Mode::Sync { delete: true },
+                false => self.options.mode,
+            },
+            needs_loader: (halves.has_metadata() && !is_part) || to_keeps_keys,
             needs_data: halves.has_data(),
         }))
     }
@@ -251,6 +267,8 @@ impl Check<'_> {
             self.refuse_same_metadata();
             return None;
         }
+        let part = self.options.shard;
+        let part = part.filter(|_| self.options.halves.has_metadata());
         let looked_at = async {
             let target = match Snapshot::open(self.to.metadata).await {
                 Ok(target) => Some(target),
@@ -266,8 +284,11 @@ impl Check<'_> {
                 if let Some(source) = one {
                     target.refuse_other_migration(source).await?;
                 }
+                if let Some(shard) = part {
+                    target.refuse_part(shard).await?;
+                }
             }
-            metadata::probe(self.to.metadata).await?;
+            metadata::probe(self.to.metadata, part.map(Shard::number)).await?;
             Ok(Some(target))
         };
         match looked_at.await {
@@ -503,7 +524,8 @@ impl Check<'_> {
         }
         let mut needs = Vec::new();
         if self.options.halves.has_metadata() {
-            let room = metadata_room(source, target, self.to.metadata).await?;
+            let mut room = metadata_room(source, target, self.to.metadata).await?;
+            room.needed_bytes = Rows::of_shard(self.options.shard).share_of(room.needed_bytes);
             self.found.room_for_rows = Some(room.clone());
             needs.push(Need {
                 place: room.place,
@@ -515,7 +537,7 @@ impl Check<'_> {
         if self.options.halves.has_data() {
             let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
-            let totals = shard::blob_totals(source, layouts, self.options.shard).await?;
+            let totals = blob_totals(source, layouts, self.options.shard).await?;
             self.found.blobs = Some(totals);
             let rows: u64 = needs.iter().map(|need| need.needed).sum();
             let needed = match free.is_some_and(|free| free < totals.bytes.saturating_add(rows)) {

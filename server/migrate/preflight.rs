@@ -148,6 +148,7 @@ impl List {
         }
         let detail = to.map_or_else(String::new, |to| {
             let state = match (&to.identity, to.schema_versions.is_empty()) {
+                (Some(_), _) if run.found.in_parts => "has rows of this source that came in parts",
                 (Some(_), _) if run.found.goes_on => {
                     "has a run from this source that was cut off, which is resumed"
                 }
@@ -331,6 +332,7 @@ fn name(problem: &Problem) -> &'static str {
         Problem::NoBlobs { .. } => "source data",
         Problem::SamePlace { .. } => "places",
         Problem::NoPrimaryKey(_) => "primary keys",
+        Problem::ShardOfFile => "target metadata",
         Problem::SameName { .. } => "names",
         Problem::NoPlaceForKeys | Problem::ShardWithKeys => "keys of blobs",
         Problem::NoSpace { .. } => "space",
@@ -425,6 +427,7 @@ mod tests {
             },
             Problem::NoPlaceForKeys,
             Problem::ShardWithKeys,
+            Problem::ShardOfFile,
         ];
         for problem in problems {
             let explained = problem.explain();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Options;
 use super::lint::{Effect, LintReport};
-use super::shard::Shard;
 use crate::metadata::{TableDigest, Tally};
+use crate::model::Shard;
 
 /// One table after the run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ const EXTRAS: &str = "\
     CREATE TABLE favourites (file_id text REFERENCES files (id) ON DELETE CASCADE)";
 
 /// Every index and constraint of the database, as PostgreSQL spells it.
-const DEFINITIONS: &str = "\
+pub const DEFINITIONS: &str = "\
     SELECT 'index', pg_get_indexdef(i.indexrelid) FROM pg_index i \
         JOIN pg_class t ON t.oid = i.indrelid WHERE t.relnamespace = 'public'::regnamespace \
         AND t.relname NOT LIKE 'plikd%' \
