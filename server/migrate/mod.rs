@@ -7,6 +7,7 @@
 mod attempts;
 mod blob;
 mod census;
+mod check;
 mod compare;
 mod data;
 mod ends;

@@ -1,9 +1,9 @@
 //! What was checked before the first write, as a list to read: what is well, what is not, and what
 //! to do about it.
 
+use super::check::Found;
 use super::ends::{DatabaseEnd, Ends};
 use super::error::{Problem, Side};
-use super::plan::Found;
 use super::{Endpoint, Mode};
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::{self, Feature, Standing, Tuning};
