@@ -9,11 +9,13 @@ use std::sync::Arc;
 use super::ends::Ends;
 use super::error::{MigrateError, Problem, Side};
 use super::outlook::{BlobTotals, Room};
+use super::unfit::Unfit;
 use super::{Endpoint, Mode, Options};
 use crate::data::{DataBackend, Tuning};
 use crate::metadata::{self, Layout, Lock, MetadataError, Snapshot};
 
 pub(super) use blobs::{keeps_keys, shared_place};
+pub(super) use tables::Retyped;
 
 /// The look at both ends.
 pub(super) struct Check<'a> {
@@ -53,6 +55,10 @@ pub(super) struct Found {
     pub others_rows: Option<String>,
     /// Columns of the source, each with its table, that the target neither makes nor can be given.
     pub left_out: Vec<(String, String)>,
+    /// What the target cannot have of the source, and is left out on request.
+    pub omitted: Vec<Unfit>,
+    /// Columns whose types the target does not have, and that get others.
+    pub retyped: Vec<Retyped>,
     /// A run from this source into the target was cut off.
     pub goes_on: bool,
     /// The target's directory or bucket is still to be created.
@@ -101,10 +107,9 @@ impl<'a> Check<'a> {
         // Not knowing it keeps no run from starting.
         self.found.source_is_served = Lock::is_served(self.from.metadata).await.unwrap_or(false);
         let layouts = metadata::migrated(snapshot.layouts().await?);
-        if halves.has_metadata() {
-            self.check_tables(&snapshot, &layouts, target.as_ref())
-                .await?;
-        }
+        let layouts = self
+            .check_tables(&snapshot, layouts, target.as_ref())
+            .await?;
         if let Some(target) = target.as_ref().filter(|_| halves.has_metadata()) {
             self.found.others_rows = others_rows(target, &snapshot).await?;
             self.check_owner();

@@ -8,6 +8,7 @@ use super::error::{MigrateError, tell_both_halves};
 use super::outlook::{BlobTotals, Room};
 use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
+use super::unfit::Unfit;
 use super::{Endpoint, Options};
 use crate::data::{BlobRef, DataBackend, Origin, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
@@ -26,6 +27,8 @@ pub(super) struct Plan {
     pub foreign_versions: Vec<String>,
     /// Columns that the target will not have, each with its table.
     left_out: Vec<(String, String)>,
+    /// What the target cannot have of the source, and is left out on request.
+    pub omitted: Vec<Unfit>,
     /// The source has no counters, so the target's are to be counted.
     pub lacks_counters: bool,
     pub from_data: Option<Arc<dyn DataBackend>>,
@@ -77,6 +80,7 @@ impl Plan {
                 let Found {
                     source_is_served,
                     left_out,
+                    omitted,
                     to_is_absent,
                     room_for_rows,
                     blobs,
@@ -90,6 +94,7 @@ impl Plan {
                     ends: check.ends,
                     checks,
                     left_out,
+                    omitted,
                     from_data: source.data,
                     blobs: blobs.unwrap_or_default(),
                     source_is_served,
@@ -112,6 +117,15 @@ impl Plan {
         progress.on(Event::Checked(&self.checks));
         for (table, column) in &self.left_out {
             progress.on(Event::ColumnLeftOut { table, column });
+        }
+        for unfit in &self.omitted {
+            progress.on(match unfit.omitted_column() {
+                Some(column) => Event::ColumnLeftOut {
+                    table: &unfit.table,
+                    column,
+                },
+                None => Event::TableLeftOut(unfit),
+            });
         }
     }
 

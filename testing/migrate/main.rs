@@ -49,6 +49,7 @@ mod shards;
 mod strangers;
 mod sync;
 mod sync_kills;
+mod tables;
 mod trial;
 mod uploads;
 mod values;
