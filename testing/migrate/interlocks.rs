@@ -408,6 +408,27 @@ fn a_source_that_was_cut_off_in_a_transaction() -> Result<()> {
     Ok(())
 }
 
+/// A run that was killed leaves its target so, and the next one goes on. Who only looks does not
+/// roll back.
+#[test]
+fn a_target_that_was_cut_off_in_a_transaction() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("source", SMALL)?, scene.local("from")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let whole = to.database.rows()?;
+    cut_off(&scene, &to)?;
+    let journal = scene.path("from.db-journal");
+    let cut = "was left in the middle of a transaction by a program that died";
+    scene
+        .migrate(&from, &to, &["--dry-run"])?
+        .expect(1)?
+        .says(&[cut])?;
+    assert!(fs::metadata(&journal)?.len() > 0);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(to.database.rows()?, whole);
+    Ok(())
+}
+
 /// To a user like this one the source would seem to have fewer rows, or none.
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
