@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use md5::{Digest, Md5};
 
 use super::FakedbError;
+use super::entities;
 use super::random::{Kind, Random};
-use super::rows;
 
 /// Bytes made, hashed and written at a time.
 const BUFFER: usize = 256 * 1024;
@@ -33,7 +33,7 @@ impl Blobs {
 
     /// Writes the blob of `file`, if a file of its status has one, and returns the MD5 of the
     /// content. An older blob is replaced. Nothing is synced: what is made up can be made again.
-    pub fn make(&mut self, file: &rows::File) -> Result<String, FakedbError> {
+    pub fn make(&mut self, file: &entities::File) -> Result<String, FakedbError> {
         if !file.has_blob {
             return self
                 .content(file, &mut io::sink())
@@ -44,7 +44,7 @@ impl Blobs {
             .map_err(|source| self.failed(file, source))
     }
 
-    fn content(&mut self, file: &rows::File, out: &mut impl Write) -> io::Result<String> {
+    fn content(&mut self, file: &entities::File, out: &mut impl Write) -> io::Result<String> {
         let mut random = Random::of(self.seed, Kind::Content, number(&file.id));
         let mut md5 = Md5::new();
         let mut left = file.size;
@@ -63,7 +63,7 @@ impl Blobs {
             .collect())
     }
 
-    fn create(&self, file: &rows::File) -> io::Result<File> {
+    fn create(&self, file: &entities::File) -> io::Result<File> {
         let path = self.path(file);
         match File::create(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -74,11 +74,11 @@ impl Blobs {
         }
     }
 
-    fn path(&self, file: &rows::File) -> PathBuf {
+    fn path(&self, file: &entities::File) -> PathBuf {
         self.directory.join(&file.id[..2]).join(&file.id)
     }
 
-    fn failed(&self, file: &rows::File, source: io::Error) -> FakedbError {
+    fn failed(&self, file: &entities::File, source: io::Error) -> FakedbError {
         FakedbError::Io {
             action: "write the blob",
             path: self.path(file),

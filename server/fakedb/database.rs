@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Statement, params};
 
-use super::rows::{self, DailyDownloads, Rows};
+use super::entities::{self, DailyDownloads};
+use super::rows::Rows;
 use super::{FakedbError, Totals};
 use crate::metadata::{self, Dialect, Lock, schema, sqlite, stats};
 
@@ -76,7 +77,7 @@ impl Database {
     pub fn insert_files(
         &self,
         rows: &Rows,
-        batches: impl Iterator<Item = Result<Vec<rows::File>, FakedbError>>,
+        batches: impl Iterator<Item = Result<Vec<entities::File>, FakedbError>>,
     ) -> Result<Totals, FakedbError> {
         let failed = |source| self.failed(source);
         let mut file = self.connection.prepare(INSERT_FILE).map_err(failed)?;
@@ -264,7 +265,7 @@ fn insert_uploads(connection: &Connection, rows: &Rows) -> rusqlite::Result<()> 
     Ok(())
 }
 
-fn insert_upload(insert: &mut Statement<'_>, upload: &rows::Upload) -> rusqlite::Result<()> {
+fn insert_upload(insert: &mut Statement<'_>, upload: &entities::Upload) -> rusqlite::Result<()> {
     let later = upload.later.as_ref();
     insert.execute(params![
         upload.id,
@@ -292,7 +293,7 @@ fn insert_upload(insert: &mut Statement<'_>, upload: &rows::Upload) -> rusqlite:
     Ok(())
 }
 
-fn insert_file(insert: &mut Statement<'_>, file: &rows::File) -> rusqlite::Result<()> {
+fn insert_file(insert: &mut Statement<'_>, file: &entities::File) -> rusqlite::Result<()> {
     let later = file.later.as_ref();
     insert.execute(params![
         file.id,

@@ -5,8 +5,10 @@
 
 mod blobs;
 mod database;
+mod entities;
 mod error;
 mod random;
+mod recipe;
 mod rows;
 mod words;
 
@@ -16,11 +18,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 pub use error::FakedbError;
-pub use rows::{Counts, PASSWORD, Recipe, Shares};
+pub use recipe::{Counts, Recipe, Shares};
+pub use rows::PASSWORD;
 
 use blobs::Blobs;
 use database::Database;
-use rows::{File, Rows};
+use entities::File;
+use rows::Rows;
 
 /// Files made by a thread before they are handed over to be inserted.
 const BATCH: u64 = 1024;

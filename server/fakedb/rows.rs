@@ -1,15 +1,19 @@
 //! The rows of a made-up server. Each is a function of the seed and of its number alone, so any
 //! part of the server can be made without the rest, in any order and by several threads.
 
-use std::fmt;
-use std::ops::RangeInclusive;
+mod facts;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
+use super::entities::{
+    DailyDownloads, File, LaterFile, LaterUpload, LaterUser, Token, Upload, User,
+};
 use super::random::{Kind, Random, Shuffle, id};
+use super::recipe::{Counts, Recipe};
 use super::words;
 use crate::model::{FileStatus, time};
+use facts::{Downloads, FileFacts, UploadFacts, after, expiry, offset, was_received};
 
 /// The bcrypt hash of [`PASSWORD`], cost 14 as Plik (Go) writes it; made once, for it takes a second.
 const PASSWORD_HASH: &str = "$2a$14$fakedbFAKEDBfakedbFAKOApU7PmarDR10u9OIa6nIuffaN0OBazm";
@@ -24,234 +28,6 @@ const DAY: u64 = 24 * 3600 * SECOND;
 const OLDEST_UPLOAD: u64 = 60 * DAY;
 /// Statistics per day go back this far, as cleaning leaves them.
 const DAILY_STATISTICS: u64 = 30 * DAY;
-
-/// How much there is of everything.
-#[derive(Clone, Copy, Debug)]
-pub struct Counts {
-    /// Besides the administrator, who has tokens and no uploads.
-    pub users: u64,
-    pub tokens_per_user: u64,
-    pub uploads_per_user: u64,
-    pub files_per_upload: u64,
-    pub anonymous_uploads: u64,
-}
-
-impl Counts {
-    pub fn all_users(&self) -> u64 {
-        self.users + 1
-    }
-
-    pub fn tokens(&self) -> u64 {
-        self.all_users() * self.tokens_per_user
-    }
-
-    pub fn uploads(&self) -> u64 {
-        self.users * self.uploads_per_user + self.anonymous_uploads
-    }
-
-    pub fn files(&self) -> u64 {
-        self.uploads() * self.files_per_upload
-    }
-
-    /// Whether every number of rows above can be counted in 64 bits.
-    pub(super) fn fit(&self) -> bool {
-        let uploads = self.users.checked_mul(self.uploads_per_user);
-        let uploads = uploads.and_then(|uploads| uploads.checked_add(self.anonymous_uploads));
-        let files = uploads.and_then(|uploads| uploads.checked_mul(self.files_per_upload));
-        let users = self.users.checked_add(1);
-        let tokens = users.and_then(|users| users.checked_mul(self.tokens_per_user));
-        // Ids of eight letters and more tell apart this many.
-        files.is_some_and(|files| files < 1 << 40) && tokens.is_some()
-    }
-}
-
-/// How many of 100 rows are special, on average.
-#[derive(Clone, Copy, Debug)]
-pub struct Shares {
-    /// Of files: removed, bytes still there.
-    pub removed: u8,
-    /// Of files: announced, never received.
-    pub missing: u8,
-    /// Of files: transfer cut.
-    pub uploading: u8,
-    /// Of files: deleted, bytes gone.
-    pub deleted: u8,
-    /// Of uploads: removed, not yet purged; their files are removed or deleted.
-    pub soft_deleted: u8,
-    /// Of uploads: streamed; their files are deleted.
-    pub streamed: u8,
-    /// Of users, uploads and files: with NULL in later columns, as an old release left them.
-    pub legacy: u8,
-}
-
-impl Shares {
-    /// Every special file of 100.
-    pub(super) fn files(&self) -> u32 {
-        [self.removed, self.missing, self.uploading, self.deleted]
-            .map(u32::from)
-            .iter()
-            .sum()
-    }
-}
-
-/// Everything that decides what the server looks like.
-#[derive(Clone, Debug)]
-pub struct Recipe {
-    pub seed: u64,
-    pub counts: Counts,
-    pub shares: Shares,
-    /// Bytes of a file.
-    pub file_size: RangeInclusive<u64>,
-    /// The moment the server is seen at: nothing happened later.
-    pub now: Timestamp,
-    /// Whose offset the times are written with.
-    pub zone: TimeZone,
-}
-
-/// A row of `users`.
-pub struct User {
-    pub id: String,
-    pub provider: &'static str,
-    pub login: String,
-    pub password: &'static str,
-    pub name: String,
-    pub email: String,
-    pub later: Option<LaterUser>,
-    pub is_admin: bool,
-    pub max_file_size: i64,
-    pub max_ttl: i64,
-    pub created_at: String,
-}
-
-/// Columns of `users` that the rows of old releases do not have.
-pub struct LaterUser {
-    pub profile_picture: String,
-    pub theme: &'static str,
-    pub language: &'static str,
-    pub max_user_size: i64,
-}
-
-/// A row of `tokens`.
-pub struct Token {
-    pub token: String,
-    pub comment: String,
-    pub user_id: String,
-    pub created_at: String,
-}
-
-/// A row of `uploads`, and what the statistics count of it.
-pub struct Upload {
-    pub id: String,
-    pub ttl: i64,
-    pub remote_ip: String,
-    pub comments: &'static str,
-    pub upload_token: String,
-    pub user: String,
-    pub token: String,
-    pub stream: bool,
-    pub one_shot: bool,
-    pub removable: bool,
-    pub protected_by_password: bool,
-    pub login: &'static str,
-    pub password: &'static str,
-    pub later: Option<LaterUpload>,
-    pub last_downloaded_at: Option<String>,
-    pub created_at: String,
-    pub deleted_at: Option<String>,
-    pub expire_at: Option<String>,
-    /// The day it was created and the bytes it brought, if its statistics are still kept.
-    pub uploaded: Option<(String, i64)>,
-    pub downloaded: Option<DailyDownloads>,
-}
-
-/// Columns of `uploads` that the rows of old releases do not have.
-pub struct LaterUpload {
-    pub extend_ttl: bool,
-    pub e2ee: &'static str,
-    pub download_count: i64,
-    pub downloaded_bytes: i64,
-}
-
-/// A row of `files`, and what the statistics count of it.
-pub struct File {
-    pub id: String,
-    pub upload_id: String,
-    pub name: &'static str,
-    pub status: &'static str,
-    pub md5: String,
-    pub mime_type: &'static str,
-    pub size: u64,
-    pub reference: String,
-    pub later: Option<LaterFile>,
-    pub last_downloaded_at: Option<String>,
-    pub created_at: String,
-    pub downloaded: Option<DailyDownloads>,
-    /// The content is text, whatever the row says of it.
-    pub is_text: bool,
-    pub has_blob: bool,
-}
-
-/// Columns of `files` that the rows of old releases do not have.
-pub struct LaterFile {
-    pub is_text: bool,
-    pub download_count: i64,
-}
-
-/// A row of `download_stats_daily`, but for the entity.
-pub struct DailyDownloads {
-    pub day: String,
-    pub downloads: i64,
-    pub bytes: i64,
-    pub user: String,
-    pub token: String,
-}
-
-/// What the files of an upload need to know of it.
-struct UploadFacts {
-    index: u64,
-    /// Number of the owner, and of the token used.
-    owner: Option<u64>,
-    token: Option<u64>,
-    ttl: i64,
-    created_at: Timestamp,
-    deleted_at: Option<Timestamp>,
-    stream: bool,
-    is_legacy: bool,
-    /// Somebody came for its files; how often for all of them at once.
-    archives: Option<u64>,
-}
-
-/// What an upload needs to know of its files.
-struct FileFacts {
-    status: FileStatus,
-    size: u64,
-    downloads: u64,
-    last_downloaded_at: Option<Timestamp>,
-}
-
-/// What the downloads of an upload come to: of single files, and of archives of all of them.
-struct Downloads {
-    single: u64,
-    single_bytes: u64,
-    archives: u64,
-    archive_bytes: u64,
-    last: Option<Timestamp>,
-}
-
-impl Downloads {
-    fn of(upload: &UploadFacts, files: &[FileFacts]) -> Self {
-        let wanted = || files.iter().filter(|file| file.downloads > 0);
-        let last = wanted().filter_map(|file| file.last_downloaded_at).max();
-        let archives = last.and(upload.archives).unwrap_or(0);
-        Self {
-            single: wanted().map(|file| file.downloads).sum(),
-            single_bytes: wanted().map(|file| file.downloads * file.size).sum(),
-            archives,
-            archive_bytes: archives * wanted().map(|file| file.size).sum::<u64>(),
-            last,
-        }
-    }
-}
 
 /// Makes the rows of a [`Recipe`].
 #[derive(Debug)]
@@ -438,91 +214,6 @@ impl Rows {
         }
     }
 
-    /// Upload number `index`, which is not the place of its id.
-    fn upload_facts(&self, index: u64) -> UploadFacts {
-        let Recipe { counts, shares, .. } = &self.recipe;
-        let mut random = self.random(Kind::Upload, index);
-        let owner = index
-            .checked_sub(counts.anonymous_uploads)
-            .map(|index| 1 + index / counts.uploads_per_user);
-        let first = random.below(counts.tokens_per_user);
-        let token = owner
-            .filter(|_| counts.tokens_per_user > 0 && random.chance(60))
-            .map(|owner| owner * counts.tokens_per_user + first);
-        let ttl = random.pick(TTLS);
-        // What has expired by now is not there any more.
-        let oldest = match u64::try_from(ttl) {
-            Ok(ttl) if ttl > 0 => OLDEST_UPLOAD.min(ttl * SECOND),
-            _ => OLDEST_UPLOAD,
-        };
-        let age = random.below(oldest);
-        let is_legacy = random.chance(shares.legacy);
-        let deleted_at = random
-            .chance(shares.soft_deleted)
-            .then(|| self.before(random.below(age.max(1))));
-        UploadFacts {
-            index,
-            owner,
-            token,
-            ttl,
-            created_at: self.before(age),
-            deleted_at,
-            stream: random.chance(shares.streamed),
-            is_legacy,
-            // Old releases did not count downloads.
-            archives: (!is_legacy && random.chance(10)).then(|| random.below(3)),
-        }
-    }
-
-    fn file_facts(&self, upload: &UploadFacts, ordinal: u64) -> FileFacts {
-        let place = upload.index * self.recipe.counts.files_per_upload + ordinal;
-        let mut random = self.random(Kind::File, place);
-        let status = self.status(upload, &mut random);
-        let wanted = upload.archives.is_some() && was_received(status) && !upload.stream;
-        let end = upload.deleted_at.unwrap_or(self.recipe.now);
-        let span = micros(end).saturating_sub(micros(upload.created_at));
-        FileFacts {
-            status,
-            size: self.size(&mut random),
-            downloads: if wanted { 1 + random.below(20) } else { 0 },
-            last_downloaded_at: wanted
-                .then(|| after(upload.created_at, random.below(span.unsigned_abs()))),
-        }
-    }
-
-    fn status(&self, upload: &UploadFacts, random: &mut Random) -> FileStatus {
-        let shares = &self.recipe.shares;
-        if upload.stream {
-            return FileStatus::Deleted;
-        }
-        if upload.deleted_at.is_some() {
-            return random.pick(&[FileStatus::Removed, FileStatus::Deleted]);
-        }
-        let mut draw = random.below(100);
-        for (status, share) in [
-            (FileStatus::Removed, shares.removed),
-            (FileStatus::Missing, shares.missing),
-            (FileStatus::Uploading, shares.uploading),
-            (FileStatus::Deleted, shares.deleted),
-        ] {
-            match draw.checked_sub(u64::from(share)) {
-                None => return status,
-                Some(rest) => draw = rest,
-            }
-        }
-        FileStatus::Uploaded
-    }
-
-    /// The ends of the range come more often than by chance: they are where code breaks.
-    fn size(&self, random: &mut Random) -> u64 {
-        let (least, most) = self.recipe.file_size.clone().into_inner();
-        match random.below(50) {
-            0 => least,
-            1 => most,
-            _ => least + random.below(most - least + 1),
-        }
-    }
-
     fn upload_id(&self, index: u64) -> String {
         id(
             self.recipe.seed,
@@ -602,34 +293,6 @@ impl Rows {
 /// Limits of users in bytes: the server's, none, or their own.
 const LIMITS: &[i64] = &[0, 0, 0, -1, 100_000_000_000];
 
-/// Times to live in seconds.
-const TTLS: &[i64] = &[
-    0,
-    -1,
-    1800,
-    12 * 3600,
-    86_400,
-    3 * 86_400,
-    7 * 86_400,
-    30 * 86_400,
-    30 * 86_400,
-    30 * 86_400,
-    90 * 86_400,
-];
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} users, {} tokens, {} uploads, {} files",
-            self.all_users(),
-            self.tokens(),
-            self.uploads(),
-            self.files()
-        )
-    }
-}
-
 /// Provider and login of a user.
 fn identity(index: u64, random: &mut Random) -> (&'static str, String) {
     if index == 0 {
@@ -652,32 +315,4 @@ fn remote_ip(random: &mut Random) -> String {
     } else {
         format!("203.0.113.{}", random.below(256))
     }
-}
-
-fn expiry(upload: &UploadFacts) -> Option<Timestamp> {
-    let ttl = u64::try_from(upload.ttl).ok().filter(|ttl| *ttl > 0)?;
-    Some(after(upload.created_at, ttl * SECOND))
-}
-
-/// Whether the whole content arrived once.
-fn was_received(status: FileStatus) -> bool {
-    matches!(
-        status,
-        FileStatus::Uploaded | FileStatus::Removed | FileStatus::Deleted
-    )
-}
-
-fn after(moment: Timestamp, micros: u64) -> Timestamp {
-    offset(moment, micros as i64)
-}
-
-fn offset(moment: Timestamp, micros: i64) -> Timestamp {
-    // Saturating: what is made up is at most years away from a moment of the calendar.
-    moment
-        .saturating_add(SignedDuration::from_micros(micros))
-        .unwrap_or(moment)
-}
-
-fn micros(moment: Timestamp) -> i64 {
-    time::to_micros(moment)
 }

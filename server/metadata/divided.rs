@@ -111,7 +111,7 @@ impl Snapshot {
         }
         let reason = match parts.is_empty() {
             true if self.has_any_row(&layouts).await? => "it has rows already",
-            false if !self.is_apart(&layouts).await? => {
+            false if !self.is_apart().await? => {
                 "a run without --shard has begun to put the parts together"
             }
             _ => return Ok(()),
@@ -122,9 +122,11 @@ impl Snapshot {
         })
     }
 
-    /// Whether its tables still lack keys.
-    async fn is_apart(&self, layouts: &[Layout]) -> Result<bool, MetadataError> {
+    /// Whether its tables lack keys for now, because a load that was cut off, or that goes on in
+    /// parts, has taken them apart.
+    pub async fn is_apart(&self) -> Result<bool, MetadataError> {
         const DEFERRED: &str = "plikd_migrate_deferred";
+        let layouts = self.layouts().await?;
         match layouts.iter().any(|layout| layout.name == DEFERRED) {
             true => self.has_rows(DEFERRED).await,
             false => Ok(false),

@@ -17,7 +17,7 @@ pub struct Layout {
 pub struct Column {
     pub name: String,
     pub kind: Kind,
-    /// The type as the database spells it.
+    /// The type as the database spells it, or as another one of the same engine is to have it.
     pub declared: String,
 }
 
@@ -67,14 +67,21 @@ impl Layout {
             .collect()
     }
 
-    /// Takes the key of `other` where there is none: a table that is loaded in parts gets its own
-    /// when all of them are there.
+    /// Takes the key of `other` where there is none: a table that was taken apart to be loaded gets
+    /// its own when all rows are there.
     pub fn take_key_of(&mut self, other: &Self) {
         if self.primary_key.is_empty() {
             let key = other.key_names().into_iter();
             let key: Option<Vec<usize>> = key.map(|name| self.position(name)).collect();
             self.primary_key = key.unwrap_or_default();
         }
+    }
+
+    /// The same table without some columns, none of which is part of the primary key.
+    pub fn without(&self, columns: &[&str]) -> Self {
+        let names = self.columns.iter().map(|column| column.name.as_str());
+        let keep: Vec<&str> = names.filter(|name| !columns.contains(name)).collect();
+        self.project(&keep)
     }
 
     /// The same table with the columns `keep` only, in that order; those it lacks are left out.
@@ -164,15 +171,11 @@ pub(super) fn is_bookkeeping(table: &str) -> bool {
 /// program does not know, by name.
 ///
 /// Left out: schema versions, which the target has of its own; login sessions that live for
-/// minutes; the bookkeeping of migrations; the engine's own tables.
+/// minutes; the bookkeeping of migrations.
 pub fn migrated(mut layouts: Vec<Layout>) -> Vec<Layout> {
     layouts.retain(|layout| match layout.known() {
         Some(table) => table.migrated,
-        None => {
-            layout.name != "migrations"
-                && !is_bookkeeping(&layout.name)
-                && !layout.name.starts_with("sqlite_")
-        }
+        None => layout.name != "migrations" && !is_bookkeeping(&layout.name),
     });
     let rank = |layout: &Layout| {
         TABLES
@@ -239,7 +242,7 @@ mod tests {
             "plikd_migrate_notes",
             "aaa",
             "usage_stats",
-            "sqlite_sequence",
+            "sqlite_notes",
         ];
         let names: Vec<String> = migrated(
             found
@@ -260,6 +263,7 @@ mod tests {
             "aaa",
             "events",
             "plikd_migrate_notes",
+            "sqlite_notes",
         ];
         assert_eq!(names, expected);
     }

@@ -64,7 +64,10 @@ pub(super) async fn look(
         mode: plan.mode,
         ..options
     };
-    let mut preview = Preview::default();
+    let mut preview = Preview {
+        omitted: plan.omitted.clone(),
+        ..Preview::default()
+    };
     if options.halves.has_metadata() {
         let lint = Lint {
             to: to.metadata.driver,
@@ -159,7 +162,9 @@ impl RowLook<'_> {
                 .find(|found| found.name == layout.name),
             None => None,
         };
-        if let Some(there) = there.as_mut().filter(|_| self.plan.in_parts) {
+        if let (Some(target), Some(there)) = (self.target, &mut there)
+            && target.is_apart().await?
+        {
             there.take_key_of(layout);
         }
         let comparison = Comparison {

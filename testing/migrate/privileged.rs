@@ -7,9 +7,10 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::interlocks::{cut_off, refused};
+use crate::interlocks::refused;
 use crate::places::{Database, Store};
 use crate::scene::{NO_FILES, Run, SMALL, SOME, Scene, md5_hex, run};
+use crate::unusable_sources::cut_off;
 
 /// Root may write anywhere, so somebody else runs the program.
 #[test]

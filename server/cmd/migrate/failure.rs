@@ -130,10 +130,8 @@ fn exit_of_problem(problem: &Problem) -> Exit {
         Problem::Metadata { source, .. } => source.into(),
         Problem::Data { source, .. } => source.into(),
         Problem::OthersRows { .. } => Exit::InUse,
-        Problem::NoBlobs { .. }
-        | Problem::NoSpace { .. }
-        | Problem::NoPrimaryKey(_)
-        | Problem::SameName { .. } => Exit::Failed,
+        Problem::Table(unfit) if unfit.is_denied() => Exit::Unreachable,
+        Problem::NoBlobs { .. } | Problem::NoSpace { .. } | Problem::Table(_) => Exit::Failed,
     }
 }
 
@@ -142,7 +140,7 @@ mod tests {
     use super::*;
     use crate::data::DataError;
     use crate::metadata::MetadataError;
-    use crate::migrate::Side;
+    use crate::migrate::{Part, Side, TableFault, Unfit};
 
     #[test]
     fn every_end_has_the_exit_code_of_the_manual() {
@@ -158,6 +156,13 @@ mod tests {
             backend: "s3".to_owned(),
             source: "gone".into(),
         };
+        let unfit = |fault| {
+            Problem::Table(Unfit {
+                table: "notes".to_owned(),
+                part: Part::Whole,
+                fault,
+            })
+        };
         let problem = |problem| MigrateError::Preflight(vec![problem]);
         let ends = [
             (problem(Problem::NoPlaceForKeys), Exit::Usage),
@@ -169,10 +174,8 @@ mod tests {
                 }),
                 Exit::Usage,
             ),
-            (
-                problem(Problem::NoPrimaryKey("notes".to_owned())),
-                Exit::Failed,
-            ),
+            (problem(unfit(TableFault::NoPrimaryKey)), Exit::Failed),
+            (problem(unfit(TableFault::Unreadable)), Exit::Unreachable),
             (
                 problem(Problem::Metadata {
                     side: Side::Source,

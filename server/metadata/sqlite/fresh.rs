@@ -211,7 +211,8 @@ impl Filler {
                     items,
                 } => self.fill(&layout, encoding, items)?,
                 Step::Build(told) => {
-                    self.build(&told)?;
+                    let build = || self.build(&told);
+                    self.loading.flush_beside(&self.label, build)?;
                     return Ok(Some(self.loading.seal(&self.label)?));
                 }
             }

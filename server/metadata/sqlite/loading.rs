@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -16,6 +17,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use super::{Access, Location, connect, failure};
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
+use crate::metadata::fresh::FreshError;
 use crate::metadata::layout::{Layout, quote};
 
 /// Memory for pages, and as much again while an index is sorted. Rows come in key order, so every
@@ -75,20 +77,47 @@ impl Loading {
         }))
     }
 
+    /// Does `work`, which leaves most of the file as it is, while what was written so far goes to
+    /// disk: [`Loading::seal`] then has little to wait for.
+    pub fn flush_beside<T>(
+        &self,
+        label: &str,
+        work: impl FnOnce() -> Result<T, FreshError>,
+    ) -> Result<T, FreshError> {
+        let path = &self.draft.path;
+        thread::scope(|scope| {
+            let flush = scope.spawn(|| File::open(path).and_then(|file| file.sync_data()));
+            let done = work()?;
+            // An error of a disk is told once: to this sync, not to the last one.
+            let flushed = flush
+                .join()
+                .unwrap_or_else(|_| Err(ErrorKind::Other.into()));
+            flushed.map_err(|error| unsynced(label, error))?;
+            Ok(done)
+        })
+    }
+
     /// Closes the file and waits until it is on disk, whole.
     pub fn seal(self, label: &str) -> Result<Draft, MetadataError> {
-        let during = During {
-            action: "finish the load",
-            backend: label,
-        };
         let closed = self.connection.close();
-        closed.map_err(|(_, error)| failure(during, &error))?;
+        closed.map_err(|(_, error)| failure(finishing(label), &error))?;
         let synced = File::open(&self.draft.path).and_then(|file| file.sync_all());
-        synced.map_err(|error| match error.kind() {
-            ErrorKind::StorageFull => during.full(error),
-            _ => during.failed(error),
-        })?;
+        synced.map_err(|error| unsynced(label, error))?;
         Ok(self.draft)
+    }
+}
+
+fn finishing(label: &str) -> During<'_> {
+    During {
+        action: "finish the load",
+        backend: label,
+    }
+}
+
+fn unsynced(label: &str, error: io::Error) -> MetadataError {
+    match error.kind() {
+        ErrorKind::StorageFull => finishing(label).full(error),
+        _ => finishing(label).failed(error),
     }
 }
 
@@ -354,6 +383,19 @@ mod tests {
         assert_eq!(id, "new");
         drop(new);
         assert_eq!(fs::read_dir(scene.directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn work_beside_a_flush_is_done_when_both_went_well() {
+        let scene = Scene::new();
+        let loading = scene.create().unwrap();
+        assert_eq!(loading.flush_beside("it", || Ok(7)).unwrap(), 7);
+        let refused = || Err::<(), _>(FreshError::Refused("no".to_owned()));
+        let error = loading.flush_beside("it", refused).unwrap_err();
+        assert!(matches!(error, FreshError::Refused(_)), "{error}");
+        fs::remove_file(scene.path()).unwrap();
+        let error = loading.flush_beside("it", || Ok(7)).unwrap_err();
+        assert!(error.to_string().contains("finish the load"), "{error}");
     }
 
     #[test]

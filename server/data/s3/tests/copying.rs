@@ -1,5 +1,6 @@
 //! What the server copies by itself.
 
+use http::request::Parts;
 use md5::{Digest, Md5};
 
 use super::*;

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::signatures::{HELLO_SHA256, UNSIGNED};
 use super::*;
 use crate::data::{Standing, Trial};
 
