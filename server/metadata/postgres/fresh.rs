@@ -274,8 +274,8 @@ async fn defer(
     }
 }
 
-/// Gives tables of a load that was cut off, or came in parts, what they lack. Those that were loaded keep their rows,
-/// unless these do not allow it: then all are empty again.
+/// Gives tables of a load that was cut off, or came in parts, what they lack. Those that were
+/// loaded keep their rows, unless these do not allow it: then all are empty again.
 pub async fn restore(
     connector: &Connector,
     tell: &(dyn Fn(Built) + Sync),
