@@ -70,6 +70,7 @@ const TOLD: &str = "What is told";
 /// A migration, or a dry run of one.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("where").args(["to", "dialect", "plan_file"]).required(true)))]
+#[command(group(clap::ArgGroup::new("losing").args(["overwrite", "delete"]).multiple(true)))]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
     #[arg(help_heading = TARGET, long, value_name = "FILE")]
@@ -197,8 +198,9 @@ pub struct DialectArgs {
     #[arg(long, requires = "dialect", conflicts_with = "to")]
     overwrite: bool,
 
-    /// With --overwrite: do not ask before tables are dropped
-    #[arg(long, requires = "overwrite", conflicts_with = "to")]
+    /// With --overwrite: do not ask before tables are dropped; with --delete: remove rows and blobs
+    /// also where most of the target's files go
+    #[arg(long, requires = "losing")]
     yes: bool,
 
     /// With --dialect: how long to wait for a server that has one of the databases, such as 30s
@@ -316,6 +318,7 @@ impl RunArgs {
                 Some(_) => Halves::MetadataOnly,
                 None => halves(self.metadata_only, self.data_only),
             },
+            removes_most: self.dialect.yes,
             shard: self.shard,
             mode: match self.sync {
                 true => Mode::Sync {
@@ -390,6 +393,8 @@ mod tests {
             let line = format!("migrate --to t.cfg --shard 1/2{half}");
             assert_eq!(parse(&line).unwrap().run.options().halves, halves);
         }
+        let all = parse("migrate --to t.cfg --sync --delete --yes").unwrap();
+        assert!(all.run.options().removes_most);
         let replay = parse("migrate replay r --to t.cfg").unwrap();
         assert!(matches!(replay.command, Some(MigrateCommand::Replay(_))));
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
@@ -469,6 +474,8 @@ mod tests {
             "migrate --dialect sqlite --data-only",
             "migrate --to t.cfg --overwrite",
             "migrate --dialect sqlite --yes",
+            "migrate --to t.cfg --yes",
+            "migrate --to t.cfg --sync --yes",
             "migrate --dialect sqlite --lock-timeout soon",
             "migrate --to t.cfg --plan p --dry-run",
             "migrate --plan p",
