@@ -3,6 +3,7 @@
 
 use super::dialect::Dialect;
 use super::layout::{Column, Layout, quote};
+use super::table::Kind;
 
 /// Turns what was found in one database into DDL for another.
 pub(super) struct Strangers {

@@ -1,8 +1,7 @@
 //! Where a SQLite database is: the connection string of Plik, read as its Go driver reads it.
 
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -131,6 +130,8 @@ impl fmt::Display for Location {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn path(connection_string: &str) -> String {
