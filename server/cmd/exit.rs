@@ -153,6 +153,7 @@ impl From<&MetadataError> for Exit {
             MetadataError::Unreachable { .. }
             | MetadataError::NoTls { .. }
             | MetadataError::Untrusted { .. }
+            | MetadataError::Starting { .. }
             | MetadataError::Standby { .. }
             | MetadataError::Hidden { .. }
             | MetadataError::Denied { .. } => Self::Unreachable,

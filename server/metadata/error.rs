@@ -40,6 +40,13 @@ pub enum MetadataError {
         backend: String,
         source: BoxError,
     },
+    /// It is there, but not ready yet, or not any more; who waits finds it ready.
+    #[error("{backend} is starting or stopping, asked to {action}")]
+    Starting {
+        action: String,
+        backend: String,
+        source: BoxError,
+    },
     /// It follows another server, or was told to take no writes; a fail-over can change that.
     #[error("{backend} takes no writes now, to {action}")]
     Standby {
@@ -130,6 +137,7 @@ impl MetadataError {
                 "let sslrootcert in ConnectionString name the authority that signed the \
                  certificate of {backend}, and use the host name that the certificate is for"
             )),
+            Self::Starting { .. } => Some("try again when it is up".to_owned()),
             Self::Standby { .. } => Some(
                 "let ConnectionString name the server that takes writes, or add \
                  target_session_attrs=read-write to it"
@@ -194,7 +202,10 @@ impl MetadataError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::Busy { .. } | Self::Standby { .. }
+            Self::Unreachable { .. }
+                | Self::Starting { .. }
+                | Self::Busy { .. }
+                | Self::Standby { .. }
         )
     }
 }
@@ -233,6 +244,14 @@ impl During<'_> {
 
     pub fn untrusted(self, source: impl Into<BoxError>) -> MetadataError {
         MetadataError::Untrusted {
+            action: self.action.to_owned(),
+            backend: self.backend.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub fn starting(self, source: impl Into<BoxError>) -> MetadataError {
+        MetadataError::Starting {
             action: self.action.to_owned(),
             backend: self.backend.to_owned(),
             source: source.into(),

@@ -454,7 +454,9 @@ fn answered(during: During<'_>, code: &str, source: String) -> MetadataError {
         // Wrong user or password, no such database any more or at all, no privilege.
         code if code.starts_with("28") => during.denied(source),
         "3D000" | "42501" | "57P04" => during.denied(source),
-        // Connection exceptions; the server starts, stops, has no connection left or ended ours.
+        // It starts, stops, or puts in order what a crash has left.
+        "57P03" => during.starting(source),
+        // Connection exceptions; the server has no connection left or ended ours.
         code if code.starts_with("08") || code.starts_with("57P") => during.unreachable(source),
         "53300" | "25P03" | "25P04" => during.unreachable(source),
         "25006" => during.standby(source),

@@ -1,7 +1,10 @@
 //! Backends that go away in the middle and come back: the run waits, and goes on by itself.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -9,7 +12,7 @@ use rustix::process::Signal;
 use crate::own_postgres::Cluster;
 use crate::own_s3::OwnS3;
 use crate::places::{Database, Store};
-use crate::scene::{SOME, Scene, finish, signal, wait_until};
+use crate::scene::{NO_FILES, SOME, Scene, finish, signal, wait_until};
 
 /// A source whose rows take a while, written into a moment before the copy is complete.
 const ROWS: &[&str] = &[
@@ -61,6 +64,43 @@ fn a_target_that_is_restarted_in_the_middle() -> Result<()> {
 }
 
 /// After the loss a new moment of the source is read, with rows that sort before the checkpoint.
+/// Its answer shows that the address is right, so it is waited for from the first attempt on.
+#[test]
+fn a_target_that_is_still_starting() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    let server = TcpListener::bind(("127.0.0.1", 0))?;
+    let port = server.local_addr()?.port();
+    thread::spawn(move || {
+        for client in server.incoming() {
+            let _ = client.and_then(|client| refuse(client, "57P03"));
+        }
+    });
+    let config = format!(
+        "[MetadataBackendConfig]\nDriver = \"postgres\"\n\
+         ConnectionString = \"postgres://plik@127.0.0.1:{port}/plik?sslmode=disable\"\n"
+    );
+    let to = scene.write("to.cfg", &config)?;
+    scene
+        .migrate_config(&from.config, &to, &["--metadata-only", "--retry-for=1s"])?
+        .expect(4)?
+        .says(&["retry 1 in", "is starting or stopping", "tried for"])?;
+    Ok(())
+}
+
+/// What PostgreSQL says to a client that it lets in later.
+fn refuse(mut client: TcpStream, code: &str) -> io::Result<()> {
+    let mut length = [0; 4];
+    client.read_exact(&mut length)?;
+    let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+    client.read_exact(&mut startup)?;
+    let fields = format!("SFATAL\0VFATAL\0C{code}\0Mnot yet\0\0");
+    let length = (fields.len() + 4) as u32;
+    client.write_all(b"E")?;
+    client.write_all(&length.to_be_bytes())?;
+    client.write_all(fields.as_bytes())
+}
+
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_source_that_is_lost_and_written_to_meanwhile() -> Result<()> {
