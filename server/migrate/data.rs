@@ -14,9 +14,10 @@ use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
-use super::error::MigrateError;
+use super::error::{MigrateError, Side};
 use super::gate::Gate;
 use super::known::Known;
+use super::places::BlobPlaces;
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
 use super::retry::{RetryPolicy, Trying};
@@ -137,8 +138,15 @@ impl BlobCopy {
             }
             Err(DataError::Journal { id, source }) => Err(unwritten(id, source)),
             Err(error) if error.is_fatal() => Err(error.into()),
-            Err(error) => Ok(Outcome::Problem(row.problem(explain(&error)))),
+            Err(error) => Ok(Outcome::Problem(self.failed(row, &error).await)),
         }
+    }
+
+    /// What is told of a blob that was tried often enough.
+    async fn failed(&self, row: &BlobRow, error: &DataError) -> BlobProblem {
+        let (from, to) = (self.from.as_ref(), self.to.as_ref());
+        let places = BlobPlaces::of_failure(error, row, from, to).await;
+        row.problem(places, explain(error))
     }
 
     /// Tries until it succeeds, cannot pass or was tried enough.
@@ -186,7 +194,8 @@ impl BlobCopy {
         let known = past.md5();
         if known.is_some() && known != row.md5 && !self.replace {
             let reason = "the target has another file of that id, with other bytes".to_owned();
-            return Ok(Outcome::Problem(row.problem(reason)));
+            let places = BlobPlaces::on(Side::Target, self.to.place(&row.blob()));
+            return Ok(Outcome::Problem(row.problem(places, reason)));
         }
         let proof = match self.there(row, past).await? {
             There::Blob(presence) => {
@@ -265,7 +274,8 @@ impl BlobCopy {
                 // The source as a whole could be read when the run began: it is this blob that may
                 // not be, and the others need not wait for it.
                 Err(error @ DataError::Denied { .. }) => {
-                    return Ok(Outcome::Problem(row.problem(explain(&error))));
+                    let places = BlobPlaces::on(Side::Source, self.from.place(&source));
+                    return Ok(Outcome::Problem(row.problem(places, explain(&error))));
                 }
                 Err(error) => return Err(error),
             },
@@ -337,11 +347,12 @@ pub(super) fn explain(error: &DataError) -> String {
 
 impl BlobRow {
     /// What went wrong with this blob; harmless if its file waits to be deleted anyway.
-    fn problem(&self, reason: String) -> BlobProblem {
+    fn problem(&self, places: BlobPlaces, reason: String) -> BlobProblem {
         BlobProblem {
             file_id: self.file_id.clone(),
             upload_id: self.upload_id.clone(),
             harmless: self.status == FileStatus::Removed,
+            places,
             reason,
         }
     }
@@ -350,7 +361,10 @@ impl BlobRow {
     fn removed_meanwhile(&self) -> BlobProblem {
         BlobProblem {
             harmless: true,
-            ..self.problem("it was removed in the source meanwhile".to_owned())
+            ..self.problem(
+                BlobPlaces::default(),
+                "it was removed in the source meanwhile".to_owned(),
+            )
         }
     }
 }

@@ -181,7 +181,7 @@ pub enum MigrateError {
     ReplayFile { path: PathBuf, source: io::Error },
     #[error("{} has something else than rejected rows of this source", .0.display())]
     RejectsTaken(PathBuf),
-    #[error("blob {} of upload {}: {}", .0.file_id, .0.upload_id, .0.reason)]
+    #[error("blob {} of upload {}{}: {}", .0.file_id, .0.upload_id, .0.places, .0.reason)]
     Blob(BlobProblem),
     /// Stopped on request, after the item in hand; what was done stays done.
     #[error("interrupted")]

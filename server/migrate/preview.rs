@@ -342,7 +342,7 @@ impl BlobLook<'_> {
     }
 
     async fn at(&self, row: &BlobRow) -> Result<(Action, u64), MigrateError> {
-        let (action, detail) = match self.look(row).await {
+        let (action, mut detail) = match self.look(row).await {
             Ok((action, detail)) => (action, detail.to_owned()),
             Err(error) if error.is_fatal() => return Err(error.into()),
             Err(error) => match row.status {
@@ -350,6 +350,11 @@ impl BlobLook<'_> {
                 _ => (Action::Reject, explain(&error)),
             },
         };
+        if action == Action::Reject
+            && let Some(place) = self.from.place(&row.blob())
+        {
+            detail += &format!(" ({place})");
+        }
         self.progress.on(Event::Would {
             action,
             what: "blob",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::ends::Ends;
 use super::limits::Limits;
 use super::lint::Finding;
+use super::places::BlobPlaces;
 use super::preflight::CheckItem;
 use super::proof::{FileDifference, RowDifference, StrayBlob};
 use crate::metadata::{Built, Reject};
@@ -181,6 +182,7 @@ pub struct BlobProblem {
     pub upload_id: String,
     /// A file about to be deleted: its bytes are missed by nobody.
     pub harmless: bool,
+    pub places: BlobPlaces,
     pub reason: String,
 }
 

@@ -139,6 +139,8 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
                 "file": problem.file_id,
                 "upload": problem.upload_id,
                 "harmless": problem.harmless,
+                "from_place": problem.places.from,
+                "to_place": problem.places.to,
                 "reason": problem.reason,
             }),
         ),

@@ -343,11 +343,12 @@ fn blob_line(problem: &BlobProblem) -> String {
         file_id,
         upload_id,
         harmless,
+        places,
         reason,
     } = problem;
     one_line(&match harmless {
         true => format!("skipped: blob {file_id} of a removed file: {reason}"),
-        false => format!("failed: blob {file_id} of upload {upload_id}: {reason}"),
+        false => format!("failed: blob {file_id} of upload {upload_id}{places}: {reason}"),
     })
 }
 

@@ -17,7 +17,7 @@ use super::whole_file::WholeFile;
 use crate::cmd::exit::{Exit, Failure, OutcomeRef};
 use crate::metadata::Reject;
 use crate::migrate::proof::{Difference, FileDifference, RowDifference};
-use crate::migrate::{Action, Effect, Ends, Event, Finding, MigrateError, Progress};
+use crate::migrate::{Action, BlobPlaces, Effect, Ends, Event, Finding, MigrateError, Progress};
 use crate::model::Timestamp;
 
 /// Of the report; raised when a field changes its meaning or goes, not when one is added.
@@ -296,6 +296,13 @@ fn blob(kind: &str, file: &str, upload: Option<&str>, reason: Option<&str>) -> V
     json!({"kind": kind, "file": file, "upload": upload, "reason": reason})
 }
 
+/// With where the blob lies, on the sides where it is at fault.
+fn at(places: &BlobPlaces, mut blob: Value) -> Value {
+    blob["from_place"] = json!(places.from);
+    blob["to_place"] = json!(places.to);
+    blob
+}
+
 /// The row or blob that is not in the target as it is in the source, if the event is about one.
 fn finding(event: &Event<'_>) -> Option<Value> {
     Some(match event {
@@ -328,19 +335,23 @@ fn finding(event: &Event<'_>) -> Option<Value> {
                 file_id, upload_id, ..
             } = found;
             let kind = format!("file_{}", found.kind.as_str());
-            blob(&kind, file_id, Some(upload_id), Some(&found.reason))
+            at(
+                &found.places,
+                blob(&kind, file_id, Some(upload_id), Some(&found.reason)),
+            )
         }
         Event::BlobProblem { problem } => {
             let kind = match problem.harmless {
                 true => "blob_skipped",
                 false => "blob_failed",
             };
-            blob(
+            let found = blob(
                 kind,
                 &problem.file_id,
                 Some(&problem.upload_id),
                 Some(&problem.reason),
-            )
+            );
+            at(&problem.places, found)
         }
         Event::Would {
             action,

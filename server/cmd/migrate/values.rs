@@ -90,6 +90,8 @@ pub fn file_difference(file: &FileDifference) -> Value {
         "file": file.file_id,
         "upload": file.upload_id,
         "standing": file.kind.as_str(),
+        "from_place": file.places.from,
+        "to_place": file.places.to,
         "reason": file.reason,
     })
 }
