@@ -17,7 +17,7 @@ use super::strangers::Strangers;
 use super::tuple::{Batch, Encoding};
 use super::upload_log::{self, UploadLog};
 use super::value::Value;
-use super::{Metadata, MetadataError, OpenMode, followed, stats};
+use super::{Metadata, MetadataError, OpenMode, followed, place, sqlite, stats};
 use crate::config::{Driver, MetadataConfig};
 use crate::model::Timestamp;
 
@@ -141,6 +141,18 @@ pub(super) const HALF_DONE: [(&str, &str); 2] = [
 ];
 
 impl Loader {
+    /// Makes a SQLite database readable in which a program died in the middle of a transaction, as
+    /// opening it to load does. To be called before one looks at it; changes nothing else, and
+    /// nothing that a living program has begun.
+    pub async fn recover(config: &MetadataConfig) {
+        if let Some(location) = place::location(config) {
+            let recovered = tokio::task::spawn_blocking(move || sqlite::recover(&location));
+            if let Err(error) = recovered.await {
+                tracing::debug!("cannot recover the target: {error}");
+            }
+        }
+    }
+
     /// Opens the database, creates or upgrades its tables, and keeps everybody else from loading
     /// into it or serving it until this is closed.
     ///

@@ -84,7 +84,8 @@ pub fn sqlite_name(config: &MetadataConfig) -> Option<PathBuf> {
     location(config).map(|location| location.path)
 }
 
-fn location(config: &MetadataConfig) -> Option<Location> {
+/// Where a SQLite database is; `None` for PostgreSQL, and for a text that names no file.
+pub(super) fn location(config: &MetadataConfig) -> Option<Location> {
     match config.driver {
         Driver::Sqlite => Location::parse(config.connection_string.expose()).ok(),
         Driver::Postgres => None,

@@ -76,6 +76,17 @@ pub fn connect(location: &Location, access: Access) -> Result<Connection, Metada
         .map(|()| connection)
 }
 
+/// Lets SQLite take back the transaction in which the last program to write the file died, if one
+/// did. What keeps it from that is what will keep the file from being opened, with the reason.
+pub fn recover(location: &Location) {
+    if location.file.exists()
+        && may_be_in_a_transaction(&location.file)
+        && let Err(error) = connect(location, Access::ReadWrite)
+    {
+        tracing::debug!("cannot recover {location}: {error}");
+    }
+}
+
 fn open_to_write(location: &Location) -> Result<Connection, MetadataError> {
     check_to_write(location)?;
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

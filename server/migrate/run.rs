@@ -30,7 +30,7 @@ use super::verify::EndCheck;
 use super::{Endpoint, Halves, Mode, Options, unchanged, uploads};
 use crate::data::buffers::Buffers;
 use crate::data::{DataBackend, DataError, Location, Tuning};
-use crate::metadata::{Loader, OnReject, RunRecord};
+use crate::metadata::{Loader, OnReject, RunRecord, is_same_file};
 use crate::model::{Timestamp, id};
 
 /// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
@@ -87,6 +87,9 @@ impl<'a> Run<'a> {
             true => &Quiet,
             false => self.progress.as_ref(),
         };
+        if !is_same_file(self.from.metadata, self.to.metadata) {
+            Loader::recover(self.to.metadata).await;
+        }
         let mut plan = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),

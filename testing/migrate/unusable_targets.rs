@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::interlocks::refused;
 use crate::places::{Database, Store};
 use crate::scene::{NO_FILES, SMALL, Scene, run};
+use crate::unusable_sources::cut_off;
 
 #[test]
 fn a_target_that_is_newer_or_of_another_program() -> Result<()> {
@@ -160,5 +161,26 @@ fn what_is_created_is_its_owners_alone_and_what_exists_stays_as_it_is() -> Resul
     }
     scene.migrate(&from, &other, &[])?.expect(0)?;
     assert_eq!(modes(["other.db", "other.files"])?, [0o640, 0o755]);
+    Ok(())
+}
+
+/// A run that was killed leaves its target so, and the next one goes on. Who only looks does not
+/// roll back.
+#[test]
+fn a_target_that_was_cut_off_in_a_transaction() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("source", SMALL)?, scene.local("from")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let whole = to.database.rows()?;
+    cut_off(&scene, &to)?;
+    let journal = scene.path("from.db-journal");
+    let cut = "was left in the middle of a transaction by a program that died";
+    scene
+        .migrate(&from, &to, &["--dry-run"])?
+        .expect(1)?
+        .says(&[cut])?;
+    assert!(fs::metadata(&journal)?.len() > 0);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(to.database.rows()?, whole);
     Ok(())
 }
