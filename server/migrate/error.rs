@@ -182,7 +182,7 @@ pub enum MigrateError {
     #[error("{} has something else than rejected rows of this source", .0.display())]
     RejectsTaken(PathBuf),
     #[error("blob {} of upload {}{}: {}", .0.file_id, .0.upload_id, .0.places, .0.reason)]
-    Blob(BlobProblem),
+    Blob(Box<BlobProblem>),
     /// Stopped on request, after the item in hand; what was done stays done.
     #[error("interrupted")]
     Interrupted,
@@ -353,6 +353,30 @@ impl MigrateError {
             | Self::Differs { .. }
             | Self::GivenUp { .. }
             | Self::Task(_) => false,
+        }
+    }
+
+    /// The database that it is about, as messages name it, if it is about one alone.
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::Preflight(problems) => match &problems[..] {
+                [Problem::Metadata { source, .. }] => source.backend(),
+                _ => None,
+            },
+            Self::Metadata(error) => error.backend(),
+            Self::GivenUp { source, .. } => source.database(),
+            Self::Data(_)
+            | Self::Moved(_)
+            | Self::Rejected(_)
+            | Self::Unfit(_)
+            | Self::Rejects { .. }
+            | Self::RejectsTaken(_)
+            | Self::BadLines { .. }
+            | Self::ReplayFile { .. }
+            | Self::Blob(_)
+            | Self::Interrupted
+            | Self::Differs { .. }
+            | Self::Task(_) => None,
         }
     }
 

@@ -120,6 +120,9 @@ fn rejected_rows_are_kept_whole_mended_and_replayed() -> Result<()> {
 
     let changes: Vec<String> = kept.iter_mut().map(mend).collect::<Result<_>>()?;
     write(&file, &kept)?;
+    replay(&scene, &scene.path("absent"), &to, &[])?
+        .expect(2)?
+        .says(&["absent cannot be read", "hint: "])?;
     let run = replay(&scene, &file, &to, &[])?.expect(0)?;
     assert_eq!(run.summary("users")?.copied, 12);
     for change in changes {

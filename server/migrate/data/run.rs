@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
                 } else if self.copy.ignore_errors {
                     self.report.failed += 1;
                 } else {
-                    return Err(MigrateError::Blob(problem));
+                    return Err(MigrateError::Blob(Box::new(problem)));
                 }
                 self.records.push(BlobRecord {
                     file_id: done.file_id,

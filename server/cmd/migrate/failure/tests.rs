@@ -1,0 +1,195 @@
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+
+use super::*;
+use crate::data::DataError;
+use crate::metadata::MetadataError;
+use crate::migrate::{BlobPlaces, BlobProblem, Side};
+
+/// The place of an error in a list of all: a new one does not compile without a place here, and
+/// without an end below the list has a hole.
+fn ordinal(error: &MigrateError) -> usize {
+    match error {
+        MigrateError::Preflight(problems) => match &problems[0] {
+            Problem::SamePlace { .. } => 0,
+            Problem::Metadata { .. } => 1,
+            Problem::Data { .. } => 2,
+            Problem::NoSpace { .. } => 3,
+            Problem::NoBlobs { .. } => 4,
+            Problem::OthersRows { .. } => 5,
+            Problem::NoPrimaryKey(_) => 6,
+            Problem::SameName { .. } => 7,
+            Problem::NoPlaceForKeys => 8,
+            Problem::ShardWithKeys => 9,
+        },
+        MigrateError::Moved(_) => 10,
+        MigrateError::Metadata(_) => 11,
+        MigrateError::Data(_) => 12,
+        MigrateError::Rejected(_) => 13,
+        MigrateError::Unfit(_) => 14,
+        MigrateError::Rejects { .. } => 15,
+        MigrateError::BadLines { .. } => 16,
+        MigrateError::ReplayFile { .. } => 17,
+        MigrateError::RejectsTaken(_) => 18,
+        MigrateError::Blob(_) => 19,
+        MigrateError::Interrupted => 20,
+        MigrateError::Differs { .. } => 21,
+        MigrateError::GivenUp { .. } => 22,
+        MigrateError::Task(_) => 23,
+    }
+}
+
+const ERRORS: usize = 24;
+
+fn in_use() -> MetadataError {
+    MetadataError::InUse {
+        backend: "sqlite x".to_owned(),
+        by: "a server".to_owned(),
+    }
+}
+
+fn unreachable() -> DataError {
+    DataError::Unreachable {
+        action: "store".to_owned(),
+        backend: "s3".to_owned(),
+        source: "gone".into(),
+    }
+}
+
+/// What keeps a run from starting.
+fn problems() -> Vec<(Problem, Exit)> {
+    let place = || "files".to_owned();
+    let same = Problem::SamePlace {
+        half: "data",
+        place: place(),
+        both: false,
+    };
+    let not_initialised = Problem::Metadata {
+        side: Side::Source,
+        source: MetadataError::NotInitialised {
+            backend: "sqlite x".to_owned(),
+        },
+    };
+    let out_of_reach = Problem::Data {
+        side: Side::Target,
+        source: unreachable(),
+    };
+    let no_space = Problem::NoSpace {
+        place: place(),
+        free: 0,
+        needed: 1,
+    };
+    let no_blobs = Problem::NoBlobs {
+        place: place(),
+        is_absent: true,
+        promised: 1,
+    };
+    let others = Problem::OthersRows {
+        place: place(),
+        rows: "a user".to_owned(),
+    };
+    let same_name = Problem::SameName {
+        one: "a".to_owned(),
+        other: "A".to_owned(),
+    };
+    vec![
+        (same, Exit::Usage),
+        (not_initialised, Exit::NotInitialised),
+        (out_of_reach, Exit::Unreachable),
+        (no_space, Exit::Failed),
+        (no_blobs, Exit::Failed),
+        (others, Exit::InUse),
+        (Problem::NoPrimaryKey("notes".to_owned()), Exit::Failed),
+        (same_name, Exit::Failed),
+        (Problem::NoPlaceForKeys, Exit::Usage),
+        (Problem::ShardWithKeys, Exit::Usage),
+    ]
+}
+
+fn failed_blob() -> MigrateError {
+    MigrateError::Blob(Box::new(BlobProblem {
+        file_id: "f".to_owned(),
+        upload_id: "u".to_owned(),
+        harmless: false,
+        places: BlobPlaces::default(),
+        reason: "it is missing".to_owned(),
+    }))
+}
+
+#[tokio::test]
+async fn every_end_has_the_exit_code_of_the_manual() {
+    let path = || PathBuf::from("rejects.jsonl");
+    let refused = || io::Error::from(io::ErrorKind::PermissionDenied);
+    let panicked = tokio::spawn(std::future::pending::<()>());
+    panicked.abort();
+    let bad_lines = MigrateError::BadLines {
+        path: path(),
+        lines: vec![BadLine {
+            line: 1,
+            cause: "no row".to_owned(),
+        }],
+        total: 1,
+    };
+    let differs = MigrateError::Differs {
+        table: "users".to_owned(),
+        missing: 1,
+        different: 0,
+        example: None,
+    };
+    let given_up = |source| MigrateError::GivenUp {
+        seconds: 1,
+        source: Box::new(source),
+    };
+    let rejects = MigrateError::Rejects {
+        path: path(),
+        source: refused(),
+    };
+    let unread = MigrateError::ReplayFile {
+        path: path(),
+        source: refused(),
+    };
+    let mut ends = vec![
+        (MigrateError::Moved(Vec::new()), Exit::Usage),
+        (MigrateError::Metadata(in_use()), Exit::InUse),
+        (MigrateError::Data(unreachable()), Exit::Unreachable),
+        (MigrateError::Rejected(Vec::new()), Exit::Failed),
+        (MigrateError::Unfit(Box::default()), Exit::Failed),
+        (rejects, Exit::Failed),
+        (bad_lines, Exit::Failed),
+        (unread, Exit::Usage),
+        (MigrateError::RejectsTaken(path()), Exit::Usage),
+        (failed_blob(), Exit::Failed),
+        (MigrateError::Interrupted, Exit::Interrupted),
+        (differs, Exit::Different),
+        // What was tried again for long ends as it would have ended at once.
+        (given_up(MigrateError::Metadata(in_use())), Exit::InUse),
+        (given_up(unreachable().into()), Exit::Unreachable),
+        (panicked.await.unwrap_err().into(), Exit::Failed),
+    ];
+    let problems = problems().into_iter();
+    ends.extend(problems.map(|(problem, exit)| (MigrateError::Preflight(vec![problem]), exit)));
+    let mut seen = BTreeSet::new();
+    for (error, exit) in ends {
+        assert_eq!(exit_of(&error), exit, "{error:?}");
+        seen.insert(ordinal(&error));
+    }
+    assert_eq!(seen, (0..ERRORS).collect(), "an error has no end here");
+}
+
+#[test]
+fn a_failure_says_which_database_it_is_about() {
+    let problem = || Problem::Metadata {
+        side: Side::Target,
+        source: in_use(),
+    };
+    let one = MigrateError::Preflight(vec![problem()]);
+    assert_eq!(one.database(), Some("sqlite x"));
+    assert_eq!(
+        MigrateError::Metadata(in_use()).database(),
+        Some("sqlite x")
+    );
+    let two = MigrateError::Preflight(vec![problem(), Problem::NoPlaceForKeys]);
+    assert_eq!(two.database(), None, "each has its own remedy");
+    assert_eq!(failed_blob().database(), None);
+}
