@@ -173,7 +173,8 @@ impl RowLook<'_> {
         comparison
             .run(|row| {
                 let owned = owned.as_ref().zip(row.as_ref().ok());
-                let is_owned = owned.is_some_and(|(owned, row)| owned.holds(row.row()));
+                let is_owned = owned
+                    .is_some_and(|(owned, row)| owned.holds(row.row()) && !row.replaces_rejected());
                 if is_owned && let Ok(row) = &row {
                     blobs += self.tell_lost_blob(layout, row, may_delete);
                 }
@@ -199,11 +200,12 @@ impl RowLook<'_> {
                         action,
                         what,
                         key: &row.key(),
-                        detail: match action {
-                            Action::Extra if deletes && may_delete => {
+                        detail: match (action, row.why_extra()) {
+                            (Action::Extra, Some(reason)) => reason,
+                            (Action::Extra, None) if deletes && may_delete => {
                                 "it stays: where it came from cannot be told"
                             }
-                            Action::Extra if deletes => {
+                            (Action::Extra, None) if deletes => {
                                 "it stays: a row of this table cannot be brought"
                             }
                             _ => "",

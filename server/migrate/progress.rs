@@ -78,10 +78,11 @@ pub enum Event<'a> {
         table: &'a str,
         key: &'a str,
     },
-    /// A row that only the target has.
+    /// A row that only the target has; why, where that can be told.
     Extra {
         table: &'a str,
         key: &'a str,
+        reason: Option<&'a str>,
     },
     /// A row that the target had with other values, and that was made equal.
     Updated {

@@ -264,8 +264,9 @@ fn other_line(event: &Event<'_>, all: bool) -> Option<String> {
         Event::Conflict { table, key } => Some(format!(
             "conflict: {table} {key}: the target has it with other values"
         )),
-        Event::Extra { table, key } => {
-            Some(format!("extra: {table} {key}: only the target has it"))
+        Event::Extra { table, key, reason } => {
+            let reason = reason.unwrap_or("only the target has it");
+            Some(format!("extra: {table} {key}: {reason}"))
         }
         Event::Retry {
             blob,

@@ -278,7 +278,7 @@ fn of_finding(kind: &str, finding: &Finding) -> Value {
 fn of_row_difference(table: &str, found: &RowDifference) -> Value {
     match &found.kind {
         Difference::Missing => row("missing", table, &found.key, None),
-        Difference::Extra => row("extra", table, &found.key, None),
+        Difference::Extra(reason) => row("extra", table, &found.key, *reason),
         Difference::Rejected(reason) => row("reject", table, &found.key, Some(reason)),
         Difference::Different(columns) => {
             let mut finding = row("different", table, &found.key, None);
@@ -317,7 +317,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         }
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
-        Event::Extra { table, key } => row("extra", table, key, None),
+        Event::Extra { table, key, reason } => row("extra", table, key, *reason),
         Event::Updated { table, key } => row("updated", table, key, None),
         Event::Deleted { table, key } => row("deleted", table, key, None),
         Event::BlobDeleted { file_id, upload_id } => {
@@ -374,7 +374,10 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         } => match action {
             Action::Reject => row("reject", what, key, Some(detail)),
             Action::Conflict => row("conflict", what, key, None),
-            Action::Extra => row("extra", what, key, None),
+            Action::Extra => {
+                let reason = Some(*detail).filter(|detail| !detail.is_empty());
+                row("extra", what, key, reason)
+            }
             Action::Update => row("updated", what, key, None),
             Action::Delete => row("deleted", what, key, None),
             Action::Copy | Action::Keep | Action::Skip => return None,

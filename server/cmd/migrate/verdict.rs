@@ -124,7 +124,8 @@ fn row_text(table: &str, row: &RowDifference) -> String {
     let key = &row.key;
     match &row.kind {
         Difference::Missing => format!("  missing: {table} {key}\n"),
-        Difference::Extra => format!("  extra: {table} {key}\n"),
+        Difference::Extra(None) => format!("  extra: {table} {key}\n"),
+        Difference::Extra(Some(reason)) => format!("  extra: {table} {key}: {reason}\n"),
         Difference::Different(columns) => {
             format!("  different: {table} {key}: {}\n", columns.join(", "))
         }

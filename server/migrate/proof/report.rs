@@ -71,8 +71,8 @@ pub struct RowDifference {
 pub enum Difference {
     /// The target does not have the row.
     Missing,
-    /// Only the target has it.
-    Extra,
+    /// Only the target has it; why, where that can be told.
+    Extra(Option<&'static str>),
     /// The names of the columns with other values.
     Different(Vec<String>),
     /// Why the target cannot hold it.
@@ -277,7 +277,7 @@ impl Difference {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
-            Self::Extra => "extra",
+            Self::Extra(_) => "extra",
             Self::Different(_) => "different",
             Self::Rejected(_) => "rejected",
         }
