@@ -17,7 +17,7 @@ pub struct Layout {
 pub struct Column {
     pub name: String,
     pub kind: Kind,
-    /// The type as the database spells it.
+    /// The type as the database spells it, or as another one of the same engine is to have it.
     pub declared: String,
 }
 
@@ -65,6 +65,13 @@ impl Layout {
             .iter()
             .map(|column| self.columns[*column].kind)
             .collect()
+    }
+
+    /// The same table without some columns, none of which is part of the primary key.
+    pub fn without(&self, columns: &[&str]) -> Self {
+        let names = self.columns.iter().map(|column| column.name.as_str());
+        let keep: Vec<&str> = names.filter(|name| !columns.contains(name)).collect();
+        self.project(&keep)
     }
 
     /// The same table with the columns `keep` only, in that order; those it lacks are left out.
@@ -153,15 +160,11 @@ pub(super) fn is_bookkeeping(table: &str) -> bool {
 /// program does not know, by name.
 ///
 /// Left out: schema versions, which the target has of its own; login sessions that live for
-/// minutes; the bookkeeping of migrations; the engine's own tables.
+/// minutes; the bookkeeping of migrations.
 pub fn migrated(mut layouts: Vec<Layout>) -> Vec<Layout> {
     layouts.retain(|layout| match layout.known() {
         Some(table) => table.migrated,
-        None => {
-            layout.name != "migrations"
-                && !is_bookkeeping(&layout.name)
-                && !layout.name.starts_with("sqlite_")
-        }
+        None => layout.name != "migrations" && !is_bookkeeping(&layout.name),
     });
     let rank = |layout: &Layout| {
         TABLES
@@ -228,7 +231,7 @@ mod tests {
             "plikd_migrate_notes",
             "aaa",
             "usage_stats",
-            "sqlite_sequence",
+            "sqlite_notes",
         ];
         let names: Vec<String> = migrated(
             found
@@ -249,6 +252,7 @@ mod tests {
             "aaa",
             "events",
             "plikd_migrate_notes",
+            "sqlite_notes",
         ];
         assert_eq!(names, expected);
     }

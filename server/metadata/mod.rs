@@ -7,6 +7,7 @@
 //! whole tables, read as of one moment and written in batches.
 
 mod blob_notes;
+mod catalog;
 mod checkpoint;
 pub mod cursor;
 mod dialect;
@@ -54,6 +55,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::{Driver, MetadataConfig};
 pub use blob_notes::{BlobNotes, BlobRecord, BlobState};
+pub use catalog::{MAX_NAME_BYTES, MadeType};
 pub use checkpoint::{Checkpoint, Tally};
 pub use dialect::Dialect;
 pub use digest::{KeyRange, Owned, TableDigest};
@@ -63,7 +65,7 @@ pub use error::{BoxError, MetadataError};
 pub use fault::{Fault, Reason};
 pub use followed::DoomedBlob;
 pub use fresh::{Built, FreshError, FreshLoad};
-pub use layout::{Column, Layout, migrated};
+pub use layout::{Column, Index, Layout, migrated};
 pub use loader::{Delete, Existing, Loaded, Loader, OnReject, RunRecord, Write};
 pub use lock::{Lock, lock_alone};
 pub use maintenance::Orphans;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::error::During;
 use super::layout::{is_bookkeeping, quote};
 use super::lock::Lock;
-use super::postgres::reader::layouts;
+use super::postgres::layouts::layouts;
 use super::postgres::{Connector, failure};
 use super::table::TABLES;
 use super::{MetadataError, OpenMode};

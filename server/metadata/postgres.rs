@@ -3,6 +3,7 @@
 mod connect;
 mod deferred;
 pub(super) mod fresh;
+pub(super) mod layouts;
 pub(super) mod reader;
 mod settings;
 mod tls;

@@ -82,15 +82,6 @@ impl Snapshot {
         }
     }
 
-    /// Columns whose values the database makes from others, each with its table. No layout has
-    /// them: they cannot be written.
-    pub async fn generated_columns(&self) -> Result<Vec<(String, String)>, MetadataError> {
-        match self {
-            Self::Sqlite(reader) => reader.generated_columns().await,
-            Self::Postgres(reader) => reader.generated_columns().await,
-        }
-    }
-
     /// The schema versions that were applied, in no order.
     ///
     /// # Errors

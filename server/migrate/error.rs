@@ -10,6 +10,7 @@ use crate::metadata::{MetadataError, Reject};
 use super::lint::{Effect, LintReport};
 use super::outlook::Moved;
 use super::progress::BlobProblem;
+use super::unfit::Unfit;
 
 /// Something that keeps a migration from starting.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +45,9 @@ pub enum Problem {
         "--sync would overwrite what is in {place}: it holds {rows} that did not come from this source"
     )]
     OthersRows { place: String, rows: String },
-    #[error("table {0} has no primary key, so its rows cannot be told apart")]
-    NoPrimaryKey(String),
-    #[error("{one} and {other} are the same name in SQLite, which does not tell cases apart")]
-    SameName { one: String, other: String },
+    /// The target cannot have a table of the source.
+    #[error("{0}")]
+    Table(Unfit),
     #[error(
         "the target encrypts each blob with a key of its own (SSE-C), and there is no row of the target to keep it in"
     )]
@@ -125,12 +125,10 @@ impl Problem {
                     .to_owned(),
             ),
             Self::NoSpace { .. } => Some("free some space there, or choose another place".to_owned()),
-            Self::NoPrimaryKey(table) => {
-                Some(format!("give table {table} a primary key, or drop it if nothing needs it"))
-            }
-            Self::SameName { other, .. } => Some(format!(
-                "rename {other}, or drop it if nothing needs it; or migrate to PostgreSQL"
-            )),
+            Self::Table(unfit) => Some(match unfit.is_dispensable() {
+                true => format!("{}; or leave it out with --ignore-errors", unfit.hint()),
+                false => unfit.hint(),
+            }),
             Self::NoPlaceForKeys => Some(
                 "migrate the metadata to a database of its own first (or together), or set SSE to 'S3' or ''".to_owned(),
             ),
@@ -234,8 +232,7 @@ impl Problem {
             | Self::NoBlobs { .. }
             | Self::NoSpace { .. }
             | Self::OthersRows { .. }
-            | Self::NoPrimaryKey(_)
-            | Self::SameName { .. }
+            | Self::Table(_)
             | Self::NoPlaceForKeys
             | Self::ShardWithKeys => false,
         }

@@ -7,6 +7,7 @@
 mod attempts;
 mod blob;
 mod census;
+mod check;
 mod compare;
 mod data;
 mod ends;
@@ -38,6 +39,7 @@ mod space;
 mod sync;
 mod target;
 mod unchanged;
+mod unfit;
 mod uploads;
 mod verify;
 
@@ -68,6 +70,7 @@ pub use report::{
 };
 pub use retry::RetryPolicy;
 pub use shard::{BadShard, Shard};
+pub use unfit::{Part, TableFault, Unfit};
 
 use attempts::Attempts;
 use once::Once;
@@ -117,7 +120,7 @@ pub struct Options<'a> {
     pub shard: Option<Shard>,
     /// Blobs copied at the same time.
     pub workers: NonZeroUsize,
-    /// Carry on past rows and blobs that cannot be copied.
+    /// Carry on past rows, blobs and strange tables that cannot be copied.
     pub ignore_errors: bool,
     /// Where rejected rows go whole, if anywhere; of use with `ignore_errors` only.
     pub rejects: Option<&'a Path>,

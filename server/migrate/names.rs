@@ -2,48 +2,55 @@
 
 use std::collections::HashMap;
 
-use super::error::Problem;
+use super::unfit::{TableFault, Unfit};
 use crate::metadata::Layout;
 
 /// The tables of the source, and their columns, that a SQLite database cannot have beside others of
 /// the source, or beside those `there`.
-pub(super) fn same(source: &[Layout], there: &[Layout]) -> Vec<Problem> {
+pub(super) fn same(source: &[Layout], there: &[Layout]) -> Vec<Unfit> {
     let tables = source.iter().chain(there).map(|layout| &*layout.name);
-    let mut problems = clashes(tables, "tables", str::to_owned);
+    let mut unfit = Vec::new();
+    for (one, other) in clashes(tables) {
+        // One of them is the source's.
+        let of_source = |name: &str| source.iter().find(|layout| layout.name == name);
+        let found = of_source(other).map(|layout| (layout, one));
+        let found = found.or_else(|| of_source(one).map(|layout| (layout, other)));
+        unfit.extend(
+            found.map(|(layout, beside)| {
+                Unfit::table(layout, TableFault::SameName(beside.to_owned()))
+            }),
+        );
+    }
     for layout in source {
         let known = there.iter().find(|known| known.name == layout.name);
         let columns = layout
             .columns
             .iter()
             .chain(known.into_iter().flat_map(|known| &known.columns));
-        let shown = |column: &str| format!("{}.{column}", layout.name);
-        problems.extend(clashes(
-            columns.map(|column| &*column.name),
-            "columns",
-            shown,
-        ));
+        for (one, other) in clashes(columns.map(|column| &*column.name)) {
+            let (column, beside) = match layout.position(other) {
+                Some(_) => (other, one),
+                None => (one, other),
+            };
+            let beside = format!("{}.{beside}", layout.name);
+            unfit.push(Unfit::column(layout, column, TableFault::SameName(beside)));
+        }
     }
-    problems
+    unfit
 }
 
-fn clashes<'a>(
-    names: impl Iterator<Item = &'a str>,
-    what: &str,
-    shown: impl Fn(&str) -> String,
-) -> Vec<Problem> {
+/// The names that are one to SQLite, in pairs, the earlier one first.
+fn clashes<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'a str)> {
     // SQLite folds ASCII alone.
     let mut first: HashMap<String, &str> = HashMap::new();
-    let mut problems = Vec::new();
+    let mut found = Vec::new();
     for name in names {
         let one = *first.entry(name.to_ascii_lowercase()).or_insert(name);
         if one != name {
-            problems.push(Problem::SameName {
-                one: format!("{what} {}", shown(one)),
-                other: shown(name),
-            });
+            found.push((one, name));
         }
     }
-    problems
+    found
 }
 
 #[cfg(test)]
@@ -66,7 +73,7 @@ mod tests {
     }
 
     fn told(source: &[Layout], there: &[Layout]) -> Vec<String> {
-        same(source, there).iter().map(Problem::explain).collect()
+        same(source, there).iter().map(Unfit::to_string).collect()
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What was checked before the first write, as a list to read: what is well, what is not, and what
 //! to do about it.
 
+use super::check::{Found, Retyped};
 use super::ends::{DatabaseEnd, Ends};
 use super::error::{Problem, Side};
-use super::plan::Found;
 use super::{Endpoint, Mode};
 use crate::config::{DataConfig, MetadataConfig};
 use crate::data::{self, Feature, Standing, Tuning};
@@ -45,6 +45,9 @@ impl Verdict {
 /// Connections that a run, its checks and its comparison take at the most.
 const CONNECTIONS: i64 = 10;
 
+/// The checks that look at the tables of the source.
+const TABLE_CHECKS: [&str; 4] = ["primary keys", "names", "column types", "rights"];
+
 /// What the list of one run is made from.
 pub(super) struct Preflight<'a> {
     pub ends: &'a Ends,
@@ -63,6 +66,7 @@ impl Preflight<'_> {
         list.target(self);
         list.versions(self.foreign_versions);
         list.generated(&self.found.left_out);
+        list.tables(self.found);
         list.data(self);
         list.between(self.problems);
         list.space(self);
@@ -190,6 +194,31 @@ impl List {
         }
     }
 
+    /// What the target gets otherwise than the source has it, or not at all.
+    fn tables(&mut self, found: &Found) {
+        for retyped in &found.retyped {
+            let Retyped {
+                table,
+                column,
+                from,
+                to,
+            } = retyped;
+            self.doubt(
+                "column types",
+                format!("the target has no type {from}, so {table}.{column} becomes {to} there"),
+                &format!("create type {from} in the target first, if it is wanted there"),
+            );
+        }
+        for unfit in &found.omitted {
+            let what = match unfit.omitted_column() {
+                Some(column) => format!("column {}.{column}", unfit.table),
+                None => format!("table {}", unfit.table),
+            };
+            let detail = format!("{unfit}: {what} is left out");
+            self.doubt(unfit.check(), detail, &unfit.hint());
+        }
+    }
+
     fn data(&mut self, run: &Preflight<'_>) {
         // A bucket is only asked whether it is there: what else it can do is tried out by the run.
         let to_is_bucket = run
@@ -223,8 +252,9 @@ impl List {
             false => "source and target are apart".to_owned(),
         };
         self.passed_unless(problems, "places", detail);
-        self.passed_unless(problems, "primary keys", String::new());
-        self.passed_unless(problems, "names", String::new());
+        for check in TABLE_CHECKS {
+            self.passed_unless(problems, check, String::new());
+        }
         self.passed_unless(problems, "keys of blobs", String::new());
     }
 
@@ -330,8 +360,7 @@ fn name(problem: &Problem) -> &'static str {
         Problem::OthersRows { .. } => "target metadata",
         Problem::NoBlobs { .. } => "source data",
         Problem::SamePlace { .. } => "places",
-        Problem::NoPrimaryKey(_) => "primary keys",
-        Problem::SameName { .. } => "names",
+        Problem::Table(unfit) => unfit.check(),
         Problem::NoPlaceForKeys | Problem::ShardWithKeys => "keys of blobs",
         Problem::NoSpace { .. } => "space",
     }
@@ -350,6 +379,7 @@ mod tests {
     use crate::config::Config;
     use crate::data::DataError;
     use crate::metadata::MetadataError;
+    use crate::migrate::unfit::{Part, TableFault, Unfit};
 
     /// Name, verdict and whether there is a hint, of a run between local backends.
     async fn checked(problems: &[Problem], found: &Found) -> Vec<(String, Verdict, bool)> {
@@ -394,6 +424,13 @@ mod tests {
             |side, source, _| Problem::Metadata { side, source },
             |side, _, source| Problem::Data { side, source },
         ];
+        let unfit = |fault| {
+            Problem::Table(Unfit {
+                table: text(),
+                part: Part::Whole,
+                fault,
+            })
+        };
         let problems = [
             metadata(Side::Source, lost(), away()),
             metadata(Side::Target, lost(), away()),
@@ -418,11 +455,10 @@ mod tests {
                 place: text(),
                 rows: text(),
             },
-            Problem::NoPrimaryKey(text()),
-            Problem::SameName {
-                one: text(),
-                other: text(),
-            },
+            unfit(TableFault::NoPrimaryKey),
+            unfit(TableFault::LongName),
+            unfit(TableFault::UnknownType(text())),
+            unfit(TableFault::Unreadable),
             Problem::NoPlaceForKeys,
             Problem::ShardWithKeys,
         ];

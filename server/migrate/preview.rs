@@ -60,7 +60,10 @@ pub(super) async fn look(
 ) -> Result<(Plan, Preview), MigrateError> {
     let tuning = limiter.tuning();
     let mut plan = Plan::make(from, to, options, &tuning, progress.as_ref()).await?;
-    let mut preview = Preview::default();
+    let mut preview = Preview {
+        omitted: plan.omitted.clone(),
+        ..Preview::default()
+    };
     if options.halves.has_metadata() {
         let lint = Lint {
             to: to.metadata.driver,

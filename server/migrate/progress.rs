@@ -8,6 +8,7 @@ use super::lint::Finding;
 use super::places::BlobPlaces;
 use super::preflight::CheckItem;
 use super::proof::{FileDifference, RowDifference, StrayBlob};
+use super::unfit::Unfit;
 use crate::metadata::{Built, Reject};
 
 /// Something that happened, for a person who watches.
@@ -17,11 +18,14 @@ pub enum Event<'a> {
     Ends(&'a Ends),
     /// Things that were checked before the first write.
     Checked(&'a [CheckItem]),
-    /// A column of the source that the target will not have: its values are made from others.
+    /// A column of the source that the target will not have: its values are made from others, or
+    /// it cannot be there and is left out on request.
     ColumnLeftOut {
         table: &'a str,
         column: &'a str,
     },
+    /// A table of the source that the target cannot have, and that is left out on request.
+    TableLeftOut(&'a Unfit),
     /// Blobs are about to be copied: how many, and their bytes, as the rows say.
     BlobsBegin {
         blobs: u64,

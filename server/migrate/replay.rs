@@ -106,6 +106,7 @@ pub async fn replay(
         tables,
         blobs: None,
         lint: LintReport::default(),
+        omitted: Vec::new(),
         source_is_served: false,
         elapsed: started.elapsed(),
     })

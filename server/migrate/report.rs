@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Options;
 use super::lint::{Effect, LintReport};
 use super::shard::Shard;
+use super::unfit::Unfit;
 use crate::metadata::{TableDigest, Tally};
 
 /// One table after the run.
@@ -127,6 +128,8 @@ pub struct Report {
     pub shard: Option<Shard>,
     /// What was wrong with the rows of the source; nothing if only data was copied.
     pub lint: LintReport,
+    /// Tables and columns that the target cannot have.
+    pub omitted: Vec<Unfit>,
     /// A server was using the source: what it has changed since is not in the target.
     pub source_is_served: bool,
     pub elapsed: Duration,
@@ -135,7 +138,7 @@ pub struct Report {
 impl Report {
     /// Whether the target holds what the source holds, and nothing else.
     pub fn is_complete(&self) -> bool {
-        self.left_behind() == 0 && self.extra() == 0
+        self.left_behind() == 0 && self.extra() == 0 && self.omitted.is_empty()
     }
 
     /// Rows and blobs that are not in the target as they are in the source.
@@ -162,6 +165,8 @@ pub struct Preview {
     pub blobs: Option<BlobReport>,
     /// What is wrong with the rows of the source.
     pub lint: LintReport,
+    /// Tables and columns that the target cannot have.
+    pub omitted: Vec<Unfit>,
     /// How the run would end.
     pub prospect: Prospect,
 }
@@ -205,6 +210,7 @@ impl Preview {
             false if rows > 0 => Prospect::Refused { rows },
             false if blobs > 0 => Prospect::Stopped { blobs },
             _ if differing + blobs > 0 => Prospect::Incomplete,
+            _ if !self.omitted.is_empty() => Prospect::Incomplete,
             _ => Prospect::Complete,
         }
     }
@@ -247,6 +253,7 @@ mod tests {
             files: None,
             shard: None,
             lint: LintReport::default(),
+            omitted: Vec::new(),
             source_is_served: false,
             elapsed: Duration::ZERO,
         };

@@ -126,6 +126,7 @@ impl<'a> Run<'a> {
         let mut report = Report {
             shard: self.options.shard,
             lint,
+            omitted: plan.omitted.clone(),
             source_is_served: plan.source_is_served,
             ..Report::default()
         };

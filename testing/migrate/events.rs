@@ -71,6 +71,7 @@ fn events_have_the_fields_of_the_manual_and_no_others() -> Result<()> {
         "UPDATE files SET status = 'deleted' WHERE id = \
          (SELECT min(id) FROM files WHERE status = 'uploaded' AND id <> 'failedFile')",
     )?;
+    from.database.query("CREATE TABLE keyless (text text)")?;
     let options = ["--ignore-errors", "--sync", "--delete", "--json"];
     let run = scene.migrate(&from, &to, &options)?.expect(20)?;
     all.extend(events(&run)?);

@@ -56,6 +56,7 @@ mod shards;
 mod strangers;
 mod sync;
 mod sync_kills;
+mod tables;
 mod trial;
 mod unusable_sources;
 mod unusable_targets;

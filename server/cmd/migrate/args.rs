@@ -133,7 +133,7 @@ pub struct RunArgs {
     #[arg(help_heading = PLANS, long, conflicts_with = "plan")]
     pub dry_run: bool,
 
-    /// Carry on past rows and blobs that cannot be copied; each is named, the exit code is 20
+    /// Carry on past rows, blobs and tables that cannot be copied; each is named, the exit code is 20
     #[arg(help_heading = FAULTS, long)]
     ignore_errors: bool,
 

@@ -130,10 +130,8 @@ fn exit_of_problem(problem: &Problem) -> Exit {
         Problem::Metadata { source, .. } => source.into(),
         Problem::Data { source, .. } => source.into(),
         Problem::OthersRows { .. } => Exit::InUse,
-        Problem::NoBlobs { .. }
-        | Problem::NoSpace { .. }
-        | Problem::NoPrimaryKey(_)
-        | Problem::SameName { .. } => Exit::Failed,
+        Problem::Table(unfit) if unfit.is_denied() => Exit::Unreachable,
+        Problem::NoBlobs { .. } | Problem::NoSpace { .. } | Problem::Table(_) => Exit::Failed,
     }
 }
 

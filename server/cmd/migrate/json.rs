@@ -130,6 +130,10 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
         Event::ColumnLeftOut { table, column } => {
             ("column_left_out", json!({"table": table, "column": column}))
         }
+        Event::TableLeftOut(unfit) => (
+            "table_left_out",
+            json!({"table": unfit.table, "reason": unfit.to_string()}),
+        ),
         Event::BlobsBegin { blobs, bytes } => {
             ("blobs_begin", json!({"blobs": blobs, "bytes": bytes}))
         }

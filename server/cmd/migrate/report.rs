@@ -315,6 +315,9 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         Event::ColumnLeftOut { table, column } => {
             json!({"kind": "column_left_out", "table": table, "columns": [column]})
         }
+        Event::TableLeftOut(unfit) => json!({
+            "kind": "table_left_out", "table": unfit.table, "reason": unfit.to_string(),
+        }),
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
         Event::Extra { table, key, reason } => row("extra", table, key, *reason),

@@ -7,11 +7,12 @@ use anyhow::anyhow;
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 
 use super::verdict;
-use super::words::{counted, noun};
+use super::words::{counted, noun, one_line};
 use crate::cmd::exit::{Exit, Failure, Outcome};
 use crate::migrate::proof::Verification;
 use crate::migrate::{
     BlobReport, FileStates, LintReport, Outlook, Preview, Prospect, Report, TableLint, TableReport,
+    Unfit,
 };
 
 /// What a run that came to its end has to show.
@@ -94,8 +95,12 @@ fn report_text(report: &Report) -> String {
         text += &files_text(files);
     }
     text += &lint_text(&report.lint);
+    text += &omitted_text(&report.omitted);
     text += &format!("finished in {}\n", HumanDuration(report.elapsed));
     text += &match (report.left_behind(), report.extra()) {
+        (0, 0) if !report.omitted.is_empty() => {
+            "next: look at what is left out above: the target does not have it\n".into()
+        }
         (0, 0) if report.source_is_served => running_text(report),
         (0, 0) => match (&report.tables[..], report.shard) {
             ([], Some(shard)) => format!(
@@ -209,7 +214,14 @@ fn preview_text(head: &str, preview: &Preview) -> String {
         text += &blobs_text(blobs, "to copy");
     }
     text += &lint_text(&preview.lint);
+    text += &omitted_text(&preview.omitted);
     text
+}
+
+/// One line per reason for which a table or a column stays behind.
+fn omitted_text(omitted: &[Unfit]) -> String {
+    let line = |unfit: &Unfit| format!("left out: {}\n", one_line(&unfit.to_string()));
+    omitted.iter().map(line).collect()
 }
 
 /// One line per table in which the lint has found something.
@@ -337,6 +349,7 @@ mod tests {
                 ..FileStates::default()
             }),
             lint: LintReport::default(),
+            omitted: Vec::new(),
             source_is_served: false,
             elapsed: Duration::from_secs(90),
         }
@@ -401,6 +414,7 @@ mod tests {
             }],
             blobs: report().blobs,
             lint: LintReport::default(),
+            omitted: Vec::new(),
             prospect: Prospect::Complete,
         };
         assert_eq!(

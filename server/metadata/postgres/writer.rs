@@ -7,12 +7,15 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::{Client, Transaction};
+use twox_hash::XxHash3_128;
 
 use super::fresh::{self, FreshLoad};
-use super::reader::{layouts, type_of};
+use super::layouts::layouts;
+use super::reader::type_of;
 use super::{Connector, failure, is_about_a_row, run};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
+use crate::metadata::catalog::MAX_NAME_BYTES;
 use crate::metadata::error::During;
 use crate::metadata::layout::{Column, Layout, quote, unreferred};
 use crate::metadata::loader::{Delete, Existing, Loaded, OnReject, Write};
@@ -401,7 +404,15 @@ pub(super) fn copy_sql(table: &str, layout: &Layout, options: &str) -> String {
 
 /// A table of this connection only, which keeps nothing on disk past it.
 fn staging(layout: &Layout) -> String {
-    quote(&format!("plikd_migrate_staging_{}", layout.name))
+    let name = format!("plikd_migrate_staging_{}", layout.name);
+    // What is longer is cut, and two that begin alike would become one.
+    quote(&match name.len() > MAX_NAME_BYTES {
+        true => format!(
+            "plikd_migrate_staging_{:032x}",
+            XxHash3_128::oneshot(name.as_bytes())
+        ),
+        false => name,
+    })
 }
 
 /// Its columns have the types whose binary form the tuples have. `on_commit` is what a commit does
@@ -464,10 +475,14 @@ fn update_sql(layout: &Layout, not_compared: &[&str]) -> String {
     )
 }
 
-/// The condition that a row `t` of the table has the key of a staged row `s`.
+/// The condition that a row `t` of the table has the key of a staged row `s`, which may have the
+/// types of the table already.
 fn same_key(layout: &Layout) -> String {
-    let names = layout.key_names().into_iter().map(quote);
-    let same = names.map(|name| format!("t.{name} = s.{name}"));
+    let key = layout.primary_key.iter().map(|key| &layout.columns[*key]);
+    let same = key.map(|column| {
+        let name = quote(&column.name);
+        format!("t.{name} = s.{}", as_declared(column))
+    });
     same.collect::<Vec<String>>().join(" AND ")
 }
 

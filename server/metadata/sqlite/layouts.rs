@@ -4,10 +4,12 @@ use rusqlite::Connection;
 
 use crate::metadata::layout::{self, Column, Index, Layout, kind_of_declared};
 
-/// Every table, with columns in the order of the table.
+/// Every table but the engine's own, with columns in the order of the table.
 pub(super) fn layouts(connection: &Connection) -> rusqlite::Result<Vec<Layout>> {
-    let mut tables =
-        connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
+    let mut tables = connection.prepare(
+        "SELECT name FROM sqlite_schema \
+         WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+    )?;
     let names: Vec<String> = tables
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
@@ -22,12 +24,18 @@ fn layout_of(connection: &Connection, table: &str) -> rusqlite::Result<Layout> {
     let mut key: Vec<(u32, usize)> = Vec::new();
     let mut info = connection.prepare("SELECT name, type, pk FROM pragma_table_info(?1)")?;
     let mut rows = info.query([table])?;
+    let is_strict = is_strict(connection, table)?;
     while let Some(row) = rows.next()? {
         let (name, declared, rank): (String, String, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if rank > 0 {
             key.push((rank, columns.len()));
         }
         let kind = layout::kind_of(table, &name, kind_of_declared(&declared));
+        // Elsewhere that word makes numbers of texts; no type at all keeps what it is given.
+        let declared = match is_strict && declared.eq_ignore_ascii_case("any") {
+            true => String::new(),
+            false => declared,
+        };
         columns.push(Column {
             name,
             kind,
@@ -42,6 +50,11 @@ fn layout_of(connection: &Connection, table: &str) -> rusqlite::Result<Layout> {
         primary_key,
         indexes: indexes(connection, table)?,
     })
+}
+
+fn is_strict(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) > 0 FROM pragma_table_list(?1) WHERE schema = 'main' AND strict";
+    connection.query_row(sql, [table], |row| row.get(0))
 }
 
 /// The indexes that a `CREATE INDEX` made, on columns only.

@@ -73,13 +73,16 @@ impl Reader {
         self.with(layouts).await
     }
 
-    pub async fn generated_columns(&self) -> Result<Vec<(String, String)>, MetadataError> {
-        // 2 and 3: made when they are read, and when their row is written.
-        const SQL: &str = "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c \
-             WHERE s.type = 'table' AND c.hidden IN (2, 3) ORDER BY s.name, c.cid";
+    /// What `sql` selects from the schema, where every column is a text.
+    pub async fn catalog(
+        &self,
+        sql: &'static str,
+    ) -> Result<Vec<Vec<Option<String>>>, MetadataError> {
         self.with(|connection| {
-            let mut statement = connection.prepare(SQL)?;
-            let found = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let mut statement = connection.prepare(sql)?;
+            let columns = statement.column_count();
+            let found =
+                statement.query_map((), |row| (0..columns).map(|at| row.get(at)).collect())?;
             found.collect()
         })
         .await

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::check::{keeps_keys, shared_place};
 use super::data::LivingRows;
 use super::ends::{End, Ends};
 use super::error::{MigrateError, Problem, Side, tell_both_halves};
 use super::limits::{Limited, Limiter};
-use super::plan::{keeps_keys, shared_place};
 use super::progress::{Event, Progress};
 use super::{Endpoint, Halves};
 use crate::config::MetadataConfig;

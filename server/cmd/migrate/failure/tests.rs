@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::data::DataError;
 use crate::metadata::MetadataError;
-use crate::migrate::{BlobPlaces, BlobProblem, Side};
+use crate::migrate::{BlobPlaces, BlobProblem, Part, Side, TableFault, Unfit};
 
 /// The place of an error in a list of all: a new one does not compile without a place here, and
 /// without an end below the list has a hole.
@@ -18,29 +18,28 @@ fn ordinal(error: &MigrateError) -> usize {
             Problem::NoSpace { .. } => 3,
             Problem::NoBlobs { .. } => 4,
             Problem::OthersRows { .. } => 5,
-            Problem::NoPrimaryKey(_) => 6,
-            Problem::SameName { .. } => 7,
-            Problem::NoPlaceForKeys => 8,
-            Problem::ShardWithKeys => 9,
+            Problem::Table(_) => 6,
+            Problem::NoPlaceForKeys => 7,
+            Problem::ShardWithKeys => 8,
         },
-        MigrateError::Moved(_) => 10,
-        MigrateError::Metadata(_) => 11,
-        MigrateError::Data(_) => 12,
-        MigrateError::Rejected(_) => 13,
-        MigrateError::Unfit(_) => 14,
-        MigrateError::Rejects { .. } => 15,
-        MigrateError::BadLines { .. } => 16,
-        MigrateError::ReplayFile { .. } => 17,
-        MigrateError::RejectsTaken(_) => 18,
-        MigrateError::Blob(_) => 19,
-        MigrateError::Interrupted => 20,
-        MigrateError::Differs { .. } => 21,
-        MigrateError::GivenUp { .. } => 22,
-        MigrateError::Task(_) => 23,
+        MigrateError::Moved(_) => 9,
+        MigrateError::Metadata(_) => 10,
+        MigrateError::Data(_) => 11,
+        MigrateError::Rejected(_) => 12,
+        MigrateError::Unfit(_) => 13,
+        MigrateError::Rejects { .. } => 14,
+        MigrateError::BadLines { .. } => 15,
+        MigrateError::ReplayFile { .. } => 16,
+        MigrateError::RejectsTaken(_) => 17,
+        MigrateError::Blob(_) => 18,
+        MigrateError::Interrupted => 19,
+        MigrateError::Differs { .. } => 20,
+        MigrateError::GivenUp { .. } => 21,
+        MigrateError::Task(_) => 22,
     }
 }
 
-const ERRORS: usize = 24;
+const ERRORS: usize = 23;
 
 fn in_use() -> MetadataError {
     MetadataError::InUse {
@@ -89,9 +88,12 @@ fn problems() -> Vec<(Problem, Exit)> {
         place: place(),
         rows: "a user".to_owned(),
     };
-    let same_name = Problem::SameName {
-        one: "a".to_owned(),
-        other: "A".to_owned(),
+    let table = |fault| {
+        Problem::Table(Unfit {
+            table: "notes".to_owned(),
+            part: Part::Whole,
+            fault,
+        })
     };
     vec![
         (same, Exit::Usage),
@@ -100,8 +102,8 @@ fn problems() -> Vec<(Problem, Exit)> {
         (no_space, Exit::Failed),
         (no_blobs, Exit::Failed),
         (others, Exit::InUse),
-        (Problem::NoPrimaryKey("notes".to_owned()), Exit::Failed),
-        (same_name, Exit::Failed),
+        (table(TableFault::NoPrimaryKey), Exit::Failed),
+        (table(TableFault::Unreadable), Exit::Unreachable),
         (Problem::NoPlaceForKeys, Exit::Usage),
         (Problem::ShardWithKeys, Exit::Usage),
     ]
