@@ -34,7 +34,7 @@ pub use error::{BoxError, DataError};
 pub use location::Location;
 pub use manners::{Manners, Tuning};
 pub use origin::{Origin, Proof};
-pub use survey::{Feature, Standing, Trial, survey};
+pub use survey::{Feature, Suitability, Trial, survey};
 pub use transfer::{BlobReader, Transfer};
 pub use unfinished::{SentPart, Unfinished, UploadJournal};
 

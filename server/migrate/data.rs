@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
-use super::error::{MigrateError, Side};
+use super::error::{MigrateError, Side, explain};
 use super::gate::Gate;
 use super::known::Known;
 use super::places::BlobPlaces;
@@ -33,8 +33,8 @@ use counted::{Counted, Passed};
 pub(super) use living::LivingRows;
 use past::{Left, Past};
 pub(super) use rows::BlobRows;
+use run::BlobRun;
 pub(super) use run::Earlier;
-use run::Run;
 use there::{Presence, There};
 
 /// Copies blobs between two data backends.
@@ -103,7 +103,7 @@ impl BlobCopy {
         mut journal: Option<&mut Loader>,
     ) -> Result<BlobReport, MigrateError> {
         let mut rows = BlobRows::with_blob(files, layout).of_shard(self.shard);
-        let mut run = Run::new(self, files.identity());
+        let mut run = BlobRun::new(self, files.identity());
         let ended = run.copy_all(&mut rows, journal.as_deref_mut()).await;
         // Also after a failure: what was finished need not be copied again. Dropping the set
         // aborts what is in flight.
@@ -332,17 +332,6 @@ fn unwritten(id: String, source: BoxError) -> MigrateError {
         Ok(error) => MigrateError::Metadata(*error),
         Err(source) => DataError::Journal { id, source }.into(),
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn explain(error: &DataError) -> String {
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        reason = format!("{reason}: {error}");
-        cause = error.source();
-    }
-    reason
 }
 
 impl BlobRow {

@@ -83,16 +83,21 @@ impl Side {
     }
 }
 
+/// An error with its causes, in one line.
+pub(super) fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 impl Problem {
     /// The problem with its causes, in one line.
     pub fn explain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
+        explain(self)
     }
 
     /// What the administrator can do about it, in one sentence.

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
 use super::compare::{Compared, Comparison, Standing};
-use super::data::{BlobRows, explain};
-use super::error::MigrateError;
+use super::data::BlobRows;
+use super::error::{MigrateError, explain};
 use super::known::{self, Known, Md5};
 use super::limits::Limiter;
 use super::lint::Lint;
@@ -372,7 +372,7 @@ impl BlobLook<'_> {
 
     async fn look(&self, row: &BlobRow) -> Result<(Action, &'static str), DataError> {
         // Only asking tells whether an encrypted blob has the key of its row.
-        let is_listed = matches!(self.here.standing(row), known::Standing::Found(_));
+        let is_listed = matches!(self.here.in_listing(row), known::InListing::Found(_));
         if is_listed && row.details.sse_key().is_none() {
             return Ok(match self.is_there(row).await? {
                 true => (Action::Keep, ""),
@@ -395,10 +395,10 @@ impl BlobLook<'_> {
         if !self.can_ask {
             return Ok(false);
         }
-        match self.there.standing(row) {
-            known::Standing::Absent | known::Standing::Different => return Ok(false),
-            known::Standing::Found(Md5::Same | Md5::Untold) => return Ok(true),
-            known::Standing::Found(Md5::Other) | known::Standing::Unknown => {}
+        match self.there.in_listing(row) {
+            known::InListing::Absent | known::InListing::Different => return Ok(false),
+            known::InListing::Found(Md5::Same | Md5::Untold) => return Ok(true),
+            known::InListing::Found(Md5::Other) | known::InListing::Unknown => {}
         }
         let blob = data::BlobRef {
             details: crate::model::BackendDetails::default(),

@@ -286,6 +286,14 @@ fn plikd_killed_on_the_way_from_services() -> Result<()> {
 /// The server process of a connection: the postmaster ends all others then, and starts anew.
 struct Backend<'a>(&'a Cluster);
 
+impl Backend<'_> {
+    /// A process that is another after each new start.
+    fn helper(&self) -> Result<Vec<Vec<String>>> {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+        Database::query_url(&self.0.url("postgres"), sql)
+    }
+}
+
 impl Victim for Backend<'_> {
     fn told(&self) -> &'static str {
         "retry "
@@ -295,9 +303,15 @@ impl Victim for Backend<'_> {
         let others = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' \
              AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1";
         // Between two connections there is none.
+        let before = self.helper()?;
         for row in Database::query_url(&self.0.url("postgres"), others)? {
             let pid = Pid::from_raw(row[0].parse()?).context("a process")?;
-            kill_process(pid, Signal::KILL).ok();
+            if kill_process(pid, Signal::KILL).is_ok() {
+                // Until it has noticed, it takes connections that it will end.
+                wait_until("PostgreSQL starts anew", || {
+                    Ok(self.helper().is_ok_and(|helper| helper != before))
+                })?;
+            }
         }
         Ok(())
     }

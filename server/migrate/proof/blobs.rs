@@ -14,9 +14,9 @@ use crate::data::digest::hashed;
 use crate::data::{BlobRef, DataBackend, DataError};
 use crate::metadata::{Layout, Snapshot};
 use crate::migrate::blob::BlobRow;
-use crate::migrate::data::{BlobRows, LivingRows, explain};
-use crate::migrate::error::{MigrateError, Side};
-use crate::migrate::known::{Known, Md5, Standing};
+use crate::migrate::data::{BlobRows, LivingRows};
+use crate::migrate::error::{MigrateError, Side, explain};
+use crate::migrate::known::{InListing, Known, Md5};
 use crate::migrate::places::BlobPlaces;
 use crate::migrate::progress::{Event, Progress};
 use crate::model::{BackendDetails, FileStatus};
@@ -350,9 +350,9 @@ fn listed(list: Option<&Known>, blob: &BlobRef, row: &BlobRow) -> Option<Conditi
     if blob.details.sse_key().is_some() {
         return None;
     }
-    match list?.standing(row) {
-        Standing::Found(Md5::Same) => Some(Condition::Good(row.md5)),
-        Standing::Found(Md5::Untold) => Some(Condition::Good(None)),
+    match list?.in_listing(row) {
+        InListing::Found(Md5::Same) => Some(Condition::Good(row.md5)),
+        InListing::Found(Md5::Untold) => Some(Condition::Good(None)),
         _ => None,
     }
 }
