@@ -120,6 +120,7 @@ fn exit_of(error: &MigrateError) -> Exit {
         | MigrateError::Rejects { .. }
         | MigrateError::BadLines { .. }
         | MigrateError::Blob(_)
+        | MigrateError::MassRemoval { .. }
         | MigrateError::Task(_) => Exit::Failed,
     }
 }

@@ -36,10 +36,11 @@ fn ordinal(error: &MigrateError) -> usize {
         MigrateError::Differs { .. } => 20,
         MigrateError::GivenUp { .. } => 21,
         MigrateError::Task(_) => 22,
+        MigrateError::MassRemoval { .. } => 23,
     }
 }
 
-const ERRORS: usize = 23;
+const ERRORS: usize = 24;
 
 fn in_use() -> MetadataError {
     MetadataError::InUse {
@@ -139,6 +140,11 @@ async fn every_end_has_the_exit_code_of_the_manual() {
         different: 0,
         example: None,
     };
+    let mass_removal = MigrateError::MassRemoval {
+        removed: 99,
+        of: 100,
+        place: "sqlite x".to_owned(),
+    };
     let given_up = |source| MigrateError::GivenUp {
         seconds: 1,
         source: Box::new(source),
@@ -164,6 +170,7 @@ async fn every_end_has_the_exit_code_of_the_manual() {
         (failed_blob(), Exit::Failed),
         (MigrateError::Interrupted, Exit::Interrupted),
         (differs, Exit::Different),
+        (mass_removal, Exit::Failed),
         // What was tried again for long ends as it would have ended at once.
         (given_up(MigrateError::Metadata(in_use())), Exit::InUse),
         (given_up(unreachable().into()), Exit::Unreachable),
