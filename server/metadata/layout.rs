@@ -176,12 +176,13 @@ pub fn migrated(mut layouts: Vec<Layout>) -> Vec<Layout> {
     layouts
 }
 
-/// What an undeclared type in SQL most likely holds.
-pub(super) fn kind_of_declared(declared: &str) -> Kind {
+/// What a column of `table` holds that this program does not know, by its type in SQL.
+pub(super) fn kind_of_declared(table: &str, declared: &str) -> Kind {
     let declared = declared.to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
-    if has(&["bool", "numeric"]) {
-        // Plik's ORM declares booleans of SQLite `numeric`.
+    // Plik's ORM declares booleans of SQLite `numeric`. To others that is any number.
+    let is_of_plik = Table::find(table).is_some();
+    if has(&["bool"]) || is_of_plik && declared == "numeric" {
         Kind::Boolean
     } else if has(&["date", "time"]) {
         Kind::Time
@@ -189,7 +190,7 @@ pub(super) fn kind_of_declared(declared: &str) -> Kind {
         Kind::Integer
     } else if has(&["char", "clob", "text"]) {
         Kind::Text
-    } else if has(&["real", "floa", "doub"]) {
+    } else if has(&["real", "floa", "doub", "numeric", "decimal"]) {
         Kind::Real
     } else if declared.is_empty() || has(&["blob", "bytea"]) {
         Kind::Bytes
@@ -279,7 +280,9 @@ mod tests {
         for (declared, kind) in [
             ("varchar(255)", Kind::Text),
             ("bool", Kind::Boolean),
-            ("numeric", Kind::Boolean),
+            ("numeric", Kind::Real),
+            ("numeric(10,2)", Kind::Real),
+            ("decimal(8,3)", Kind::Real),
             ("bigint", Kind::Integer),
             ("datetime", Kind::Time),
             ("timestamp with time zone", Kind::Time),
@@ -287,7 +290,7 @@ mod tests {
             ("", Kind::Bytes),
             ("jsonb", Kind::Text),
         ] {
-            assert_eq!(kind_of_declared(declared), kind, "{declared}");
+            assert_eq!(kind_of_declared("events", declared), kind, "{declared}");
         }
     }
 }

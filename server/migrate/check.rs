@@ -119,7 +119,7 @@ impl<'a> Check<'a> {
             self.check_blobs(&snapshot, &layouts, data.as_ref()).await?;
         }
         self.check_keys_of_blobs(target.as_ref()).await?;
-        self.check_space(&snapshot, target.as_ref(), &layouts)
+        self.check_space(&snapshot, target.as_ref(), &layouts, data.as_deref())
             .await?;
         Ok(Some(Source {
             snapshot,
