@@ -106,10 +106,11 @@ async fn migrate(
     let target = target?;
     warn_of(&target, path);
     let (from, to) = (end(source), end(&target));
+    let options = options.towards(to);
     heed_moves(from, to, options)?;
     announce(from, to, options.halves);
     if let Some(shard) = options.shard {
-        tracing::info!("part {shard} of the blobs, no rows");
+        tracing::info!("part {shard} of {}", parted(options.halves));
     }
     let draft = args.plan.as_ref();
     let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
@@ -290,6 +291,15 @@ fn end(loaded: &Loaded) -> Endpoint<'_> {
 fn announce(from: Endpoint<'_>, to: Endpoint<'_>, halves: Halves) {
     tracing::info!("from {}", places(from, halves));
     tracing::info!("to {}", places(to, halves));
+}
+
+/// What there is a part of.
+fn parted(halves: Halves) -> &'static str {
+    match halves {
+        Halves::Both => "the blobs and rows",
+        Halves::MetadataOnly => "the rows, no blobs",
+        Halves::DataOnly => "the blobs, no rows",
+    }
 }
 
 /// What is moved at one end, for a person to recognise.

@@ -67,6 +67,16 @@ impl Layout {
             .collect()
     }
 
+    /// Takes the key of `other` where there is none: a table that was taken apart to be loaded gets
+    /// its own when all rows are there.
+    pub fn take_key_of(&mut self, other: &Self) {
+        if self.primary_key.is_empty() {
+            let key = other.key_names().into_iter();
+            let key: Option<Vec<usize>> = key.map(|name| self.position(name)).collect();
+            self.primary_key = key.unwrap_or_default();
+        }
+    }
+
     /// The same table without some columns, none of which is part of the primary key.
     pub fn without(&self, columns: &[&str]) -> Self {
         let names = self.columns.iter().map(|column| column.name.as_str());
@@ -138,7 +148,7 @@ pub(super) fn unreferred(layout: &Layout) -> String {
 }
 
 /// The tables in which migrations keep what they have done.
-pub(super) const BOOKKEEPING: [&str; 10] = [
+pub(super) const BOOKKEEPING: [&str; 11] = [
     "plikd_migrate_blobs",
     "plikd_migrate_checkpoints",
     "plikd_migrate_deferred",
@@ -148,6 +158,7 @@ pub(super) const BOOKKEEPING: [&str; 10] = [
     "plikd_migrate_parts",
     "plikd_migrate_proven",
     "plikd_migrate_runs",
+    "plikd_migrate_shards",
     "plikd_migrate_uploads",
 ];
 

@@ -3,11 +3,10 @@
 use super::Check;
 use crate::config::MetadataConfig;
 use crate::data::{self, Access, DataBackend};
-use crate::metadata::{self, Layout, Snapshot};
-use crate::migrate::data::BlobRows;
+use crate::metadata::{self, Layout, Rows, Snapshot};
+use crate::migrate::data::{BlobRows, blob_totals};
 use crate::migrate::error::{MigrateError, Problem};
 use crate::migrate::outlook::Room;
-use crate::migrate::shard;
 use crate::migrate::space::{Need, added_up};
 
 /// Room that a database needs besides its rows, for its log.
@@ -26,7 +25,8 @@ impl Check<'_> {
         }
         let mut needs = Vec::new();
         if self.options.halves.has_metadata() {
-            let room = metadata_room(source, target, self.to.metadata).await?;
+            let mut room = metadata_room(source, target, self.to.metadata).await?;
+            room.needed_bytes = Rows::of_shard(self.options.shard).share_of(room.needed_bytes);
             self.found.room_for_rows = Some(room.clone());
             needs.push(Need {
                 place: room.place,
@@ -38,7 +38,7 @@ impl Check<'_> {
         if let Some(from) = from {
             let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
-            let totals = shard::blob_totals(source, layouts, self.options.shard).await?;
+            let totals = blob_totals(source, layouts, self.options.shard).await?;
             self.found.blobs = Some(totals);
             let rows: u64 = needs.iter().map(|need| need.needed).sum();
             let files = layouts.iter().find(|layout| layout.name == "files");

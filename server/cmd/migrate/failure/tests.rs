@@ -21,6 +21,7 @@ fn ordinal(error: &MigrateError) -> usize {
             Problem::Table(_) => 6,
             Problem::NoPlaceForKeys => 7,
             Problem::ShardWithKeys => 8,
+            Problem::ShardOfFile => 24,
         },
         MigrateError::Moved(_) => 9,
         MigrateError::Metadata(_) => 10,
@@ -37,10 +38,11 @@ fn ordinal(error: &MigrateError) -> usize {
         MigrateError::GivenUp { .. } => 21,
         MigrateError::Task(_) => 22,
         MigrateError::MassRemoval { .. } => 23,
+        MigrateError::PartRefused { .. } => 25,
     }
 }
 
-const ERRORS: usize = 24;
+const ERRORS: usize = 26;
 
 fn in_use() -> MetadataError {
     MetadataError::InUse {
@@ -107,6 +109,7 @@ fn problems() -> Vec<(Problem, Exit)> {
         (table(TableFault::Unreadable), Exit::Unreachable),
         (Problem::NoPlaceForKeys, Exit::Usage),
         (Problem::ShardWithKeys, Exit::Usage),
+        (Problem::ShardOfFile, Exit::Usage),
     ]
 }
 
@@ -145,6 +148,10 @@ async fn every_end_has_the_exit_code_of_the_manual() {
         of: 100,
         place: "sqlite x".to_owned(),
     };
+    let part_refused = MigrateError::PartRefused {
+        table: "users".to_owned(),
+        reason: "no".to_owned(),
+    };
     let given_up = |source| MigrateError::GivenUp {
         seconds: 1,
         source: Box::new(source),
@@ -171,6 +178,7 @@ async fn every_end_has_the_exit_code_of_the_manual() {
         (MigrateError::Interrupted, Exit::Interrupted),
         (differs, Exit::Different),
         (mass_removal, Exit::Failed),
+        (part_refused, Exit::Failed),
         // What was tried again for long ends as it would have ended at once.
         (given_up(MigrateError::Metadata(in_use())), Exit::InUse),
         (given_up(unreachable().into()), Exit::Unreachable),
