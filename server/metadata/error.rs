@@ -208,6 +208,7 @@ impl MetadataError {
             | Self::Denied { backend, .. }
             | Self::Hidden { backend, .. }
             | Self::Untrusted { backend, .. }
+            | Self::Starting { backend, .. }
             | Self::Standby { backend, .. }
             | Self::Busy { backend, .. }
             | Self::InUse { backend, .. }
