@@ -6,9 +6,11 @@ use std::fs::{File, TryLockError};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::During;
-use super::postgres::Connector;
+use super::hold::{self, Hold, Session};
+use super::postgres::{Connector, failure};
 use super::sqlite::Location;
 use super::{MetadataError, OpenMode};
 use crate::config::{Driver, MetadataConfig};
@@ -33,8 +35,11 @@ const HOLDERS: &str = "FROM pg_locks WHERE locktype = 'advisory' AND granted \
 pub enum Lock {
     /// A file beside the database: SQLite's own locks come and go with each transaction.
     Sqlite { _file: File },
-    /// A connection that does nothing else.
-    Postgres { _client: Client },
+    /// A connection that does nothing else, and who looks after it.
+    Postgres {
+        hold: Hold,
+        _keeper: AbortOnDropHandle<()>,
+    },
 }
 
 impl Lock {
@@ -52,7 +57,15 @@ impl Lock {
         };
         match config.driver {
             Driver::Sqlite => sqlite(config, alone).map(Some),
-            Driver::Postgres => postgres(config, alone).await.map(Some),
+            Driver::Postgres => postgres(config, mode).await.map(Some),
+        }
+    }
+
+    /// Whether it is held still, if that can change: what the operating system keeps is not lost.
+    pub fn hold(&self) -> Option<&Hold> {
+        match self {
+            Self::Sqlite { .. } => None,
+            Self::Postgres { hold, .. } => Some(hold),
         }
     }
 
@@ -62,10 +75,10 @@ impl Lock {
     /// # Errors
     ///
     /// [`MetadataError::InUse`] if somebody uses it.
-    pub async fn hold(config: &MetadataConfig) -> Result<Option<Self>, MetadataError> {
+    pub async fn keep_away(config: &MetadataConfig) -> Result<Option<Self>, MetadataError> {
         match config.driver {
             Driver::Sqlite => hold_sqlite(config),
-            Driver::Postgres => postgres(config, true).await.map(Some),
+            Driver::Postgres => postgres(config, OpenMode::Load).await.map(Some),
         }
     }
 
@@ -212,10 +225,38 @@ fn has_no_locks(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::ENOLCK)
 }
 
-async fn postgres(config: &MetadataConfig, alone: bool) -> Result<Lock, MetadataError> {
+/// No limit that is meant for idle sessions or long statements ends the connection of a lock, and
+/// PostgreSQL notices in two minutes that whoever has it is cut off. Versions differ in what they
+/// know of these.
+const STEADY: &str = "SELECT pg_catalog.set_config(name, CASE name \
+         WHEN 'tcp_keepalives_idle' THEN '60' WHEN 'tcp_keepalives_interval' THEN '15' \
+         WHEN 'tcp_keepalives_count' THEN '4' ELSE '0' END, false) \
+     FROM pg_catalog.pg_settings WHERE name IN ('idle_session_timeout', 'statement_timeout', \
+         'transaction_timeout', 'tcp_keepalives_idle', 'tcp_keepalives_interval', \
+         'tcp_keepalives_count')";
+
+async fn postgres(config: &MetadataConfig, mode: OpenMode) -> Result<Lock, MetadataError> {
     let connector = Connector::new(config)?;
+    let session = take_in_postgres(&connector, mode).await?;
+    let (hold, keeper) = hold::keep(session, connector, mode);
+    Ok(Lock::Postgres {
+        hold,
+        _keeper: keeper,
+    })
+}
+
+/// A new connection that has the lock.
+///
+/// # Errors
+///
+/// [`MetadataError::InUse`] if somebody uses the database in a way that excludes `mode`.
+pub(super) async fn take_in_postgres(
+    connector: &Connector,
+    mode: OpenMode,
+) -> Result<Session, MetadataError> {
     let label = connector.to_string();
-    let client = connector.connect().await?;
+    let session = connector.session().await?;
+    let alone = mode != OpenMode::Serve;
     let sql = match alone {
         true => "SELECT pg_try_advisory_lock($1)",
         false => "SELECT pg_try_advisory_lock_shared($1)",
@@ -224,8 +265,10 @@ async fn postgres(config: &MetadataConfig, alone: bool) -> Result<Lock, Metadata
         action: "lock it",
         backend: &label,
     };
-    match becomes_true(&client, sql, &during).await? {
-        true => Ok(Lock::Postgres { _client: client }),
+    let steady = session.client.batch_execute(STEADY).await;
+    steady.map_err(|error| failure(during, &error))?;
+    match becomes_true(&session.client, sql, &during).await? {
+        true => Ok(session),
         false => Err(in_use(label, alone)),
     }
 }
@@ -240,7 +283,7 @@ async fn becomes_true(
     loop {
         let row = client.query_one(sql, &[&USE_LOCK]).await;
         let answer: Result<bool, _> = row.and_then(|row| row.try_get(0));
-        let answer = answer.map_err(|error| during.failed(error))?;
+        let answer = answer.map_err(|error| failure(*during, &error))?;
         if answer || Instant::now() >= deadline {
             return Ok(answer);
         }
