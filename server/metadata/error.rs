@@ -73,6 +73,8 @@ pub enum MetadataError {
     OtherMigration {
         backend: String,
         source_identity: String,
+        /// It is the source's own database, from before its server ran on it for the first time.
+        is_same_place: bool,
     },
     /// A SQLite database that has to be written to before it can be read, by whom it belongs to.
     #[error("{backend} was left in the middle of a transaction by a program that died")]
@@ -139,6 +141,15 @@ impl MetadataError {
             Self::HalfMigrated { .. } => Some(
                 "run the migration again to its end; or, to keep what has arrived, and if the table \
                  plikd_migrate_deferred lists no missing keys, drop the tables \
+                 plikd_migrate_checkpoints, plikd_migrate_blobs and plikd_migrate_owned"
+                    .to_owned(),
+            ),
+            Self::OtherMigration {
+                is_same_place: true,
+                ..
+            } => Some(
+                "a server has started on the source since, so that migration cannot go on: empty the \
+                 target; or, to keep what has arrived beside what is to come, drop its tables \
                  plikd_migrate_checkpoints, plikd_migrate_blobs and plikd_migrate_owned"
                     .to_owned(),
             ),
