@@ -142,6 +142,16 @@ impl TableDigest {
 }
 
 impl TableDigest {
+    /// So many rows of this table, of those in `owned`, `other` may lack at the most: all in the
+    /// ranges of keys in which the two differ.
+    pub fn most_missing(&self, other: &Self, owned: &Owned) -> u64 {
+        let pairs = self.buckets.iter().zip(&owned.buckets).enumerate();
+        let differing = pairs.filter(|(number, (bucket, owned))| {
+            **owned && other.buckets.get(*number) != Some(*bucket)
+        });
+        differing.map(|(_, (bucket, _))| bucket.rows).sum()
+    }
+
     /// All of it, to be written down. Read by [`TableDigest::rows_of`].
     pub fn to_text(&self) -> String {
         let buckets = self.buckets.iter().enumerate();

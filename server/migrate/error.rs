@@ -192,6 +192,16 @@ pub enum MigrateError {
         different: u64,
         example: Option<String>,
     },
+    /// Following the source would remove most of what came from it. Nothing was removed.
+    #[error(
+        "--delete would remove {removed} of the {of} files in {place}: they are gone from the source"
+    )]
+    MassRemoval {
+        removed: u64,
+        /// Files that the target has.
+        of: u64,
+        place: String,
+    },
     /// Something that could have passed did not, for so many seconds.
     #[error("given up after {} of trying again", counted_seconds(*.seconds))]
     GivenUp {
@@ -201,6 +211,10 @@ pub enum MigrateError {
     #[error("a task of the migration ended unexpectedly")]
     Task(#[from] tokio::task::JoinError),
 }
+
+/// What to do about a source that has lost most of its files.
+pub const MASS_REMOVAL_HINT: &str = "nothing was removed. If the source is a wrong one, was emptied or restored, mend that first; \
+     if these files are to go, give --yes too; without --delete nothing is removed";
 
 fn to_resume(hint: Option<String>, transient: bool) -> Option<String> {
     match transient {
@@ -348,6 +362,7 @@ impl MigrateError {
             | Self::Blob(_)
             | Self::Interrupted
             | Self::Differs { .. }
+            | Self::MassRemoval { .. }
             | Self::GivenUp { .. }
             | Self::Task(_) => false,
         }
@@ -396,6 +411,7 @@ impl MigrateError {
             Self::Differs { .. } => Some(
                 "another program may be writing to the target; run the same command again".to_owned(),
             ),
+            Self::MassRemoval { .. } => Some(MASS_REMOVAL_HINT.to_owned()),
             Self::GivenUp { source, .. } => source.hint(),
             Self::Task(_) => None,
         }

@@ -54,7 +54,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{DataConfig, MetadataConfig};
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
-pub use error::{BadLine, MigrateError, Problem, Side};
+pub use error::{BadLine, MASS_REMOVAL_HINT, MigrateError, Problem, Side};
 pub use limits::{Limiter, Limits, Nice, Schedule, lower_priority};
 pub use lint::{Effect, Finding, LintReport, TableLint};
 pub use outlook::{BlobTotals, Estimate, Facts, Moved, Outlook, Requests, Room, outlook};
@@ -114,6 +114,9 @@ pub enum Mode {
 pub struct Options<'a> {
     pub halves: Halves,
     pub mode: Mode,
+    /// With [`Mode::Sync`] and `delete`, go on also where most of the target's files would be
+    /// removed: it is known that the source has lost them.
+    pub removes_most: bool,
     /// Which part of the blobs to move. Others may be moved at the same time by processes that
     /// share nothing with this one but the target. For [`Halves::DataOnly`].
     pub shard: Option<Shard>,

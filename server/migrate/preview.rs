@@ -111,9 +111,12 @@ pub(super) async fn look(
             progress: progress.as_ref(),
         };
         for layout in &plan.layouts {
-            let (table, blobs) = look
+            let Looked { table, gone, blobs } = look
                 .at(layout, preview.may_delete_from(&layout.name))
                 .await?;
+            if table.table == "files" {
+                preview.files_gone = gone;
+            }
             preview.tables.push(table);
             if let Some(report) = &mut preview.blobs {
                 report.deleted += blobs;
@@ -123,6 +126,15 @@ pub(super) async fn look(
     plan.tell_checks(progress.as_ref());
     preview.prospect = preview.prospect(options);
     Ok((plan, preview))
+}
+
+/// What was found in one table.
+struct Looked {
+    table: TableReport,
+    /// Rows of the target that came from the source and are gone from it, whatever becomes of them.
+    gone: u64,
+    /// Blobs that go with rows.
+    blobs: u64,
 }
 
 /// Compares the rows of both sides.
@@ -137,12 +149,8 @@ struct RowLook<'a> {
 }
 
 impl RowLook<'_> {
-    /// Also gives how many blobs go. Without `may_delete` all rows that only the target has stay.
-    async fn at(
-        &self,
-        layout: &Layout,
-        may_delete: bool,
-    ) -> Result<(TableReport, u64), MigrateError> {
+    /// Without `may_delete` all rows that only the target has stay.
+    async fn at(&self, layout: &Layout, may_delete: bool) -> Result<Looked, MigrateError> {
         let progress = self.progress;
         let rows = self.plan.source.count(&layout.name).await?;
         progress.on(Event::TableBegin {
@@ -171,13 +179,15 @@ impl RowLook<'_> {
             Some(target) if deletes => self.owned(&comparison, target).await?,
             _ => None,
         };
-        let (mut tally, mut extra, mut blobs) = (Tally::default(), 0, 0);
+        let (mut tally, mut extra) = (Tally::default(), 0);
+        let (mut gone, mut blobs) = (0, 0);
         let what = layout.name.as_str();
         comparison
             .run(|row| {
                 let owned = owned.as_ref().zip(row.as_ref().ok());
                 let is_owned = owned.is_some_and(|(owned, row)| owned.holds(row.row()));
                 if is_owned && let Ok(row) = &row {
+                    gone += u64::from(row.standing == Standing::Extra);
                     blobs += self.tell_lost_blob(layout, row, may_delete);
                 }
                 let (count, action) = match &row {
@@ -231,13 +241,13 @@ impl RowLook<'_> {
             })
             .await?;
         progress.on(Event::TableEnd { table: what });
-        let report = TableReport {
+        let table = TableReport {
             table: layout.name.clone(),
             rows: tally,
             extra,
             proof: None,
         };
-        Ok((report, blobs))
+        Ok(Looked { table, gone, blobs })
     }
 
     /// Which rows of the target came from the source, as a run would find it.

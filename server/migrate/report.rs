@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Options;
 use super::lint::{Effect, LintReport};
 use super::shard::Shard;
+use super::unchanged::is_most;
 use super::unfit::Unfit;
 use crate::metadata::{TableDigest, Tally};
 
@@ -163,6 +164,9 @@ pub struct Preview {
     pub tables: Vec<TableReport>,
     pub statuses: Vec<StatusReport>,
     pub blobs: Option<BlobReport>,
+    /// Files of the target that came from the source and are gone from it, looked for only where
+    /// they are to be removed.
+    pub files_gone: u64,
     /// What is wrong with the rows of the source.
     pub lint: LintReport,
     /// Tables and columns that the target cannot have.
@@ -183,6 +187,8 @@ pub enum Prospect {
     Refused { rows: u64 },
     /// In the middle: so many blobs cannot be copied.
     Stopped { blobs: u64 },
+    /// Before it wrote anything: most of the files of the target would be removed.
+    MassRemoval { removed: u64, of: u64 },
 }
 
 impl Preview {
@@ -192,6 +198,15 @@ impl Preview {
         let rejected = found.any(|lint| lint.rows(Effect::Rejected) > 0);
         let blobs = self.blobs.filter(|_| table == "files");
         !rejected && blobs.is_none_or(|blobs| blobs.failed == 0)
+    }
+
+    /// As the run finds it, which does not know of the blobs then.
+    fn mass_removal(&self, options: Options<'_>) -> Option<Prospect> {
+        let files = self.tables.iter().find(|table| table.table == "files")?;
+        let (rows, removed) = (files.rows, self.files_gone);
+        let of = rows.present + rows.conflicts + rows.updated + rows.deleted + files.extra;
+        let is_most = rows.failed == 0 && !options.removes_most && is_most(removed, of);
+        is_most.then_some(Prospect::MassRemoval { removed, of })
     }
 
     /// How a run with these options would end.
@@ -208,6 +223,7 @@ impl Preview {
         let differing: u64 = self.tables.iter().map(differing).sum();
         match options.ignore_errors {
             false if rows > 0 => Prospect::Refused { rows },
+            _ if let Some(removal) = self.mass_removal(options) => removal,
             false if blobs > 0 => Prospect::Stopped { blobs },
             _ if differing + blobs > 0 => Prospect::Incomplete,
             _ if !self.omitted.is_empty() => Prospect::Incomplete,

@@ -27,8 +27,9 @@ use super::removal::BlobRemoval;
 use super::replacement::Replacement;
 use super::report::{BlobReport, FileStates, Report, TableReport};
 use super::target::{Opening, Target};
+use super::unchanged::FileLook;
 use super::verify::EndCheck;
-use super::{Endpoint, Halves, Mode, Options, unchanged, uploads};
+use super::{Endpoint, Halves, Mode, Options, uploads};
 use crate::data::buffers::Buffers;
 use crate::data::{DataBackend, DataError, Location, Tuning};
 use crate::metadata::{Loader, OnReject, RunRecord, is_same_file};
@@ -133,7 +134,9 @@ impl<'a> Run<'a> {
             guard: &self.guard,
         };
         let mut target = opening.open().await?;
+        let mut files = None;
         if let Some(loader) = &target.loader {
+            files = self.compare_files(&plan, loader).await?;
             loader.begin(plan.source.identity()).await?;
         }
         let mut report = Report {
@@ -142,13 +145,6 @@ impl<'a> Run<'a> {
             omitted: plan.omitted.clone(),
             source_is_served: plan.source_is_served,
             ..Report::default()
-        };
-        let files = match (self.options.mode, self.options.halves) {
-            (Mode::Sync { .. }, Halves::Both) => {
-                let to = self.to.metadata;
-                unchanged::compare_files(&plan, to, self.limiter, self.cancel).await?
-            }
-            _ => None,
         };
         if self.options.halves.has_data() {
             report.blobs = Some(self.copy_blobs(&plan, &mut target, files.clone()).await?);
@@ -173,6 +169,35 @@ impl<'a> Run<'a> {
             loader.close().await;
         }
         Ok(report)
+    }
+
+    /// How the files of a source that is followed stand before anything is written, if that tells
+    /// which of them are unchanged.
+    async fn compare_files(
+        &self,
+        plan: &Plan,
+        loader: &Loader,
+    ) -> Result<Option<Arc<Digests>>, MigrateError> {
+        let Mode::Sync { delete } = self.options.mode else {
+            return Ok(None);
+        };
+        if !self.options.halves.has_metadata() {
+            return Ok(None);
+        }
+        let look = FileLook {
+            plan,
+            to: self.to.metadata,
+            with_blobs: self.options.halves.has_data(),
+            limiter: self.limiter,
+            cancel: self.cancel,
+        };
+        let Some(compared) = look.compare().await? else {
+            return Ok(None);
+        };
+        if delete && !self.options.removes_most {
+            look.refuse_mass_removal(&compared, loader).await?;
+        }
+        Ok(compared.unchanged(plan))
     }
 
     /// What the target holds is gone for good after this, so a request to stop is heard before it.

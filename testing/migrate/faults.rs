@@ -353,6 +353,7 @@ fn run_here(from: &Server, to: &Server, watch: Arc<dyn Progress>) -> Result<Repo
     let options = Options {
         mode: Mode::Copy,
         halves: Halves::Both,
+        removes_most: false,
         shard: None,
         workers: NonZeroUsize::MIN,
         ignore_errors: false,

@@ -206,3 +206,80 @@ fn a_row_whose_origin_cannot_be_told_stays() -> Result<()> {
     ensure!(to.store.path_of(&id).exists(), "its blob was removed");
     Ok(())
 }
+
+/// A source that was emptied, or took the place of the right one, does not empty its target.
+fn an_emptied_source_is_a_question(scene: &Scene, to: &Server) -> Result<()> {
+    let from = scene.made_up("from", SOME)?;
+    scene.migrate(&from, to, &[])?.expect(0)?;
+    let files = to.database.count("files")?;
+    let half = format!(
+        "DELETE FROM files WHERE id IN (SELECT id FROM files ORDER BY id LIMIT {})",
+        files / 2
+    );
+    from.database.query(&half)?;
+    let dry = scene.migrate(&from, to, &["--sync", "--delete", "--dry-run"])?;
+    assert_eq!(dry.expect(0)?.summary("files")?.copied, 0);
+    for table in ["files", "uploads"] {
+        from.database.query(&format!("DELETE FROM {table}"))?;
+    }
+    let held = (to.database.rows()?, to.store.blobs(&to.database)?);
+    let of = format!("--delete would remove {files} of the {files} files in ");
+    for options in [&["--dry-run"][..], &["--plan", "plan.json"], &[]] {
+        let run = scene.migrate(&from, to, &[&["--sync", "--delete"], options].concat())?;
+        run.expect(1)?.says(&[
+            &of,
+            "they are gone from the source",
+            "hint: nothing was removed",
+            "give --yes too",
+        ])?;
+        assert_eq!((to.database.rows()?, to.store.blobs(&to.database)?), held);
+    }
+    ensure!(!scene.path("plan.json").exists(), "a plan was written");
+    // Nothing was begun, so that a server starts on what was left alone.
+    assert_eq!(to.database.count("plikd_migrate_checkpoints")?, 0);
+    scene.migrate(&from, to, &["--sync"])?.expect(20)?;
+    scene
+        .migrate(&from, to, &["--sync", "--delete", "--yes", "--dry-run"])?
+        .expect(0)?;
+    scene
+        .migrate(&from, to, &["--sync", "--delete", "--yes"])?
+        .expect(0)?;
+    assert_eq!(to.database.count("files")?, 0);
+    ensure!(to.store.blobs(&to.database)?.is_empty(), "blobs were left");
+    Ok(())
+}
+
+#[test]
+fn an_emptied_source_does_not_empty_the_target() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.local("to")?;
+    an_emptied_source_is_a_question(&scene, &to)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn an_emptied_source_does_not_empty_services() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = services(&scene)?;
+    an_emptied_source_is_a_question(&scene, &to)
+}
+
+/// What the target has of its own is not about to go, so it is no reason to stop.
+#[test]
+fn a_target_with_more_of_its_own_is_no_question() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let files = to.database.count("files")?;
+    to.database.add_upload("ownUpload")?;
+    for number in 0..3 * files {
+        to.database
+            .add_file(&format!("own{number}"), "ownUpload", "missing", b"")?;
+    }
+    let run = scene
+        .migrate(&from, &to, &["--sync", "--delete"])?
+        .expect(20)?;
+    run.never_says(&["would remove"])?;
+    assert_eq!(to.database.count("files")?, 4 * files);
+    Ok(())
+}

@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::places::{Database, Store};
 use crate::scene::{NO_FILES, SMALL, Scene, Server};
@@ -135,6 +136,27 @@ fn a_blob_that_rotted_is_found_by_reading_it_and_its_side_is_named() -> Result<(
         "target: blob aaFile of upload theUpload: its MD5 is not the one of its row",
         "source: blob zzFile of upload theUpload: its MD5 is not the one of its row",
     ])?;
+    Ok(())
+}
+
+/// Nobody waits for what comes behind the bytes of the row.
+#[test]
+fn a_blob_that_is_much_too_long_is_not_read_to_its_end() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = equal_servers(&scene, scene.local("to")?)?;
+    let blob = fs::File::options()
+        .write(true)
+        .open(to.store.path_of("aaFile"))?;
+    // A hole: it takes no room on the disk, and to read it takes minutes.
+    blob.set_len(64 << 30)?;
+    let started = Instant::now();
+    scene.verify(&from, &to, &["--deep"])?.expect(21)?.says(&[
+        "target: blob aaFile of upload theUpload: it has more than the 6 bytes of its row",
+    ])?;
+    ensure!(started.elapsed() < Duration::from_secs(20), "it was read");
+    // To find out how it is, and to mend it, likewise.
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    scene.verify(&from, &to, &["--deep"])?.expect(0)?;
     Ok(())
 }
 

@@ -69,6 +69,7 @@ const TOLD: &str = "What is told";
 /// A migration, or a dry run of one.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("where").args(["to", "dialect", "plan_file"]).required(true)))]
+#[command(group(clap::ArgGroup::new("losing").args(["overwrite", "delete"]).multiple(true)))]
 pub struct RunArgs {
     /// Configuration of the target, laid over the one of this server
     #[arg(help_heading = TARGET, long, value_name = "FILE")]
@@ -200,8 +201,9 @@ pub struct DialectArgs {
     #[arg(long, requires = "dialect", conflicts_with = "to")]
     overwrite: bool,
 
-    /// With --overwrite: do not ask before tables are dropped
-    #[arg(long, requires = "overwrite", conflicts_with = "to")]
+    /// With --overwrite: do not ask before tables are dropped; with --delete: remove rows and blobs
+    /// also where most of the target's files go
+    #[arg(long, requires = "losing")]
     yes: bool,
 
     /// With --dialect: how long to wait for a server that has one of the databases, such as 30s
@@ -319,6 +321,7 @@ impl RunArgs {
                 Some(_) => Halves::MetadataOnly,
                 None => halves(self.metadata_only, self.data_only || self.shard.is_some()),
             },
+            removes_most: self.dialect.yes,
             shard: self.shard,
             mode: match self.sync {
                 true => Mode::Sync {
@@ -387,6 +390,8 @@ mod tests {
         assert_eq!(args.limits.asked()["nice"], 1.0);
         let shard = parse("migrate --to t.cfg --shard 1/2").unwrap().run;
         assert_eq!(shard.options().halves, Halves::DataOnly);
+        let all = parse("migrate --to t.cfg --sync --delete --yes").unwrap();
+        assert!(all.run.options().removes_most);
         let replay = parse("migrate replay r --to t.cfg").unwrap();
         assert!(matches!(replay.command, Some(MigrateCommand::Replay(_))));
         let verify = parse("migrate verify --to t.cfg --deep").unwrap();
@@ -467,6 +472,8 @@ mod tests {
             "migrate --dialect sqlite --data-only",
             "migrate --to t.cfg --overwrite",
             "migrate --dialect sqlite --yes",
+            "migrate --to t.cfg --yes",
+            "migrate --to t.cfg --sync --yes",
             "migrate --dialect sqlite --lock-timeout soon",
             "migrate --to t.cfg --plan p --dry-run",
             "migrate --plan p",

@@ -116,6 +116,7 @@ fn exit_of(error: &MigrateError) -> Exit {
         | MigrateError::BadLines { .. }
         | MigrateError::ReplayFile { .. }
         | MigrateError::Blob(_)
+        | MigrateError::MassRemoval { .. }
         | MigrateError::Task(_) => Exit::Failed,
     }
 }

@@ -11,8 +11,8 @@ use super::words::{counted, noun, one_line};
 use crate::cmd::exit::{Exit, Failure, Outcome};
 use crate::migrate::proof::Verification;
 use crate::migrate::{
-    BlobReport, FileStates, LintReport, Outlook, Preview, Prospect, Report, TableLint, TableReport,
-    Unfit,
+    BlobReport, FileStates, LintReport, MASS_REMOVAL_HINT, Outlook, Preview, Prospect, Report,
+    TableLint, TableReport, Unfit,
 };
 
 /// What a run that came to its end has to show.
@@ -70,6 +70,16 @@ fn foreseen(preview: &Preview) -> Outcome {
              --fix-orphans leaves out rows without their parent, --strip-nul removes NUL bytes"
                 .to_owned(),
         ),
+        Prospect::MassRemoval { removed, of } => Failure::new(
+            Exit::Failed,
+            anyhow!(
+                "the run would stop before it wrote anything: --delete would remove {} of the {} \
+                 files in the target: they are gone from the source",
+                HumanCount(removed),
+                HumanCount(of)
+            ),
+        )
+        .with_hint(MASS_REMOVAL_HINT.to_owned()),
         Prospect::Stopped { blobs } => Failure::new(
             Exit::Failed,
             anyhow!(
@@ -415,6 +425,7 @@ mod tests {
             blobs: report().blobs,
             lint: LintReport::default(),
             omitted: Vec::new(),
+            files_gone: 0,
             prospect: Prospect::Complete,
         };
         assert_eq!(

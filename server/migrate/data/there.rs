@@ -75,7 +75,7 @@ impl BlobCopy {
         }
         // No digest is kept there, or one that need not be the MD5: the bytes decide.
         match self.to.get(&blob, None).await {
-            Ok(found) => Ok(match md5_of(found.body).await == row.md5 {
+            Ok(found) => Ok(match md5_of(found.body, stat.size_bytes).await == row.md5 {
                 true => There::Blob(Presence::Asked),
                 false => There::Other,
             }),
@@ -115,11 +115,12 @@ impl BlobCopy {
     }
 }
 
-/// The MD5 of all of `body`, or `None` if it cannot be read to its end.
-async fn md5_of(body: ByteStream) -> Option<[u8; 16]> {
+/// The MD5 of all of `body`, or `None` if it cannot be read to its end or has more than `size_bytes`.
+async fn md5_of(body: ByteStream, size_bytes: u64) -> Option<[u8; 16]> {
     let (mut body, digest) = hashed(body);
+    let mut left = size_bytes;
     while let Some(chunk) = body.next().await {
-        chunk.ok()?;
+        left = left.checked_sub(chunk.ok()?.len() as u64)?;
     }
     digest.get().map(|digest| digest.md5)
 }

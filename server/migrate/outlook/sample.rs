@@ -237,6 +237,7 @@ mod tests {
 
     fn options(verify: bool) -> Options<'static> {
         Options {
+            removes_most: false,
             shard: None,
             halves: Halves::Both,
             mode: Mode::Copy,

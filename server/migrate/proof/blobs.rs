@@ -294,11 +294,18 @@ impl BlobCheck {
     ) -> Result<Condition, DataError> {
         let found = backend.get(blob, None).await?;
         let (mut body, digest) = hashed(found.body);
+        let mut read = 0;
         while let Some(chunk) = body.next().await {
             let chunk = match chunk {
                 Ok(chunk) => chunk.len() as u64,
                 Err(error) => return Ok(Condition::Wrong(format!("it cannot be read: {error}"))),
             };
+            read += chunk;
+            // What comes behind it is of no interest, and may be without an end.
+            if let Some(expected) = row.size_bytes().filter(|expected| read > *expected) {
+                let reason = format!("it has more than the {expected} bytes of its row");
+                return Ok(Condition::Wrong(reason));
+            }
             if let Some(passed) = passed {
                 passed.fetch_add(chunk, Ordering::Relaxed);
                 self.progress.on(Event::BlobBytes(chunk));

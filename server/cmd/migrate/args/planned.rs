@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::RunArgs;
+use super::{DialectArgs, RunArgs};
 use crate::migrate::Shard;
 
 /// What decides what a migration does, whatever the directory in which it is run. What decides only
@@ -19,6 +19,7 @@ pub struct PlannedArgs {
     data_only: bool,
     sync: bool,
     delete: bool,
+    yes: bool,
     shard: Option<Shard>,
     workers: NonZeroUsize,
     ignore_errors: bool,
@@ -34,7 +35,7 @@ impl RunArgs {
         // Every argument is named, so that a new one cannot be forgotten.
         let Self {
             to: _,
-            dialect: _,
+            dialect,
             plan: _,
             plan_file: _,
             metadata_only,
@@ -60,6 +61,7 @@ impl RunArgs {
             data_only: *data_only,
             sync: *sync,
             delete: *delete,
+            yes: dialect.yes,
             shard: *shard,
             workers: *workers,
             ignore_errors: *ignore_errors,
@@ -78,6 +80,7 @@ impl RunArgs {
             data_only,
             sync,
             delete,
+            yes,
             shard,
             workers,
             ignore_errors,
@@ -86,6 +89,10 @@ impl RunArgs {
             strip_nul,
             no_verify,
         } = planned;
+        let dialect = DialectArgs {
+            yes,
+            ..self.dialect
+        };
         Self {
             to: Some(to),
             metadata_only,
@@ -99,6 +106,7 @@ impl RunArgs {
             fix_orphans,
             strip_nul,
             no_verify,
+            dialect,
             ..self
         }
     }
@@ -112,7 +120,7 @@ mod tests {
     #[test]
     fn what_is_planned_is_what_was_asked_for() {
         let asked = parse(
-            "migrate --to /t.cfg --metadata-only --sync --delete --workers 7 --ignore-errors --rejects /r \
+            "migrate --to /t.cfg --metadata-only --sync --delete --yes --workers 7 --ignore-errors --rejects /r \
              --fix-orphans --strip-nul --no-verify --plan p",
         );
         let asked = asked.unwrap().run;
