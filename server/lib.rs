@@ -4,6 +4,7 @@
 //! The rooms of the house, from the ground up; an arrow between them may only point down:
 //!
 //! - [`model`]: uploads, files, ids and times; no I/O
+//! - [`files`]: files that a person names
 //! - [`logging`], [`lifecycle`]: log lines, and signals that ask the process to end
 //! - [`config`]: `plikd.cfg` and `PLIKD_*`
 //! - [`data`]: the bytes of files, in a directory or an S3 bucket
@@ -19,6 +20,7 @@ pub mod cmd;
 pub mod config;
 pub mod data;
 pub mod fakedb;
+pub mod files;
 pub mod http;
 pub mod lifecycle;
 pub mod logging;

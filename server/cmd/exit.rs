@@ -160,7 +160,9 @@ impl From<&MetadataError> for Exit {
             | MetadataError::Busy { .. }
             | MetadataError::HalfMigrated { .. }
             | MetadataError::OtherMigration { .. } => Self::InUse,
-            MetadataError::Config(_) => Self::Usage,
+            MetadataError::Config(_)
+            | MetadataError::Divided { .. }
+            | MetadataError::NoParts { .. } => Self::Usage,
             _ => Self::Failed,
         }
     }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use super::database;
 use super::exit::{Exit, Failure, Outcome};
-use crate::config::{self, Environment, Loaded};
+use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::data::Location;
 use crate::lifecycle;
 use crate::metadata;
@@ -44,25 +44,27 @@ use summary::Summary;
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => {
-            let audience = Arc::new(Audience::gather(&Opening::of_verification(
-                &args, source, env,
-            ))?);
-            let outcome = verify(&args, source, env, &audience).await;
+            let target = config::load_target(source, &args.to, env);
+            let opening = Opening::of_verification(&args, source, target.as_ref().ok());
+            let audience = Arc::new(Audience::gather(&opening)?);
+            let outcome = verify(&args, source, target, &audience).await;
             audience.end(outcome)
         }
         (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
         (None, args) => {
-            let (args, facts) = follow_plan(args, source, env)?;
+            let (args, facts) = follow_plan(args, source)?;
             let options = Options {
                 expected: facts.as_ref(),
                 ..args.options()
             };
-            let outputs = Outputs::of_run(&args, source, env);
-            let opening = Opening::of_run(&args, &options, outputs);
+            let target = args.to.as_deref();
+            let target = target.map(|path| config::load_target(source, path, env));
+            let known = target.as_ref().and_then(|target| target.as_ref().ok());
+            let opening = Opening::of_run(&args, &options, Outputs::of_run(&args, source, known));
             let audience = Arc::new(Audience::gather(&opening)?);
             let outcome = match &args.dialect.dialect {
                 Some(name) => change_dialect(name, &args, options, source, &audience).await,
-                None => migrate(&args, options, source, env, &audience).await,
+                None => migrate(&args, options, source, target, &audience).await,
             };
             // What programs read is what a person reads.
             let found = database::Found::of(source, env);
@@ -72,18 +74,14 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
 }
 
 /// The arguments as their plan says, if they name one, and what it was made from.
-fn follow_plan(
-    args: RunArgs,
-    source: &Loaded,
-    env: &Environment,
-) -> Result<(RunArgs, Option<Facts>), Failure> {
+fn follow_plan(args: RunArgs, source: &Loaded) -> Result<(RunArgs, Option<Facts>), Failure> {
     let Some(path) = &args.plan_file else {
         return Ok((args, None));
     };
     match Planned::read(path) {
         Ok(planned) => Ok((args.with_planned(planned.args), Some(planned.facts))),
         Err(failure) => {
-            let outputs = Outputs::of_run(&args, source, env);
+            let outputs = Outputs::of_run(&args, source, None);
             let opening = Opening::of_run(&args, &args.options(), outputs);
             let audience = Audience::gather(&opening)?;
             Err(audience.end_failed(failure))
@@ -95,19 +93,21 @@ async fn migrate(
     args: &RunArgs,
     options: Options<'_>,
     source: &Loaded,
-    env: &Environment,
+    target: Option<Result<Loaded, ConfigError>>,
     audience: &Arc<Audience>,
 ) -> Outcome {
     // The parser asks for it where there is no --dialect.
-    let Some(path) = &args.to else {
+    let (Some(path), Some(target)) = (&args.to, target) else {
         return Err(anyhow::anyhow!("--to is missing").into());
     };
-    let target = load_target(source, path, env)?;
+    let target = target?;
+    warn_of(&target, path);
     let (from, to) = (end(source), end(&target));
+    let options = options.towards(to);
     heed_moves(from, to, options)?;
     announce(from, to, options.halves);
     if let Some(shard) = options.shard {
-        tracing::info!("part {shard} of the blobs, no rows");
+        tracing::info!("part {shard} of {}", parted(options.halves));
     }
     let draft = args.plan.as_ref();
     let draft = draft.map(|plan| PlanDraft::create(plan, args, path));
@@ -190,10 +190,11 @@ async fn carry_out(
 async fn verify(
     args: &VerifyArgs,
     source: &Loaded,
-    env: &Environment,
+    target: Result<Loaded, ConfigError>,
     audience: &Arc<Audience>,
 ) -> Outcome {
-    let target = load_target(source, &args.to, env)?;
+    let target = target?;
+    warn_of(&target, &args.to);
     let options = args.options();
     let (from, to) = (end(source), end(&target));
     announce(from, to, options.halves);
@@ -242,8 +243,10 @@ fn refuse_moved_target(to: Endpoint<'_>) -> Result<(), Failure> {
 
 /// Tries rejected rows again.
 async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome {
-    Outputs::of_replay(&args, source, env).check()?;
-    let target = load_target(source, &args.to, env)?;
+    let target = config::load_target(source, &args.to, env);
+    Outputs::of_replay(&args, source, target.as_ref().ok()).check()?;
+    let target = target?;
+    warn_of(&target, &args.to);
     let to = end(&target);
     refuse_moved_target(to)?;
     tracing::info!("to {}", places(to, Halves::Both));
@@ -269,12 +272,10 @@ async fn replay(args: ReplayArgs, source: &Loaded, env: &Environment) -> Outcome
     }
 }
 
-fn load_target(source: &Loaded, to: &Path, env: &Environment) -> Result<Loaded, Failure> {
-    let target = config::load_target(source, to, env)?;
+fn warn_of(target: &Loaded, path: &Path) {
     for warning in &target.warnings {
-        tracing::warn!("{}: {warning}", to.display());
+        tracing::warn!("{}: {warning}", path.display());
     }
-    Ok(target)
 }
 
 fn end(loaded: &Loaded) -> Endpoint<'_> {
@@ -287,6 +288,15 @@ fn end(loaded: &Loaded) -> Endpoint<'_> {
 fn announce(from: Endpoint<'_>, to: Endpoint<'_>, halves: Halves) {
     tracing::info!("from {}", places(from, halves));
     tracing::info!("to {}", places(to, halves));
+}
+
+/// What there is a part of.
+fn parted(halves: Halves) -> &'static str {
+    match halves {
+        Halves::Both => "the blobs and rows",
+        Halves::MetadataOnly => "the rows, no blobs",
+        Halves::DataOnly => "the blobs, no rows",
+    }
 }
 
 /// What is moved at one end, for a person to recognise.

@@ -86,8 +86,10 @@ impl Location {
     /// Whether `other` is a directory below this one, at any depth.
     pub fn contains(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Directory { path: outer, .. }, Self::Directory { path: inner, .. }) => {
-                inner != outer && inner.starts_with(outer)
+            (Self::Directory { path: outer, inode }, Self::Directory { path: inner, .. }) => {
+                let mut above = inner.ancestors().skip(1);
+                // By another mount it has another path, too.
+                above.any(|path| path == outer || inode.is_some() && *inode == inode_of(path))
             }
             _ => false,
         }
@@ -96,7 +98,7 @@ impl Location {
     fn directory(config: &FileConfig) -> io::Result<Self> {
         let path = canonical(&std::path::absolute(&config.directory)?)?;
         let inode = match fs::metadata(&path) {
-            Ok(metadata) => Some((metadata.dev(), metadata.ino())),
+            Ok(metadata) => Some(inode_in(&metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
@@ -133,6 +135,15 @@ pub(super) fn bucket_name(server: &str, bucket: &str, prefix: &str) -> String {
         "" => format!("s3://{server}/{bucket}"),
         prefix => format!("s3://{server}/{bucket}/{prefix}"),
     }
+}
+
+/// Device and inode.
+fn inode_in(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn inode_of(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| inode_in(&metadata))
 }
 
 /// Links are resolved in what exists; what does not cannot be a link.

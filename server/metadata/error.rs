@@ -76,6 +76,15 @@ pub enum MetadataError {
         /// It is the source's own database, from before its server ran on it for the first time.
         is_same_place: bool,
     },
+    /// Its rows are being loaded in another number of parts.
+    #[error("the rows of {backend} are being loaded in {parts} parts")]
+    Divided { backend: String, parts: String },
+    /// Rows can only come in parts into empty tables, by [`Loader::open_part`](super::Loader).
+    #[error("{backend} takes no part of the rows: {reason}")]
+    NoParts {
+        backend: String,
+        reason: &'static str,
+    },
     /// A SQLite database that has to be written to before it can be read, by whom it belongs to.
     #[error("{backend} was left in the middle of a transaction by a program that died")]
     CutOff { backend: String },
@@ -139,9 +148,10 @@ impl MetadataError {
                 "find out what keeps {backend} locked, then try again"
             )),
             Self::HalfMigrated { .. } => Some(
-                "run the migration again to its end; or, to keep what has arrived, and if the table \
-                 plikd_migrate_deferred lists no missing keys, drop the tables \
-                 plikd_migrate_checkpoints, plikd_migrate_blobs and plikd_migrate_owned"
+                "run the migration again to its end, without --shard; or, to keep what has arrived, \
+                 and if the tables plikd_migrate_deferred and plikd_migrate_shards, as far as they \
+                 exist, have no rows, drop the tables plikd_migrate_checkpoints, \
+                 plikd_migrate_blobs and plikd_migrate_owned"
                     .to_owned(),
             ),
             Self::OtherMigration {
@@ -157,6 +167,14 @@ impl MetadataError {
                 "run that migration to its end; or empty the target; or, to keep what has arrived \
                  beside what is to come, drop its tables plikd_migrate_checkpoints, \
                  plikd_migrate_blobs and plikd_migrate_owned"
+                    .to_owned(),
+            ),
+            Self::Divided { parts, .. } => Some(format!(
+                "give --shard K/{parts}; or leave it out: such a run brings what other parts have not"
+            )),
+            Self::NoParts { .. } => Some(
+                "leave out --shard: such a run finds what is there and brings the rest; with \
+                 --data-only, --shard divides the blobs"
                     .to_owned(),
             ),
             Self::CutOff { .. } => Some(

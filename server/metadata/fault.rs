@@ -30,6 +30,8 @@ pub enum Reason {
     /// A number that is no 64-bit integer.
     NotWhole,
     NoNumber,
+    /// A whole number with more digits than a floating point number has.
+    NotExact,
     /// A floating point number that is none: SQLite would make NULL of it.
     NotANumber,
     NoBoolean,
@@ -60,7 +62,7 @@ impl Reason {
             Self::NotUtf8 => "utf8",
             Self::TooLong => "length",
             Self::FractionInText | Self::NumberInBytes | Self::NoNumber => "storage_class",
-            Self::NotWhole | Self::NotANumber => "range",
+            Self::NotWhole | Self::NotExact | Self::NotANumber => "range",
             Self::NoBoolean => "boolean",
             Self::NoTime | Self::TooEarly | Self::TooFar => "time",
             Self::NullInKey | Self::BytesInKey => "key",
@@ -83,6 +85,7 @@ impl Reason {
             Self::FractionInText => "write the number as text",
             Self::NumberInBytes => "write it as bytes",
             Self::NotWhole => "round the number, within 64 bits",
+            Self::NotExact => "round the number, within 53 bits",
             Self::NoNumber | Self::NotANumber => "write a number",
             Self::NoBoolean => "write 0 or 1",
             Self::NoTime => "write the time as YYYY-MM-DD HH:MM:SS+00:00",
@@ -107,6 +110,7 @@ impl fmt::Display for Reason {
             Self::NumberInBytes => "a number is no bytes",
             Self::NotWhole => "the number has a fraction or is out of range",
             Self::NoNumber => "the value is no number",
+            Self::NotExact => "the number has more digits than the target's column keeps",
             Self::NotANumber => "SQLite would make NULL of a NaN",
             Self::NoBoolean => "the value is neither true nor false",
             Self::NoTime => "the value is no time that Plik reads",

@@ -6,7 +6,7 @@
 //! through [`Loader::write`](super::Loader::write), which names it.
 
 use super::MetadataError;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Tally};
 use super::layout::Layout;
 use super::loader::{Bulk, Loader};
 use super::postgres::fresh::FreshLoad as PostgresLoad;
@@ -82,6 +82,18 @@ impl Loader {
 }
 
 impl FreshLoad {
+    pub(super) fn of_part(load: PostgresLoad) -> Self {
+        Self(Target::Postgres(Box::new(load)))
+    }
+
+    /// What has arrived of the table before this load, of the part that it loads.
+    pub fn arrived(&self, layout: &Layout) -> Option<Tally> {
+        match &self.0 {
+            Target::Sqlite(_) => None,
+            Target::Postgres(load) => load.arrived(layout),
+        }
+    }
+
     /// Whether this load takes the table. Others are for [`Loader::write`], afterwards.
     pub fn takes(&self, layout: &Layout) -> bool {
         match &self.0 {

@@ -67,6 +67,16 @@ impl Layout {
             .collect()
     }
 
+    /// Takes the key of `other` where there is none: a table that was taken apart to be loaded gets
+    /// its own when all rows are there.
+    pub fn take_key_of(&mut self, other: &Self) {
+        if self.primary_key.is_empty() {
+            let key = other.key_names().into_iter();
+            let key: Option<Vec<usize>> = key.map(|name| self.position(name)).collect();
+            self.primary_key = key.unwrap_or_default();
+        }
+    }
+
     /// The same table without some columns, none of which is part of the primary key.
     pub fn without(&self, columns: &[&str]) -> Self {
         let names = self.columns.iter().map(|column| column.name.as_str());
@@ -138,7 +148,7 @@ pub(super) fn unreferred(layout: &Layout) -> String {
 }
 
 /// The tables in which migrations keep what they have done.
-pub(super) const BOOKKEEPING: [&str; 10] = [
+pub(super) const BOOKKEEPING: [&str; 11] = [
     "plikd_migrate_blobs",
     "plikd_migrate_checkpoints",
     "plikd_migrate_deferred",
@@ -148,6 +158,7 @@ pub(super) const BOOKKEEPING: [&str; 10] = [
     "plikd_migrate_parts",
     "plikd_migrate_proven",
     "plikd_migrate_runs",
+    "plikd_migrate_shards",
     "plikd_migrate_uploads",
 ];
 
@@ -176,12 +187,13 @@ pub fn migrated(mut layouts: Vec<Layout>) -> Vec<Layout> {
     layouts
 }
 
-/// What an undeclared type in SQL most likely holds.
-pub(super) fn kind_of_declared(declared: &str) -> Kind {
+/// What a column of `table` holds that this program does not know, by its type in SQL.
+pub(super) fn kind_of_declared(table: &str, declared: &str) -> Kind {
     let declared = declared.to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
-    if has(&["bool", "numeric"]) {
-        // Plik's ORM declares booleans of SQLite `numeric`.
+    // Plik's ORM declares booleans of SQLite `numeric`. To others that is any number.
+    let is_of_plik = Table::find(table).is_some();
+    if has(&["bool"]) || is_of_plik && declared == "numeric" {
         Kind::Boolean
     } else if has(&["date", "time"]) {
         Kind::Time
@@ -189,7 +201,7 @@ pub(super) fn kind_of_declared(declared: &str) -> Kind {
         Kind::Integer
     } else if has(&["char", "clob", "text"]) {
         Kind::Text
-    } else if has(&["real", "floa", "doub"]) {
+    } else if has(&["real", "floa", "doub", "numeric", "decimal"]) {
         Kind::Real
     } else if declared.is_empty() || has(&["blob", "bytea"]) {
         Kind::Bytes
@@ -279,7 +291,9 @@ mod tests {
         for (declared, kind) in [
             ("varchar(255)", Kind::Text),
             ("bool", Kind::Boolean),
-            ("numeric", Kind::Boolean),
+            ("numeric", Kind::Real),
+            ("numeric(10,2)", Kind::Real),
+            ("decimal(8,3)", Kind::Real),
             ("bigint", Kind::Integer),
             ("datetime", Kind::Time),
             ("timestamp with time zone", Kind::Time),
@@ -287,7 +301,7 @@ mod tests {
             ("", Kind::Bytes),
             ("jsonb", Kind::Text),
         ] {
-            assert_eq!(kind_of_declared(declared), kind, "{declared}");
+            assert_eq!(kind_of_declared("events", declared), kind, "{declared}");
         }
     }
 }

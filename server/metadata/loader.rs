@@ -4,9 +4,10 @@ use jiff::tz::TimeZone;
 
 use super::blob_notes::LATER_COLUMNS;
 use super::checkpoint::{Checkpoint, Tally};
+use super::divided::{self, SHARDS};
 use super::engine::Statement;
 use super::error::During;
-use super::fresh::FreshError;
+use super::fresh::{Built, FreshError};
 use super::layout::{Layout, quote};
 use super::postgres::writer::BulkWriter as PostgresWriter;
 use super::reject::Reject;
@@ -19,7 +20,7 @@ use super::upload_log::{self, UploadLog};
 use super::value::Value;
 use super::{Hold, Metadata, MetadataError, OpenMode, followed, place, sqlite, stats};
 use crate::config::{Driver, MetadataConfig};
-use crate::model::Timestamp;
+use crate::model::{Shard, Timestamp};
 
 /// What one batch came to.
 #[derive(Debug, Default)]
@@ -106,6 +107,8 @@ pub struct Loader {
     pub(super) metadata: Metadata,
     pub(super) bulk: Bulk,
     config: MetadataConfig,
+    /// The part that it loads, if not all.
+    pub(super) shard: Option<Shard>,
 }
 
 pub(super) enum Bulk {
@@ -114,7 +117,7 @@ pub(super) enum Bulk {
 }
 
 /// The bookkeeping of migrations, in the SQL of both engines. The names start with `plikd_migrate_`.
-const BOOKKEEPING: [&str; 3] = [
+const BOOKKEEPING: [&str; 4] = [
     "CREATE TABLE IF NOT EXISTS plikd_migrate_checkpoints (source text NOT NULL, \
      table_name text NOT NULL, last_key text, copied bigint NOT NULL, present bigint NOT NULL, \
      conflicts bigint NOT NULL, failed bigint NOT NULL, PRIMARY KEY (source, table_name))",
@@ -123,6 +126,7 @@ const BOOKKEEPING: [&str; 3] = [
      PRIMARY KEY (source, file_id))",
     "CREATE TABLE IF NOT EXISTS plikd_migrate_runs (id text PRIMARY KEY, source text NOT NULL, \
      started_at text NOT NULL, finished_at text NOT NULL, summary text NOT NULL)",
+    divided::TABLE,
 ];
 
 /// What became of blobs, and what they were proven to be.
@@ -135,8 +139,9 @@ pub(super) const CHECKPOINTS: &str = "plikd_migrate_checkpoints";
 pub(super) const RUNS: &str = "plikd_migrate_runs";
 
 /// Tables, each with a column to know it by, that have rows while a migration is not complete.
-pub(super) const HALF_DONE: [(&str, &str); 2] = [
+pub(super) const HALF_DONE: [(&str, &str); 3] = [
     (CHECKPOINTS, "source"),
+    (SHARDS, "source"),
     ("plikd_migrate_deferred", "definition"),
 ];
 
@@ -154,36 +159,68 @@ impl Loader {
     }
 
     /// Opens the database, creates or upgrades its tables, and keeps everybody else from loading
-    /// into it or serving it until this is closed.
+    /// into it or serving it until this is closed. Gives tables the keys that an earlier load has
+    /// left out, `tell`ing how far it is.
     ///
     /// # Errors
     ///
     /// [`MetadataError::InUse`] if a server or another run has it.
-    pub async fn open(config: &MetadataConfig) -> Result<Self, MetadataError> {
-        let metadata = Metadata::open(config, OpenMode::Load).await?;
+    pub async fn open(
+        config: &MetadataConfig,
+        tell: &(dyn Fn(Built) + Sync),
+    ) -> Result<Self, MetadataError> {
+        let loader = Self::open_in(config, OpenMode::Load).await?;
+        loader.keep_books().await?;
+        if let Bulk::Postgres(writer) = &loader.bulk {
+            writer.restore(tell).await?;
+        }
+        Ok(loader)
+    }
+
+    /// [`Loader::open`] beside others that load another part of the rows. They wait from here on, and
+    /// only until [`Loader::begin_part`].
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::InUse`] if a server, a run that is no part, or one of the same part has it.
+    pub async fn open_part(config: &MetadataConfig, shard: Shard) -> Result<Self, MetadataError> {
+        let mode = OpenMode::LoadPart(shard.number());
+        let loader = Self {
+            shard: Some(shard),
+            ..Self::open_in(config, mode).await?
+        };
+        if let Bulk::Postgres(writer) = &loader.bulk {
+            writer.hold_schema().await?;
+        }
+        loader.keep_books().await?;
+        Ok(loader)
+    }
+
+    async fn open_in(config: &MetadataConfig, mode: OpenMode) -> Result<Self, MetadataError> {
+        let metadata = Metadata::open(config, mode).await?;
         let bulk = match config.driver {
             Driver::Sqlite => Bulk::Sqlite(SqliteWriter::open(config, TimeZone::system()).await?),
             Driver::Postgres => Bulk::Postgres(Box::new(
                 PostgresWriter::open(config, metadata.hold().cloned()).await?,
             )),
         };
-        let loader = Self {
+        Ok(Self {
             metadata,
             bulk,
             config: config.clone(),
-        };
+            shard: None,
+        })
+    }
+
+    /// Creates the tables in which migrations keep what they have done.
+    async fn keep_books(&self) -> Result<(), MetadataError> {
         let tables = BOOKKEEPING
             .iter()
             .chain(&upload_log::TABLES)
             .chain(&followed::TABLES);
-        loader
-            .define(tables.map(|sql| (*sql).to_owned()).collect())
+        self.define(tables.map(|sql| (*sql).to_owned()).collect())
             .await?;
-        loader.extend_bookkeeping().await?;
-        if let Bulk::Postgres(writer) = &loader.bulk {
-            writer.restore().await?;
-        }
-        Ok(loader)
+        self.extend_bookkeeping().await
     }
 
     /// Adds the columns that the bookkeeping of an earlier version lacks.
@@ -269,6 +306,9 @@ impl Loader {
             .collect();
         let found = target.iter().find(|found| found.name == layout.name);
         let mut found = found.map(|found| found.project(&names)).unwrap_or_default();
+        if self.shard.is_some() {
+            found.take_key_of(layout);
+        }
         if found.primary_key != layout.primary_key {
             return Err(MetadataError::Layout {
                 backend: self.metadata.to_string(),
@@ -359,6 +399,10 @@ impl Loader {
             Statement::new(
                 "DELETE FROM plikd_migrate_owned WHERE source = $1",
                 [source()],
+            ),
+            Statement::new(
+                "DELETE FROM plikd_migrate_shards WHERE source = $1",
+                [Value::Text(run.source.of_copies().to_string())],
             ),
             Statement::new(
                 "INSERT INTO plikd_migrate_runs (id, source, started_at, finished_at, summary) \

@@ -3,9 +3,11 @@
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::During;
@@ -19,6 +21,9 @@ use crate::config::{Driver, MetadataConfig};
 /// do that other programs are unlikely to have chosen.
 const USE_LOCK: i64 = 0x706c_696b_6475_7365;
 
+/// Each part of a load has a lock of its own, whose key is this and its number.
+const PARTS_LOCK: i32 = 0x706c_6b70;
+
 /// PostgreSQL may notice only after a moment that a program was killed, and keeps its lock until
 /// then: so long it is waited for …
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +33,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Who has the lock of this database. A key of 64 bits is shown as two halves.
 const HOLDERS: &str = "FROM pg_locks WHERE locktype = 'advisory' AND granted \
      AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = $1 \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// Who has the lock of any part of this database.
+const PART_HOLDERS: &str = "FROM pg_locks WHERE locktype = 'advisory' AND granted \
+     AND objsubid = 2 AND classid::bigint = $1 \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 /// Held as long as the database is used; given back by the operating system or by PostgreSQL even
@@ -50,13 +60,11 @@ impl Lock {
         config: &MetadataConfig,
         mode: OpenMode,
     ) -> Result<Option<Self>, MetadataError> {
-        let alone = match mode {
-            OpenMode::ReadOnly => return Ok(None),
-            OpenMode::Serve => false,
-            OpenMode::Load => true,
-        };
+        if mode == OpenMode::ReadOnly {
+            return Ok(None);
+        }
         match config.driver {
-            Driver::Sqlite => sqlite(config, alone).map(Some),
+            Driver::Sqlite => sqlite(config, mode != OpenMode::Serve).map(Some),
             Driver::Postgres => postgres(config, mode).await.map(Some),
         }
     }
@@ -93,16 +101,19 @@ impl Lock {
         }
     }
 
-    /// Finds out whether [`Lock::take`] would get the database alone. Creates nothing; of a SQLite
-    /// database the lock is held for a moment.
+    /// Finds out whether [`Lock::take`] would get the database to load it, or that part of it.
+    /// Creates nothing; of a SQLite database the lock is held for a moment.
     ///
     /// # Errors
     ///
     /// [`MetadataError::InUse`] if somebody uses it.
-    pub async fn probe(config: &MetadataConfig) -> Result<(), MetadataError> {
+    pub async fn probe(
+        config: &MetadataConfig,
+        part: Option<NonZeroU32>,
+    ) -> Result<(), MetadataError> {
         match config.driver {
             Driver::Sqlite => hold_sqlite(config).map(drop),
-            Driver::Postgres => probe_postgres(config).await,
+            Driver::Postgres => probe_postgres(config, part).await,
         }
     }
 }
@@ -124,7 +135,7 @@ fn hold_sqlite(config: &MetadataConfig) -> Result<Option<Lock>, MetadataError> {
         return Ok(None);
     };
     match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(in_use(label, true)),
+        Err(TryLockError::WouldBlock) => Err(in_use(label, ALONE)),
         Err(TryLockError::Error(_)) => Ok(None),
         Ok(()) => Ok(Some(Lock::Sqlite { _file: file })),
     }
@@ -156,18 +167,27 @@ async fn is_served_postgres(config: &MetadataConfig) -> Result<bool, MetadataErr
     })
 }
 
-async fn probe_postgres(config: &MetadataConfig) -> Result<(), MetadataError> {
-    let sql = format!("SELECT count(*) = 0 {HOLDERS}");
+async fn probe_postgres(
+    config: &MetadataConfig,
+    part: Option<NonZeroU32>,
+) -> Result<(), MetadataError> {
     let connector = Connector::new(config)?;
     let label = connector.to_string();
     let client = connector.connect().await?;
-    let during = During {
-        action: "tell who uses it",
-        backend: &label,
+    let asking = Asking {
+        client: &client,
+        during: During {
+            action: "tell who uses it",
+            backend: &label,
+        },
     };
-    match becomes_true(&client, &sql, &during).await? {
-        true => Ok(()),
-        false => Err(in_use(label, true)),
+    if !asking.nobody_uses_it().await? {
+        return Err(in_use(label, ALONE));
+    }
+    match part {
+        None if !asking.nobody_loads_parts().await? => Err(in_use(label, PARTS)),
+        Some(number) if !asking.nobody_loads(number).await? => Err(in_use(label, THIS_PART)),
+        _ => Ok(()),
     }
 }
 
@@ -209,7 +229,7 @@ fn lock_file(location: Location, alone: bool) -> Result<Lock, MetadataError> {
     };
     match locked {
         Ok(()) => Ok(Lock::Sqlite { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(in_use(label, alone)),
+        Err(TryLockError::WouldBlock) => Err(in_use(label, if alone { ALONE } else { SHARED })),
         Err(TryLockError::Error(error)) if has_no_locks(&error) => {
             tracing::warn!(
                 "the file system of {label} has no locks, so nothing keeps a migration from a database in use"
@@ -245,7 +265,8 @@ async fn postgres(config: &MetadataConfig, mode: OpenMode) -> Result<Lock, Metad
     })
 }
 
-/// A new connection that has the lock.
+/// A new connection that has the lock. Servers share one lock, which a load has alone; each part has one of its own. Whoever has his
+/// own looks for the locks that exclude it, so of two that come together at least one sees the other.
 ///
 /// # Errors
 ///
@@ -256,46 +277,96 @@ pub(super) async fn take_in_postgres(
 ) -> Result<Session, MetadataError> {
     let label = connector.to_string();
     let session = connector.session().await?;
-    let alone = mode != OpenMode::Serve;
-    let sql = match alone {
-        true => "SELECT pg_try_advisory_lock($1)",
-        false => "SELECT pg_try_advisory_lock_shared($1)",
-    };
     let during = During {
         action: "lock it",
         backend: &label,
     };
     let steady = session.client.batch_execute(STEADY).await;
     steady.map_err(|error| failure(during, &error))?;
-    match becomes_true(&session.client, sql, &during).await? {
-        true => Ok(session),
-        false => Err(in_use(label, alone)),
-    }
-}
-
-/// Asks `sql` about the lock until it says yes, for as long as a dead holder may keep it.
-async fn becomes_true(
-    client: &Client,
-    sql: &str,
-    during: &During<'_>,
-) -> Result<bool, MetadataError> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let row = client.query_one(sql, &[&USE_LOCK]).await;
-        let answer: Result<bool, _> = row.and_then(|row| row.try_get(0));
-        let answer = answer.map_err(|error| failure(*during, &error))?;
-        if answer || Instant::now() >= deadline {
-            return Ok(answer);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-fn in_use(backend: String, alone: bool) -> MetadataError {
-    let by = match alone {
-        true => "a server or another migration",
-        false => "a migration into it",
+    let asking = Asking {
+        client: &session.client,
+        during,
     };
+    let (use_lock, parts_lock) = (&USE_LOCK, &PARTS_LOCK);
+    let excluded_by = match mode {
+        OpenMode::LoadPart(number) => {
+            let sql = "SELECT pg_try_advisory_lock($1, $2)";
+            let number = number.get().cast_signed();
+            match asking.becomes_true(sql, &[parts_lock, &number]).await? {
+                false => Some(THIS_PART),
+                true => (!asking.nobody_uses_it().await?).then_some(ALONE),
+            }
+        }
+        mode => {
+            let (sql, others) = match mode {
+                OpenMode::Serve => ("SELECT pg_try_advisory_lock_shared($1)", SHARED),
+                _ => ("SELECT pg_try_advisory_lock($1)", ALONE),
+            };
+            match asking.becomes_true(sql, &[use_lock]).await? {
+                false => Some(others),
+                true => (!asking.nobody_loads_parts().await?).then_some(PARTS),
+            }
+        }
+    };
+    match excluded_by {
+        None => Ok(session),
+        Some(by) => Err(in_use(label, by)),
+    }
+}
+
+/// What is asked about the locks of a PostgreSQL database.
+struct Asking<'a> {
+    client: &'a Client,
+    during: During<'a>,
+}
+
+impl Asking<'_> {
+    async fn nobody_uses_it(&self) -> Result<bool, MetadataError> {
+        let sql = format!("SELECT count(*) = 0 {HOLDERS}");
+        self.becomes_true(&sql, &[&USE_LOCK]).await
+    }
+
+    async fn nobody_loads_parts(&self) -> Result<bool, MetadataError> {
+        let sql = format!("SELECT count(*) = 0 {PART_HOLDERS}");
+        self.becomes_true(&sql, &[&i64::from(PARTS_LOCK)]).await
+    }
+
+    async fn nobody_loads(&self, part: NonZeroU32) -> Result<bool, MetadataError> {
+        let sql = format!("SELECT count(*) = 0 {PART_HOLDERS} AND objid::bigint = $2");
+        let part = i64::from(part.get());
+        self.becomes_true(&sql, &[&i64::from(PARTS_LOCK), &part])
+            .await
+    }
+
+    /// Asks until the answer is yes, for as long as a dead holder may keep a lock.
+    async fn becomes_true(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<bool, MetadataError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let row = self.client.query_one(sql, params).await;
+            let answer: Result<bool, _> = row.and_then(|row| row.try_get(0));
+            let answer = answer.map_err(|error| failure(self.during, &error))?;
+            if answer || Instant::now() >= deadline {
+                return Ok(answer);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// By whom a database is in use, for who would have it alone …
+const ALONE: &str = "a server or another migration";
+/// … for a server …
+const SHARED: &str = "a migration into it";
+/// … for both …
+const PARTS: &str = "a migration into it, in parts";
+/// … and for a part.
+const THIS_PART: &str = "another run of this part";
+
+fn in_use(backend: String, by: &str) -> MetadataError {
     MetadataError::InUse {
         backend,
         by: by.to_owned(),

@@ -12,8 +12,10 @@ mod checkpoint;
 pub mod cursor;
 mod dialect;
 mod digest;
+mod divided;
 mod engine;
 mod error;
+mod family;
 mod fault;
 mod files;
 mod followed;
@@ -49,6 +51,7 @@ mod weighed;
 mod contract;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -95,6 +98,9 @@ pub enum OpenMode {
     Serve,
     /// As [`OpenMode::Serve`], and nobody else may use the database meanwhile.
     Load,
+    /// As [`OpenMode::Load`], but for others that load another of as many parts, each of which has a
+    /// number.
+    LoadPart(NonZeroU32),
     /// Take it as it is. Nothing is written at all: no table, no file, no change of mode.
     ReadOnly,
 }

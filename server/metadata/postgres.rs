@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often a transaction is tried that the server gave up in favour of another.
 const ATTEMPTS: u32 = 5;
-/// Of all advisory locks of a database, the one under which its schema changes. Any number will
+/// Of all advisory locks of a database, the one under which its tables change. Any number will
 /// do that other programs are unlikely to have chosen.
 const SCHEMA_LOCK: i64 = 0x706c_696b_6473_6368;
 
@@ -67,7 +67,7 @@ impl Database {
         let label = connector.to_string();
         let mut client = connector.connect().await?;
         let state = match mode {
-            OpenMode::Serve | OpenMode::Load => {
+            OpenMode::Serve | OpenMode::Load | OpenMode::LoadPart(_) => {
                 create_or_upgrade(&mut client, &label).await?;
                 read_state(&client, &label).await?
             }

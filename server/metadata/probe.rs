@@ -1,6 +1,7 @@
 //! Whether a migration could load into a database, found out without writing anything.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
@@ -15,9 +16,10 @@ use crate::config::{Driver, MetadataConfig};
 
 /// # Errors
 ///
-/// What [`Loader::open`](super::Loader::open) would fail with: the database is in use, its place
-/// cannot be written, this user may not create tables in it, or it cannot hold all text.
-pub async fn probe(config: &MetadataConfig) -> Result<(), MetadataError> {
+/// What [`Loader::open`](super::Loader::open), or with the number of a part
+/// [`Loader::open_part`](super::Loader::open_part), would fail with: the database is in use, its
+/// place cannot be written, this user may not create tables in it, or it cannot hold all text.
+pub async fn probe(config: &MetadataConfig, part: Option<NonZeroU32>) -> Result<(), MetadataError> {
     match config.driver {
         Driver::Sqlite => {
             let location = Location::parse(config.connection_string.expose())?;
@@ -29,7 +31,7 @@ pub async fn probe(config: &MetadataConfig) -> Result<(), MetadataError> {
             probe_postgres(&client, &connector.to_string()).await?;
         }
     }
-    Lock::probe(config).await
+    Lock::probe(config, part).await
 }
 
 /// Connections that PostgreSQL can still give to this user; `None` for SQLite.

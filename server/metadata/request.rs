@@ -3,9 +3,11 @@
 use std::ops::RangeInclusive;
 
 use super::digest::KeyRange;
+use super::family::Division;
 use super::layout::{Column, Layout};
 use super::tuple::Encoding;
 use crate::config::Driver;
+use crate::model::Shard;
 
 /// What to read of one table.
 #[derive(Clone, Debug)]
@@ -31,6 +33,18 @@ pub enum Order {
 }
 
 impl Request {
+    /// What a database is asked for, and what of its answer is wanted: it cannot tell parts.
+    pub(super) fn divided(self) -> (Self, Option<Division>) {
+        match self.rows {
+            Rows::Part(shard) => {
+                let division = Division::new(shard, &self.layout);
+                let rows = Rows::All;
+                (Self { rows, ..self }, Some(division))
+            }
+            _ => (self, None),
+        }
+    }
+
     /// The query, once for both engines: how they name the table, how they read a column, what they
     /// order by and how the key of the cursor is given are the caller's.
     pub(super) fn select(
@@ -74,9 +88,24 @@ pub enum Rows {
     Within(Vec<KeyRange>),
     /// Of SQLite, those with such a row-id.
     Numbered(RangeInclusive<i64>),
+    /// Those of one part; each family of rows is in one.
+    Part(Shard),
 }
 
 impl Rows {
+    /// All, or those of a part.
+    pub fn of_shard(shard: Option<Shard>) -> Self {
+        shard.map_or(Self::All, Self::Part)
+    }
+
+    /// How many of so many rows these are, about.
+    pub fn share_of(&self, rows: u64) -> u64 {
+        match self {
+            Self::Part(shard) => rows / u64::from(shard.of().get()),
+            _ => rows,
+        }
+    }
+
     /// The condition, in the SQL of both engines; `key` is what they order the first column of
     /// the key by.
     fn condition(&self, key: Option<&str>) -> Option<String> {
@@ -94,7 +123,7 @@ impl Rows {
                 range.start(),
                 range.end()
             )),
-            (Self::All, _) | (Self::Within(_), None) => None,
+            (Self::All | Self::Part(_), _) | (Self::Within(_), None) => None,
         }
     }
 }

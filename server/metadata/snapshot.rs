@@ -6,6 +6,7 @@ use twox_hash::XxHash3_128;
 
 use super::MetadataError;
 use super::dialect::Dialect;
+use super::divided::SHARDS;
 use super::error::During;
 use super::layout::{Layout, quote};
 use super::loader::{CHECKPOINTS, HALF_DONE, RUNS};
@@ -15,7 +16,8 @@ use super::rules::{Keys, Rules};
 use super::schema::{self, State};
 use super::sqlite::reader::Reader as SqliteReader;
 use super::stream::RowStream;
-use super::tuple::{Encoding, text_of};
+use super::table::Kind;
+use super::tuple::{Encoding, integer_of, text_of};
 use crate::config::{Driver, MetadataConfig};
 
 /// Everything a database held at the moment [`Snapshot::open`] returned, whatever others write to
@@ -43,6 +45,16 @@ impl Identity {
         let key = self.0.strip_prefix(other);
         let key = key.and_then(|rest| rest.strip_prefix(':'));
         key.is_some_and(|key| key.len() == 8 && key.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+
+    /// The same for all copies of one SQLite database, once its server has run: other hosts may
+    /// have copies only.
+    #[must_use]
+    pub fn of_copies(&self) -> Self {
+        match self.0.split(':').collect::<Vec<_>>()[..] {
+            ["sqlite", _device, _inode, key] => Self(format!("sqlite:{key}")),
+            _ => self.clone(),
+        }
     }
 
     /// With what those begin that [`Identity::of_rejects`] gives.
@@ -133,7 +145,15 @@ impl Snapshot {
 
     /// Whether a migration into it from `source` has not come to its end.
     pub async fn has_checkpoint_of(&self, source: &Identity) -> Result<bool, MetadataError> {
-        Ok(self.sources_in(CHECKPOINTS).await?.contains(&source.0))
+        Ok(self.sources_in(CHECKPOINTS).await?.contains(&source.0)
+            || self.has_parts_of(source).await?)
+    }
+
+    /// Whether rows of `source`, or of a copy of it, have come or are coming into it in parts, and
+    /// no run has put them together.
+    pub async fn has_parts_of(&self, source: &Identity) -> Result<bool, MetadataError> {
+        let sources = self.sources_in(SHARDS).await?;
+        Ok(sources.contains(&source.of_copies().0))
     }
 
     /// Whether a migration into it from `source` has ever begun.
@@ -151,7 +171,11 @@ impl Snapshot {
         let unfinished = self.sources_in(CHECKPOINTS).await?;
         let is_other =
             |other: &&String| **other != source.0 && !other.starts_with(Identity::OF_REJECTS);
-        match unfinished.iter().find(is_other) {
+        let parts = self.sources_in(SHARDS).await?;
+        let is_of_others = |other: &&String| **other != source.of_copies().0;
+        let mut others = unfinished.iter().filter(is_other);
+        let other = others.next().or_else(|| parts.iter().find(is_of_others));
+        match other {
             Some(other) => Err(MetadataError::OtherMigration {
                 backend: self.label().to_owned(),
                 is_same_place: source.was(other),
@@ -163,14 +187,27 @@ impl Snapshot {
 
     /// The sources of migrations into it that rows of `table` name.
     async fn sources_in(&self, table: &str) -> Result<HashSet<String>, MetadataError> {
-        let mut sources = HashSet::new();
         let layouts = self.layouts().await?;
+        self.column_of(&layouts, table, "source").await
+    }
+
+    /// The texts and numbers that a column of the bookkeeping has; none if there is no such table.
+    pub(super) async fn column_of(
+        &self,
+        layouts: &[Layout],
+        table: &str,
+        column: &str,
+    ) -> Result<HashSet<String>, MetadataError> {
+        let mut values = HashSet::new();
         let Some(layout) = layouts.iter().find(|layout| layout.name == table) else {
-            return Ok(sources);
+            return Ok(values);
+        };
+        let Some(position) = layout.position(column) else {
+            return Ok(values);
         };
         let encoding = self.encoding_for(self.driver());
         let mut rows = self.read(Request {
-            layout: layout.project(&["source"]),
+            layout: layout.project(&[column]),
             encoding,
             to: self.driver(),
             after: None,
@@ -178,10 +215,17 @@ impl Snapshot {
             order: Order::Any,
         });
         while let Some(batch) = rows.next().await? {
-            let found = batch.rows.iter();
-            sources.extend(found.filter_map(|row| text_of(row.field(0), encoding)));
+            values.extend(batch.rows.iter().filter_map(|row| {
+                let field = row.field(0);
+                match (layout.columns[position].kind, encoding) {
+                    (Kind::Integer, Encoding::Binary) => {
+                        integer_of(field, encoding).map(|number| number.to_string())
+                    }
+                    _ => text_of(field, encoding),
+                }
+            }));
         }
-        Ok(sources)
+        Ok(values)
     }
 
     /// The version of the database engine: of the server, or of the SQLite in this program.
@@ -206,7 +250,7 @@ impl Snapshot {
         }
     }
 
-    fn label(&self) -> &str {
+    pub(super) fn label(&self) -> &str {
         match self {
             Self::Sqlite(reader) => reader.label(),
             Self::Postgres(reader) => reader.label(),
@@ -277,32 +321,38 @@ impl Snapshot {
     /// large table of SQLite is read by two threads if it may come in any order.
     pub fn read(&self, request: Request) -> RowStream {
         let checks = self.rules().checks(&request.layout);
-        match self {
+        let (request, division) = request.divided();
+        let rows = match self {
             Self::Sqlite(reader) => reader.read(request, checks),
             Self::Postgres(reader) => reader.read(request, checks, None),
-        }
+        };
+        rows.divided(division)
     }
 
     /// [`Snapshot::read`] with the rows that the rules reject: whoever mends them may yet want
     /// what belongs to them.
     pub fn read_rejected_too(&self, request: Request) -> RowStream {
         let checks = self.rules().only_skipping().checks(&request.layout);
-        match self {
+        let (request, division) = request.divided();
+        let rows = match self {
             Self::Sqlite(reader) => reader.read(request, checks),
             Self::Postgres(reader) => reader.read(request, checks, None),
-        }
+        };
+        rows.divided(division)
     }
 
     /// [`Snapshot::read`] of every row that may be rejected or refused, and perhaps others.
     pub fn read_suspects(&self, request: Request) -> RowStream {
         let checks = self.rules().checks(&request.layout);
-        match self {
+        let (request, division) = request.divided();
+        let rows = match self {
             Self::Sqlite(reader) => reader.read(request, checks),
             Self::Postgres(reader) => {
                 let suspects = checks.is_empty().then(|| suspects(&request));
                 reader.read(request, checks, suspects)
             }
-        }
+        };
+        rows.divided(division)
     }
 
     /// The keys that rows of `layout` refer to and that no row of the parent table has.

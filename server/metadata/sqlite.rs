@@ -253,7 +253,7 @@ impl Database {
     ) -> Result<(Self, State), MetadataError> {
         let label = location.to_string();
         let (access, writer, state) = match mode {
-            OpenMode::Serve | OpenMode::Load => {
+            OpenMode::Serve | OpenMode::Load | OpenMode::LoadPart(_) => {
                 let mut connection = connect(&location, Access::ReadWrite)?;
                 switch_to_wal(&connection, &label, location.busy_timeout)?;
                 create_or_upgrade(&mut connection, &label, &zone)?;

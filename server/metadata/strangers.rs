@@ -3,6 +3,7 @@
 
 use super::dialect::Dialect;
 use super::layout::{Column, Layout, quote};
+use super::table::Kind;
 
 /// Turns what was found in one database into DDL for another.
 pub(super) struct Strangers {
@@ -42,6 +43,8 @@ impl Strangers {
     fn column(&self, column: &Column) -> String {
         let declared = match self.same_engine {
             true => &column.declared,
+            // `numeric` would be any number to whoever reads the table.
+            false if self.dialect == Dialect::Sqlite && column.kind == Kind::Boolean => "boolean",
             false => self.dialect.type_of(column.kind),
         };
         format!("{} {declared}", quote(&column.name))

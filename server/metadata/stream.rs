@@ -4,6 +4,7 @@ use tokio::task::JoinHandle;
 
 use super::MetadataError;
 use super::error::During;
+use super::family::Division;
 use super::layout::Layout;
 use super::reject::Reject;
 use super::request::Cursor;
@@ -69,6 +70,7 @@ pub struct RowStream {
     batches: Receiver<Message>,
     task: JoinHandle<()>,
     label: String,
+    division: Option<Division>,
 }
 
 pub(super) enum Message {
@@ -111,13 +113,23 @@ impl RowStream {
             batches,
             task: start(Sender(sender)),
             label: label.to_owned(),
+            division: None,
         }
     }
 
-    /// The next batch, or `None` behind the last row.
+    /// Only what `division` wants of it.
+    pub(super) fn divided(mut self, division: Option<Division>) -> Self {
+        self.division = division;
+        self
+    }
+
+    /// The next batch, which may be empty, or `None` behind the last row.
     pub async fn next(&mut self) -> Result<Option<SourceBatch>, MetadataError> {
         match self.batches.recv().await {
-            Some(Message::Batch(batch)) => Ok(Some(batch)),
+            Some(Message::Batch(batch)) => Ok(Some(match &self.division {
+                Some(division) => division.of(batch),
+                None => batch,
+            })),
             Some(Message::End) => Ok(None),
             Some(Message::Failed(error)) => Err(error),
             None => {

@@ -11,8 +11,10 @@ use super::error::{MigrateError, Problem, Side};
 use super::outlook::{BlobTotals, Room};
 use super::unfit::Unfit;
 use super::{Endpoint, Mode, Options};
+use crate::config::Driver;
 use crate::data::{DataBackend, Tuning};
 use crate::metadata::{self, Layout, Lock, MetadataError, Snapshot};
+use crate::model::Shard;
 
 pub(super) use blobs::{keeps_keys, shared_place};
 pub(super) use tables::Retyped;
@@ -61,6 +63,8 @@ pub(super) struct Found {
     pub retyped: Vec<Retyped>,
     /// A run from this source into the target was cut off.
     pub goes_on: bool,
+    /// Rows of this source have come into the target in parts, which no run has put together.
+    pub in_parts: bool,
     /// The target's directory or bucket is still to be created.
     pub to_is_absent: bool,
     /// What the rows take, if any are to be moved.
@@ -92,6 +96,7 @@ impl<'a> Check<'a> {
     /// `None` if the source could not even be read.
     pub async fn run(&mut self) -> Result<Option<Source>, MigrateError> {
         let halves = self.options.halves;
+        self.check_part();
         let source = self.open_source().await;
         let target = self
             .open_target(source.as_ref().map(|(source, _)| source))
@@ -114,12 +119,13 @@ impl<'a> Check<'a> {
             self.found.others_rows = others_rows(target, &snapshot).await?;
             self.check_owner();
             self.found.goes_on = target.has_checkpoint_of(snapshot.identity()).await?;
+            self.found.in_parts = target.has_parts_of(snapshot.identity()).await?;
         }
         if let Some(data) = &data {
             self.check_blobs(&snapshot, &layouts, data.as_ref()).await?;
         }
         self.check_keys_of_blobs(target.as_ref()).await?;
-        self.check_space(&snapshot, target.as_ref(), &layouts)
+        self.check_space(&snapshot, target.as_ref(), &layouts, data.as_deref())
             .await?;
         Ok(Some(Source {
             snapshot,
@@ -156,6 +162,8 @@ impl<'a> Check<'a> {
             self.refuse_same_metadata();
             return None;
         }
+        let part = self.options.shard;
+        let part = part.filter(|_| self.options.halves.has_metadata());
         let looked_at = async {
             let target = match Snapshot::open(self.to.metadata).await {
                 Ok(target) => Some(target),
@@ -171,8 +179,11 @@ impl<'a> Check<'a> {
                 if let Some(source) = one {
                     target.refuse_other_migration(source).await?;
                 }
+                if let Some(shard) = part {
+                    target.refuse_part(shard).await?;
+                }
             }
-            metadata::probe(self.to.metadata).await?;
+            metadata::probe(self.to.metadata, part.map(Shard::number)).await?;
             Ok(Some(target))
         };
         match looked_at.await {
@@ -198,6 +209,15 @@ impl<'a> Check<'a> {
             // Of whatever version it is, it makes room.
             Err(MetadataError::Newer { .. }) if self.options.replace.is_some() => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Rows are divided where several can write at once.
+    fn check_part(&mut self) {
+        let Options { shard, halves, .. } = self.options;
+        let is_file = self.to.metadata.driver == Driver::Sqlite;
+        if shard.is_some() && halves.has_metadata() && is_file {
+            self.problems.push(Problem::ShardOfFile);
         }
     }
 

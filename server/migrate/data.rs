@@ -20,18 +20,17 @@ use super::known::Known;
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
 use super::retry::{RetryPolicy, Trying};
-use super::shard::Shard;
 use super::uploads::BlobJournal;
 use crate::data::buffers::Buffers;
 use crate::data::{
     BlobReader, BlobRef, BlobStat, BoxError, DataBackend, DataError, Proof, Stored, Transfer,
 };
 use crate::metadata::{BlobNotes, BlobRecord, Layout, Loader, MetadataError, Snapshot, UploadLog};
-use crate::model::{BackendDetails, FileStatus};
+use crate::model::{BackendDetails, FileStatus, Shard};
 use counted::{Counted, Passed};
 pub(super) use living::LivingRows;
 use past::{Left, Past};
-pub(super) use rows::BlobRows;
+pub(super) use rows::{BlobRows, blob_totals};
 pub(super) use run::Earlier;
 use run::Run;
 use there::{Presence, There};

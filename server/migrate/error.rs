@@ -56,6 +56,8 @@ pub enum Problem {
         "the target encrypts each blob with a key of its own (SSE-C), and keys are written by one run at a time"
     )]
     ShardWithKeys,
+    #[error("rows go into a SQLite database by one run, not in parts")]
+    ShardOfFile,
 }
 
 /// One of the two ends of a migration.
@@ -132,6 +134,9 @@ impl Problem {
             Self::NoPlaceForKeys => Some(
                 "migrate the metadata to a database of its own first (or together), or set SSE to 'S3' or ''".to_owned(),
             ),
+            Self::ShardOfFile => Some(
+                "leave out --shard, or --metadata-only: then the part has blobs only".to_owned(),
+            ),
             Self::ShardWithKeys => {
                 Some("leave out --shard, or set SSE of the target to 'S3' or ''".to_owned())
             }
@@ -166,6 +171,9 @@ pub enum MigrateError {
     /// The source has rows that the target cannot hold. Nothing was written.
     #[error("{} of the source cannot go to the target{}", rows(.0.rows(Effect::Rejected)), such_as(.0.first.first().map(ToString::to_string).as_deref()))]
     Unfit(Box<LintReport>),
+    /// PostgreSQL does not say which row of a part it was.
+    #[error("the target refuses a row of table {table} in this part: {reason}")]
+    PartRefused { table: String, reason: String },
     #[error("{} cannot be written", .path.display())]
     Rejects { path: PathBuf, source: io::Error },
     /// Nothing was written. The first hundred lines that are no rows of the target, of `total`.
@@ -248,7 +256,8 @@ impl Problem {
             | Self::OthersRows { .. }
             | Self::Table(_)
             | Self::NoPlaceForKeys
-            | Self::ShardWithKeys => false,
+            | Self::ShardWithKeys
+            | Self::ShardOfFile => false,
         }
     }
 }
@@ -355,6 +364,7 @@ impl MigrateError {
             | Self::Moved(_)
             | Self::Rejected(_)
             | Self::Unfit(_)
+            | Self::PartRefused { .. }
             | Self::Rejects { .. }
             | Self::RejectsTaken(_)
             | Self::BadLines { .. }
@@ -387,6 +397,11 @@ impl MigrateError {
                 "nothing was written. Mend the rows in the source, or give --ignore-errors to go on \
                  without them (--rejects FILE keeps them whole, for `plikd migrate replay`); \
                  --fix-orphans leaves out rows without their parent, --strip-nul removes NUL bytes"
+                    .to_owned(),
+            ),
+            Self::PartRefused { .. } => Some(
+                "run the migration without --shard when the other parts are there: it brings these \
+                 rows in batches and names the one at fault"
                     .to_owned(),
             ),
             Self::Rejects { path, source } if source.kind() == io::ErrorKind::AlreadyExists => {

@@ -50,7 +50,7 @@ impl RowCopy<'_> {
                 continue;
             }
             self.table_begins(table).await?;
-            let (tally, reading) = self.load_table(load, table, &mut rejects).await?;
+            let (tally, reading) = self.load_table(load, table, Some(&mut rejects)).await?;
             self.table_ends(table);
             self.fresh.insert(table.from.name.clone(), tally);
             readings.extend(reading.map(|reading| (table, reading)));
@@ -105,11 +105,12 @@ impl RowCopy<'_> {
         Ok(digests)
     }
 
-    async fn load_table(
+    /// Loads one table. Rows that are left out go to `held`, if the load may be abandoned yet.
+    pub(super) async fn load_table(
         &mut self,
         load: &mut FreshLoad,
         table: &Table,
-        rejects: &mut Vec<Reject>,
+        mut held: Option<&mut Vec<Reject>>,
     ) -> Result<(Tally, Option<Reading>), Fault> {
         let layout = &table.from;
         let encoding = self.from.encoding_for(self.to.driver());
@@ -118,7 +119,7 @@ impl RowCopy<'_> {
             encoding,
             to: self.to.driver(),
             after: None,
-            rows: Rows::All,
+            rows: Rows::of_shard(self.shard),
             order: load.order(),
         });
         let mut checkpoint = Checkpoint::new(self.from.identity(), &layout.name);
@@ -136,10 +137,12 @@ impl RowCopy<'_> {
             let (rows, failed) = (batch.rows.len() as u64, batch.rejects.len() as u64);
             checkpoint.tally.copied += rows;
             checkpoint.tally.failed += failed;
-            rejects.extend(batch.rejects);
-            let bytes = rejects.iter().map(|reject| reject.row.tuple.len());
-            if rejects.len() > REJECTS_HELD || bytes.sum::<usize>() > REJECTED_BYTES_HELD {
-                return Err(Fault::Refused("many rows cannot be copied".to_owned()));
+            match &mut held {
+                Some(held) => hold(held, batch.rejects)?,
+                None => {
+                    self.keep_rejects(&batch.rejects)?;
+                    self.tell_rejects(&batch.rejects);
+                }
             }
             load.write(batch.rows).await?;
             self.progress.on(Event::Rows {
@@ -154,8 +157,17 @@ impl RowCopy<'_> {
     }
 }
 
+fn hold(held: &mut Vec<Reject>, rejects: Vec<Reject>) -> Result<(), Fault> {
+    held.extend(rejects);
+    let bytes = held.iter().map(|reject| reject.row.tuple.len());
+    if held.len() > REJECTS_HELD || bytes.sum::<usize>() > REJECTED_BYTES_HELD {
+        return Err(Fault::Refused("many rows cannot be copied".to_owned()));
+    }
+    Ok(())
+}
+
 /// Why rows did not go in the fast way.
-enum Fault {
+pub(super) enum Fault {
     /// They must go in batch by batch, which names the row at fault.
     Refused(String),
     Failed(MigrateError),

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use futures::StreamExt;
 
 use super::blob::BlobRow;
-use super::shard::Shard;
 use crate::data::{DataBackend, DataError, Listed};
+use crate::model::Shard;
 
 /// Blobs remembered at most, in 24 bytes each. Those after them are asked about.
 const MAX_BLOBS: usize = 1 << 20;
@@ -90,7 +90,7 @@ impl Known {
         let mut listing = store.list();
         while let Some(batch) = listing.next().await {
             let mut batch = batch?;
-            batch.retain(|listed| shard.is_none_or(|shard| shard.holds(&listed.file_id)));
+            batch.retain(|listed| shard.is_none_or(|shard| shard.holds(listed.file_id.as_bytes())));
             if known.blobs.len() + batch.len() > limit {
                 known.blobs.sort_unstable();
                 return Ok(known);

@@ -134,7 +134,7 @@ impl Lint<'_> {
                 encoding: plan.source.encoding_for(self.to),
                 to: self.to,
                 after: None,
-                rows: Rows::All,
+                rows: Rows::of_shard(self.options.shard),
                 order: Order::Any,
             });
             let mut rows = Resting::new(rows, Some(self.limiter));

@@ -17,7 +17,7 @@ use crate::metadata::{
     Batch, BlobRecord, Checkpoint, Encoding, Existing, Layout, Loaded, Loader, OnReject, Order,
     Reject, Request, RowStream, Rows, Snapshot, SourceBatch, Tally, Tuple, Write, text_of,
 };
-use crate::model::FileStatus;
+use crate::model::{FileStatus, Shard};
 
 /// Rejected rows that are named when they end the run.
 const REJECTS_SHOWN: usize = 100;
@@ -45,6 +45,14 @@ pub(super) struct Table {
     pub to: Layout,
 }
 
+impl Table {
+    /// Each table of the source beside that of the target.
+    pub fn pairs(from: &[Layout], to: Vec<Layout>) -> Vec<Self> {
+        let pairs = from.iter().cloned().zip(to);
+        pairs.map(|(from, to)| Self { from, to }).collect()
+    }
+}
+
 /// Copies rows from a snapshot to a loader.
 pub(super) struct RowCopy<'a> {
     pub from: &'a Snapshot,
@@ -59,6 +67,8 @@ pub(super) struct RowCopy<'a> {
     pub has_blob_notes: bool,
     /// The table `files` as both sides had it before the run, if that was compared.
     pub files: Option<Arc<Digests>>,
+    /// The part of the rows to copy, if not all.
+    pub shard: Option<Shard>,
     /// What became of the tables that were loaded whole.
     pub fresh: HashMap<String, Tally>,
     /// What the tables hold at the end, as far as they were compared.
@@ -109,6 +119,7 @@ impl<'s> RowCopy<'s> {
     pub(super) async fn table_begins(&self, table: &Table) -> Result<(), MigrateError> {
         let table = &table.from.name;
         let rows = self.from.count(table).await?;
+        let rows = Rows::of_shard(self.shard).share_of(rows);
         self.progress.on(Event::TableBegin { table, rows });
         Ok(())
     }
@@ -198,6 +209,9 @@ impl<'s> RowCopy<'s> {
         target: Filled,
     ) -> Result<SourceBatch, MigrateError> {
         self.refuse_rejects(&batch)?;
+        if self.shard.is_some() {
+            return Ok(self.without_keys(layout, encoding, batch));
+        }
         // A blob that ends a run has ended it before: a file that is left out here does not.
         self.as_blobs_came(layout, encoding, batch, target).await
     }

@@ -22,6 +22,7 @@ mod metadata;
 mod names;
 mod once;
 mod outlook;
+mod part;
 mod plan;
 mod preflight;
 mod preview;
@@ -34,7 +35,6 @@ mod replay;
 mod report;
 mod retry;
 mod run;
-mod shard;
 mod space;
 mod sync;
 mod target;
@@ -51,7 +51,8 @@ use std::time::Instant;
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{DataConfig, MetadataConfig};
+use crate::config::{DataConfig, Driver, MetadataConfig};
+use crate::model::Shard;
 
 pub use ends::{DataEnd, DatabaseEnd, End, Ends};
 pub use error::{BadLine, MASS_REMOVAL_HINT, MigrateError, Problem, Side};
@@ -68,7 +69,6 @@ pub use report::{
     TableReport,
 };
 pub use retry::RetryPolicy;
-pub use shard::{BadShard, Shard};
 pub use unfit::{Part, TableFault, Unfit};
 
 use attempts::Attempts;
@@ -117,8 +117,9 @@ pub struct Options<'a> {
     /// With [`Mode::Sync`] and `delete`, go on also where most of the target's files would be
     /// removed: it is known that the source has lost them.
     pub removes_most: bool,
-    /// Which part of the blobs to move. Others may be moved at the same time by processes that
-    /// share nothing with this one but the target. For [`Halves::DataOnly`].
+    /// Which part of the rows and blobs to move. Others may be moved at the same time by processes
+    /// that share nothing with this one but the target; a run of no part puts them together. For
+    /// [`Mode::Copy`]; rows go in parts into PostgreSQL only.
     pub shard: Option<Shard>,
     /// Blobs copied at the same time.
     pub workers: NonZeroUsize,
@@ -140,6 +141,23 @@ pub struct Options<'a> {
     /// Drop the tables of plikd from a target in PostgreSQL first. Nothing is dropped unless the
     /// run could start, and every row of the source can go to the target as far as can be told.
     pub replace: Option<&'a Replacement>,
+}
+
+impl Options<'_> {
+    /// The same with what there are parts of in that target: a SQLite database is filled by one run.
+    #[must_use]
+    pub fn towards(self, to: Endpoint<'_>) -> Self {
+        let has_no_rows = self.shard.is_some()
+            && self.halves == Halves::Both
+            && to.metadata.driver == Driver::Sqlite;
+        match has_no_rows {
+            true => Self {
+                halves: Halves::DataOnly,
+                ..self
+            },
+            false => self,
+        }
+    }
 }
 
 /// Copies what the target lacks.

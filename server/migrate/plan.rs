@@ -9,7 +9,7 @@ use super::outlook::{BlobTotals, Room};
 use super::preflight::{CheckItem, Preflight};
 use super::progress::{Event, Progress};
 use super::unfit::Unfit;
-use super::{Endpoint, Options};
+use super::{Endpoint, Mode, Options};
 use crate::data::{BlobRef, DataBackend, Origin, Tuning};
 use crate::metadata::schema::KNOWN_IDS;
 use crate::metadata::{Layout, Snapshot};
@@ -42,7 +42,12 @@ pub(super) struct Plan {
     pub room_for_rows: Option<Room>,
     /// The target encrypts each blob with a key of its own, kept in the file's row.
     pub to_keeps_keys: bool,
-    /// The target's metadata is written to: rows, keys, or records of blobs.
+    /// Rows of this source have come into the target in parts, which no run has put together.
+    pub in_parts: bool,
+    /// What to do about what the target has. Rows that came in parts are of many moments of the
+    /// source, and nobody has used them yet: they become those of this one.
+    pub mode: Mode,
+    /// The target's metadata is written to by the run as a whole: rows, keys, or records of blobs.
     pub needs_loader: bool,
     pub needs_data: bool,
 }
@@ -84,8 +89,10 @@ impl Plan {
                     to_is_absent,
                     room_for_rows,
                     blobs,
+                    in_parts,
                     ..
                 } = check.found;
+                let is_part = options.shard.is_some();
                 Ok(Self {
                     foreign_versions: foreign_versions(&source),
                     lacks_counters: !source.has_table("usage_stats"),
@@ -101,7 +108,12 @@ impl Plan {
                     to_is_absent,
                     room_for_rows,
                     to_keeps_keys,
-                    needs_loader: halves.has_metadata() || to_keeps_keys,
+                    in_parts,
+                    mode: match in_parts && !is_part {
+                        true => Mode::Sync { delete: true },
+                        false => options.mode,
+                    },
+                    needs_loader: (halves.has_metadata() && !is_part) || to_keeps_keys,
                     needs_data: halves.has_data(),
                 })
             }

@@ -152,6 +152,7 @@ impl List {
         }
         let detail = to.map_or_else(String::new, |to| {
             let state = match (&to.identity, to.schema_versions.is_empty()) {
+                (Some(_), _) if run.found.in_parts => "has rows of this source that came in parts",
                 (Some(_), _) if run.found.goes_on => {
                     "has a run from this source that was cut off, which is resumed"
                 }
@@ -361,6 +362,7 @@ fn name(problem: &Problem) -> &'static str {
         Problem::NoBlobs { .. } => "source data",
         Problem::SamePlace { .. } => "places",
         Problem::Table(unfit) => unfit.check(),
+        Problem::ShardOfFile => "target metadata",
         Problem::NoPlaceForKeys | Problem::ShardWithKeys => "keys of blobs",
         Problem::NoSpace { .. } => "space",
     }
@@ -461,6 +463,7 @@ mod tests {
             unfit(TableFault::Unreadable),
             Problem::NoPlaceForKeys,
             Problem::ShardWithKeys,
+            Problem::ShardOfFile,
         ];
         for problem in problems {
             let explained = problem.explain();

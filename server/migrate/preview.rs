@@ -60,6 +60,11 @@ pub(super) async fn look(
 ) -> Result<(Plan, Preview), MigrateError> {
     let tuning = limiter.tuning();
     let mut plan = Plan::make(from, to, options, &tuning, progress.as_ref()).await?;
+    let options = Options {
+        mode: plan.mode,
+        removes_most: options.removes_most || plan.in_parts,
+        ..options
+    };
     let mut preview = Preview {
         omitted: plan.omitted.clone(),
         ..Preview::default()
@@ -152,12 +157,13 @@ impl RowLook<'_> {
     /// Without `may_delete` all rows that only the target has stay.
     async fn at(&self, layout: &Layout, may_delete: bool) -> Result<Looked, MigrateError> {
         let progress = self.progress;
-        let rows = self.plan.source.count(&layout.name).await?;
+        let part = Rows::of_shard(self.options.shard);
+        let rows = part.share_of(self.plan.source.count(&layout.name).await?);
         progress.on(Event::TableBegin {
             table: &layout.name,
             rows,
         });
-        let there = match self.target {
+        let mut there = match self.target {
             Some(target) => target
                 .layouts()
                 .await?
@@ -165,13 +171,18 @@ impl RowLook<'_> {
                 .find(|found| found.name == layout.name),
             None => None,
         };
+        if let (Some(target), Some(there)) = (self.target, &mut there)
+            && target.is_apart().await?
+        {
+            there.take_key_of(layout);
+        }
         let comparison = Comparison {
             from: &self.plan.source,
             driver: self.driver,
             to: self.target.zip(there.as_ref()),
             layout,
             not_compared: not_compared(layout, self.options.halves.has_data()),
-            rows: Rows::All,
+            rows: part,
             limiter: self.limiter,
         };
         let deletes = self.options.mode == Mode::Sync { delete: true };
@@ -262,6 +273,7 @@ impl RowLook<'_> {
         let (source, table) = (self.plan.source.identity(), &comparison.layout.name);
         Ok(Some(match target.owned(source, table).await? {
             Some(owned) => digests.to.owned_of(&owned),
+            None if self.plan.in_parts => digests.to.owned_of(&Owned::all()),
             None => {
                 let left = target.left_digest(source, table).await?;
                 digests.to.rows_of(&left.unwrap_or_default())

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::error::MigrateError;
+use crate::files;
 use crate::metadata::{Encoding, Fault, Layout, Reject, Snapshot};
 
 /// The version of the lines, in each of them.
@@ -76,7 +77,7 @@ impl RejectsFile {
         let source = from.identity().to_string();
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
-        let file = options.open(path).map_err(failed)?;
+        let file = files::open_regular(path, &mut options).map_err(failed)?;
         let seen = continued(&file, &source).map_err(failed)?;
         let seen = seen.ok_or_else(|| MigrateError::RejectsTaken(path.to_owned()))?;
         sync_directory(path).map_err(failed)?;

@@ -64,7 +64,7 @@ pub async fn replay(
         false => None,
     };
     let again = rejects.map(Again::create).transpose()?;
-    let loader = Loader::open(to.metadata).await.map_err(refused)?;
+    let loader = Loader::open(to.metadata, &|_| ()).await.map_err(refused)?;
     loader.begin(&source).await?;
     let mut replay = Replay {
         file,

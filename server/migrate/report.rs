@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Options;
 use super::lint::{Effect, LintReport};
-use super::shard::Shard;
 use super::unchanged::is_most;
 use super::unfit::Unfit;
 use crate::metadata::{TableDigest, Tally};
+use crate::model::Shard;
 
 /// One table after the run.
 #[derive(Clone, Debug, PartialEq, Eq)]

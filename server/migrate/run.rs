@@ -43,7 +43,7 @@ const BLOB_MEMORY_BYTES: usize = 128 << 20;
 /// What all attempts of a run share.
 pub(super) struct Run<'a> {
     from: Endpoint<'a>,
-    to: Endpoint<'a>,
+    pub(super) to: Endpoint<'a>,
     options: Options<'a>,
     limiter: &'a Arc<Limiter>,
     progress: &'a Arc<dyn Progress>,
@@ -52,7 +52,7 @@ pub(super) struct Run<'a> {
     earlier: Arc<Earlier>,
     /// Set once the ends were compared with the plan: later attempts find what this run changed.
     is_as_planned: OnceLock<()>,
-    guard: Guard,
+    pub(super) guard: Guard,
 }
 
 impl<'a> Run<'a> {
@@ -149,14 +149,18 @@ impl<'a> Run<'a> {
         if self.options.halves.has_data() {
             report.blobs = Some(self.copy_blobs(&plan, &mut target, files.clone()).await?);
         }
-        if self.options.halves.has_metadata()
-            && let Some(loader) = &mut target.loader
-        {
+        if self.options.halves.has_metadata() {
             let rejects = rejects.as_mut();
-            report.tables = self.copy_rows(&plan, loader, rejects, files, again).await?;
+            report.tables = match (self.options.shard, &mut target.loader) {
+                (Some(shard), _) => self.copy_part(&plan, shard, rejects).await?,
+                (None, Some(loader)) => {
+                    self.copy_rows(&plan, loader, rejects, files, again).await?
+                }
+                (None, None) => Vec::new(),
+            };
         }
         if let Some(blobs) = &mut report.blobs
-            && self.options.mode == (Mode::Sync { delete: true })
+            && plan.mode == (Mode::Sync { delete: true })
         {
             blobs.deleted = self.remove_blobs(&plan, &target).await?;
         }
@@ -181,7 +185,8 @@ impl<'a> Run<'a> {
         let Mode::Sync { delete } = self.options.mode else {
             return Ok(None);
         };
-        if !self.options.halves.has_metadata() {
+        // Rows that came in parts may yet be withdrawn, and nobody has used them.
+        if !self.options.halves.has_metadata() || plan.in_parts {
             return Ok(None);
         }
         let look = FileLook {
@@ -286,7 +291,7 @@ impl<'a> Run<'a> {
             notes: loader.map(|loader| loader.blob_notes(source, &place)),
             place,
             workers: self.options.workers,
-            replace: self.options.mode != Mode::Copy,
+            replace: plan.mode != Mode::Copy,
             buffers: Buffers::new(BLOB_MEMORY_BYTES),
             uploads: uploads.clone(),
             ignore_errors: self.options.ignore_errors,
@@ -357,8 +362,39 @@ impl<'a> Run<'a> {
     }
 
     /// The target's directory or bucket, by a name that does not depend on its spelling.
-    fn place_of_blobs(&self) -> String {
+    pub(super) fn place_of_blobs(&self) -> String {
         Location::of(self.to.data).map_or_else(|_| String::new(), |place| place.key())
+    }
+
+    /// What copies the rows, or a part of them; nothing is known of their blobs yet.
+    pub(super) fn row_copy<'b>(
+        &'b self,
+        plan: &'b Plan,
+        loader: &'b mut Loader,
+        rejects: Option<&'b mut RejectsFile>,
+        place_of_blobs: &'b str,
+    ) -> RowCopy<'b> {
+        RowCopy {
+            from: &plan.source,
+            to: loader,
+            on_reject: match self.options.ignore_errors {
+                true => OnReject::Continue,
+                false => OnReject::Stop,
+            },
+            rejects,
+            with_blobs: self.options.halves.has_data(),
+            has_blob_notes: false,
+            files: None,
+            shard: None,
+            fresh: HashMap::new(),
+            left: HashMap::new(),
+            reads_back: false,
+            target: self.to.metadata,
+            place_of_blobs,
+            limiter: self.limiter,
+            progress: self.progress.as_ref(),
+            cancel: self.cancel,
+        }
     }
 
     async fn copy_rows(
@@ -369,37 +405,23 @@ impl<'a> Run<'a> {
         files: Option<Arc<Digests>>,
         again: bool,
     ) -> Result<Vec<TableReport>, MigrateError> {
-        let on_reject = if self.options.ignore_errors {
-            OnReject::Continue
-        } else {
-            OnReject::Stop
-        };
+        let source = plan.source.identity();
         let targets = loader.adopt(&plan.layouts, plan.source.driver()).await?;
-        let pairs = plan.layouts.iter().cloned().zip(targets);
-        let pairs: Vec<Table> = pairs.map(|(from, to)| Table { from, to }).collect();
+        let pairs = Table::pairs(&plan.layouts, targets);
         loader.drop_empty_counters().await?;
+        let in_parts = loader.tables_in_parts().await?;
         let with_blobs = self.options.halves.has_data();
-        let has_blob_notes = with_blobs && loader.has_blob_notes(plan.source.identity()).await?;
+        let has_blob_notes = with_blobs && loader.has_blob_notes(source).await?;
+        if has_blob_notes && !in_parts.is_empty() {
+            loader.withdraw_promises(source).await?;
+        }
         let place_of_blobs = self.place_of_blobs();
-        let mut copy = RowCopy {
-            from: &plan.source,
-            to: loader,
-            on_reject,
-            rejects,
-            with_blobs,
-            has_blob_notes,
-            files,
-            fresh: HashMap::new(),
-            left: HashMap::new(),
-            reads_back: self.options.verify || again,
-            target: self.to.metadata,
-            place_of_blobs: &place_of_blobs,
-            limiter: self.limiter,
-            progress: self.progress.as_ref(),
-            cancel: self.cancel,
-        };
-        copy.own_empty_tables(&pairs).await?;
-        let mut tables = match self.options.mode {
+        let mut copy = self.row_copy(plan, loader, rejects, &place_of_blobs);
+        copy.has_blob_notes = has_blob_notes;
+        copy.files = files;
+        copy.reads_back = self.options.verify || again;
+        copy.own_tables(&pairs, &in_parts).await?;
+        let mut tables = match plan.mode {
             Mode::Copy => copy.run(&pairs, false).await?,
             Mode::Sync { delete } => copy.sync(&pairs, delete).await?,
         };
@@ -416,7 +438,7 @@ impl<'a> Run<'a> {
             };
             self.progress.on(Event::VerifyBegin);
             let found = check.difference(&mut tables, &mut copy.left).await?;
-            match (found, self.options.mode) {
+            match (found, plan.mode) {
                 (None, _) => {}
                 (Some(found), Mode::Sync { .. }) => return Err(found),
                 (Some(_), Mode::Copy) => {

@@ -83,11 +83,15 @@ impl RowCopy<'_> {
     }
 
     /// Notes of the tables that are empty before the first run that all they will have comes from
-    /// the source.
-    pub async fn own_empty_tables(&self, tables: &[Table]) -> Result<(), MetadataError> {
+    /// the source, as all has that those hold which were filled `in_parts`.
+    pub async fn own_tables(
+        &self,
+        tables: &[Table],
+        in_parts: &HashSet<String>,
+    ) -> Result<(), MetadataError> {
         for table in tables {
             let name = &table.from.name;
-            if !self.to.has_rows(&table.to).await? {
+            if in_parts.contains(name) || !self.to.has_rows(&table.to).await? {
                 let source = self.from.identity();
                 self.to.set_owned(source, name, &Owned::all()).await?;
             }

@@ -11,10 +11,10 @@ use super::guard::Guard;
 use super::plan::Plan;
 use super::preflight::CheckItem;
 use super::progress::{Event, Progress};
-use super::shard::Shard;
 use crate::config::DataConfig;
 use crate::data::{self, Access, DataBackend, DataError, Trial, Tuning};
 use crate::metadata::Loader;
+use crate::model::Shard;
 
 /// What a run writes to.
 pub(super) struct Target {
@@ -56,7 +56,12 @@ impl Opening<'_> {
     }
 
     async fn loader(&self) -> Result<Loader, MigrateError> {
-        let opened = Loader::open(self.to.metadata).await;
+        let tell = |built| {
+            if let Some(progress) = self.progress {
+                progress.on(Event::Keys(built));
+            }
+        };
+        let opened = Loader::open(self.to.metadata, &tell).await;
         let loader = opened.map_err(|source| {
             MigrateError::Preflight(vec![Problem::Metadata {
                 side: Side::Target,

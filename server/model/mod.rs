@@ -5,6 +5,7 @@
 mod details;
 mod file;
 pub mod id;
+mod shard;
 mod status;
 pub mod time;
 mod upload;
@@ -12,5 +13,6 @@ mod upload;
 pub use details::BackendDetails;
 pub use file::File;
 pub use jiff::Timestamp;
+pub use shard::{BadShard, Shard};
 pub use status::FileStatus;
 pub use upload::Upload;

@@ -42,6 +42,7 @@ mod outage;
 mod outputs;
 mod own_postgres;
 mod own_s3;
+mod parts;
 mod plans;
 mod privileged;
 mod proofs;

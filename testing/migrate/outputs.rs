@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use anyhow::Result;
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::scene::{NO_FILES, Scene, run};
 
@@ -121,5 +122,57 @@ fn only_an_earlier_report_or_plan_is_replaced() -> Result<()> {
     // As a script has made it, to know that the name is its own.
     scene.write("empty", "")?;
     scene.migrate(&from, &to, &["--report=empty"])?.expect(0)?;
+    Ok(())
+}
+
+/// A link to a file that is not there yet is that file.
+#[test]
+fn what_will_be_there_is_known_by_a_link_too() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    symlink("to.db", scene.path("link.db"))?;
+    symlink("second", scene.path("first"))?;
+    symlink("report", scene.path("second"))?;
+    let before = scene.listing()?;
+    for (options, said) in [
+        (
+            ["--ignore-errors", "--rejects=link.db"],
+            "the target's database",
+        ),
+        (["--verbose", "--report=link.db"], "the target's database"),
+        (
+            ["--verbose", "--report=to.files"],
+            "the directory of the target's blobs",
+        ),
+        (
+            ["--verbose", "--report=from.files"],
+            "the directory of this server's blobs",
+        ),
+    ] {
+        scene
+            .migrate(&from, &to, &options)?
+            .expect(2)?
+            .says(&[said])?;
+        scene.is_as(&before)?;
+    }
+    let options = ["--ignore-errors", "--rejects=first", "--report=report"];
+    let run = scene.migrate(&from, &to, &options)?.expect(2)?;
+    run.says(&["that is what --report names"])?;
+    scene.is_as(&before)
+}
+
+/// Such a file would take no rows, or never end.
+#[test]
+fn rejects_go_to_a_regular_file_only() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.local("to")?);
+    mkfifoat(CWD, scene.path("pipe"), Mode::RWXU)?;
+    for file in ["pipe", "/dev/zero", "/dev/full"] {
+        let rejects = format!("--rejects={file}");
+        scene
+            .migrate(&from, &to, &["--ignore-errors", &rejects])?
+            .expect(1)?
+            .says(&[file, "it is no regular file"])?;
+    }
     Ok(())
 }

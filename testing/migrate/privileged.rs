@@ -123,6 +123,14 @@ impl Mounted {
         run(mount)?.expect(0)?;
         Ok(Self(path.to_owned()))
     }
+
+    fn bind(directory: &Path, path: &Path) -> Result<Self> {
+        fs::create_dir(path)?;
+        let mut mount = Command::new("mount");
+        mount.arg("--bind").arg(directory).arg(path);
+        run(mount)?.expect(0)?;
+        Ok(Self(path.to_owned()))
+    }
 }
 
 impl Drop for Mounted {
@@ -220,5 +228,21 @@ fn a_database_that_is_loaded_while_its_disk_fills_up() -> Result<()> {
     assert_eq!(to.database.count("uploads")?, 0);
     scene.migrate(&from, &to, &["--metadata-only"])?.expect(0)?;
     assert_eq!(from.database.rows()?, to.database.rows()?);
+    Ok(())
+}
+
+/// A server of one would clean what the other has.
+#[test]
+#[ignore = "needs a root that may mount file systems"]
+fn a_target_inside_the_source_by_another_mount() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let mount = Mounted::bind(&scene.path("from.files"), &scene.path("mount"))?;
+    let inside = Store::Directory(mount.0.join("inside"));
+    let to = scene.server("to", Database::Sqlite(scene.path("to.db")), inside)?;
+    scene
+        .migrate(&from, &to, &[])?
+        .expect(2)?
+        .says(&["source and target"])?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
 
 use crate::places::{Database, Store};
@@ -462,5 +463,18 @@ fn nul_bytes_are_removed_on_request_except_from_keys() -> Result<()> {
         run.summary("users")?.present,
         from.database.count("users")? - 1
     );
+    Ok(())
+}
+
+/// It is read twice: what a pipe has said once, it does not say again.
+#[test]
+fn a_replay_of_a_pipe_is_refused() -> Result<()> {
+    let scene = Scene::new()?;
+    let to = scene.made_up("to", NO_FILES)?;
+    let pipe = scene.path("pipe");
+    mkfifoat(CWD, &pipe, Mode::RWXU)?;
+    let run = replay(&scene, &pipe, &to, &[])?;
+    ensure!(matches!(run.code, Some(1 | 2)), "{:?}", run.code);
+    run.says(&["it is no regular file"])?;
     Ok(())
 }

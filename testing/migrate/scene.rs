@@ -214,7 +214,10 @@ fn list(directory: &Path, found: &mut BTreeSet<String>) -> Result<()> {
             found.insert(format!("{}/", path.display()));
             list(&path, found)?;
         } else {
-            let bytes = fs::read(&path)?;
+            let bytes = match path.is_symlink() && !path.exists() {
+                true => Vec::new(),
+                false => fs::read(&path)?,
+            };
             found.insert(format!(
                 "{} {} {}",
                 path.display(),

@@ -42,7 +42,7 @@ fn all_at_once(scene: &Scene, from: &Server, to: &Server) -> Result<Vec<Counts>>
     let mut done = Vec::new();
     for child in children {
         let run = finish(child)?.expect(0)?;
-        let run = run.says(&["the rows without --shard"])?;
+        let run = run.says(&["the other parts of 3 are there", "without --shard"])?;
         done.push(run.summary("blobs")?);
     }
     Ok(done)

@@ -284,3 +284,48 @@ fn nobody_hears_a_password() -> Result<()> {
     }
     Ok(())
 }
+
+/// What Plik's ORM calls a boolean is any number to others.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn numbers_of_strangers_stay_numbers() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
+    from.database.query(
+        "CREATE TABLE prices (id text PRIMARY KEY, price numeric(10,2), n numeric, d decimal, \
+         sold boolean)",
+    )?;
+    from.database
+        .query("INSERT INTO prices VALUES ('a', 9.99, 7, 1.5, 1), ('b', 1, 0, NULL, 0)")?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let all = "SELECT id, price, n, d, CASE WHEN sold THEN 'yes' ELSE 'no' END FROM prices";
+    let back = scene.local("back")?;
+    scene.migrate(&to, &back, &[])?.expect(0)?;
+    let again = scene.postgres("again")?;
+    scene.migrate(&back, &again, &[])?.expect(0)?;
+    for server in [&to, &back, &again] {
+        let rows = server.database.query(&format!("{all} ORDER BY id"))?;
+        let expected = [
+            ["a", "9.99", "7", "1.5", "yes"],
+            ["b", "1", "0", "NULL", "no"],
+        ];
+        assert_eq!(rows, expected);
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_number_that_would_lose_digits_is_rejected() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", NO_FILES)?, scene.postgres("to")?);
+    from.database
+        .query("CREATE TABLE prices (id text PRIMARY KEY, n numeric)")?;
+    from.database
+        .query("INSERT INTO prices VALUES ('a', 9007199254740993)")?;
+    scene
+        .migrate(&from, &to, &[])?
+        .expect(1)?
+        .says(&["prices a", "has more digits than the target's column keeps"])?;
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -182,5 +183,34 @@ fn a_target_that_was_cut_off_in_a_transaction() -> Result<()> {
     assert!(fs::metadata(&journal)?.len() > 0);
     scene.migrate(&from, &to, &[])?.expect(0)?;
     assert_eq!(to.database.rows()?, whole);
+    Ok(())
+}
+
+/// That there is no room for it is no reason to stop before the first of the others.
+#[test]
+fn a_row_that_promises_more_than_any_disk_has() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("source", SMALL)?, scene.local("to")?);
+    let id = from
+        .database
+        .value("SELECT min(id) FROM files WHERE status = 'uploaded'")?;
+    let change = format!("UPDATE files SET size = 4611686018427387904 WHERE id = '{id}'");
+    from.database.query(&change)?;
+    let run = scene
+        .migrate(&from, &to, &["--ignore-errors"])?
+        .expect(20)?;
+    run.says(&[&id])?.never_says(&["free some space"])?;
+    Ok(())
+}
+
+/// A pipe says once what it says, as `--to <(decrypt target.cfg)` does.
+#[test]
+fn the_configuration_of_the_target_may_come_from_a_pipe() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("source", SMALL)?, scene.local("to")?);
+    let mut migration = scene.migration(&from.config, Path::new("/dev/stdin"), &[]);
+    migration.stdin(fs::File::open(&to.config)?);
+    run(migration)?.expect(0)?;
+    assert_eq!(to.database.rows()?, from.database.rows()?);
     Ok(())
 }

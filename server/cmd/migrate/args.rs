@@ -11,7 +11,8 @@ use crate::config::duration::parse_clock;
 
 use super::limits::{LimitArgs, RetryArgs, at_least_one};
 use crate::migrate::proof::VerifyOptions;
-use crate::migrate::{Halves, Mode, Options, Shard};
+use crate::migrate::{Halves, Mode, Options};
+use crate::model::Shard;
 
 pub use planned::PlannedArgs;
 
@@ -109,14 +110,10 @@ pub struct RunArgs {
     #[arg(help_heading = WHAT, long, requires = "sync", conflicts_with = "data_only")]
     delete: bool,
 
-    /// Move the bytes of the K-th of N parts of the files only, while other processes, on any
-    /// hosts, move the other parts; then the rows by a run without --shard
-    #[arg(
-        help_heading = WHAT,
-        long,
-        value_name = "K/N",
-        conflicts_with_all = ["metadata_only", "sync"]
-    )]
+    /// Move the K-th of N parts, while other processes, on any hosts, move the others: of the bytes
+    /// of files and, where the target is PostgreSQL, of the rows; then a run without --shard puts
+    /// the parts together
+    #[arg(help_heading = WHAT, long, value_name = "K/N", conflicts_with = "sync")]
     shard: Option<Shard>,
 
     /// Blobs copied at the same time
@@ -319,7 +316,7 @@ impl RunArgs {
         Options {
             halves: match self.dialect.dialect {
                 Some(_) => Halves::MetadataOnly,
-                None => halves(self.metadata_only, self.data_only || self.shard.is_some()),
+                None => halves(self.metadata_only, self.data_only),
             },
             removes_most: self.dialect.yes,
             shard: self.shard,
@@ -388,8 +385,14 @@ mod tests {
         }
         let args = parse("migrate --nice --to t.cfg").unwrap().run;
         assert_eq!(args.limits.asked()["nice"], 1.0);
-        let shard = parse("migrate --to t.cfg --shard 1/2").unwrap().run;
-        assert_eq!(shard.options().halves, Halves::DataOnly);
+        for (half, halves) in [
+            ("", Halves::Both),
+            (" --data-only", Halves::DataOnly),
+            (" --metadata-only", Halves::MetadataOnly),
+        ] {
+            let line = format!("migrate --to t.cfg --shard 1/2{half}");
+            assert_eq!(parse(&line).unwrap().run.options().halves, halves);
+        }
         let all = parse("migrate --to t.cfg --sync --delete --yes").unwrap();
         assert!(all.run.options().removes_most);
         let replay = parse("migrate replay r --to t.cfg").unwrap();
@@ -464,7 +467,6 @@ mod tests {
             "migrate --to t.cfg --sync --delete --data-only",
             "migrate --to t.cfg --workers 0",
             "migrate --to t.cfg --shard 3/2",
-            "migrate --to t.cfg --shard 1/2 --metadata-only",
             "migrate --to t.cfg --shard 1/2 --sync",
             "migrate --dialect sqlite --shard 1/2",
             "migrate --to t.cfg --dialect sqlite",

@@ -13,7 +13,7 @@ use super::report::ReportFile;
 use super::summary::Summary;
 use super::{progress, say, values};
 use crate::cmd::exit::{Failure, Outcome, OutcomeRef};
-use crate::config::{Environment, Loaded};
+use crate::config::Loaded;
 use crate::migrate::{Event, MigrateError, Options, Progress};
 
 /// What is about to happen, for those who hear of it.
@@ -47,12 +47,12 @@ impl<'a> Opening<'a> {
         }
     }
 
-    pub fn of_verification(args: &'a VerifyArgs, source: &Loaded, env: &Environment) -> Self {
+    pub fn of_verification(args: &'a VerifyArgs, source: &Loaded, target: Option<&Loaded>) -> Self {
         Self {
             command: "verify",
             options: values::verify_options(&args.options(), &args.limits),
             tell: &args.tell,
-            outputs: Outputs::of_verification(args, source, env),
+            outputs: Outputs::of_verification(args, source, target),
             verbose: false,
             is_change_of_dialect: false,
             is_dry_run: false,

@@ -112,6 +112,7 @@ fn exit_of(error: &MigrateError) -> Exit {
         MigrateError::Differs { .. } => Exit::Different,
         MigrateError::Rejected(_)
         | MigrateError::Unfit(_)
+        | MigrateError::PartRefused { .. }
         | MigrateError::Rejects { .. }
         | MigrateError::BadLines { .. }
         | MigrateError::ReplayFile { .. }
@@ -123,7 +124,10 @@ fn exit_of(error: &MigrateError) -> Exit {
 
 fn exit_of_problem(problem: &Problem) -> Exit {
     match problem {
-        Problem::SamePlace { .. } | Problem::NoPlaceForKeys | Problem::ShardWithKeys => Exit::Usage,
+        Problem::SamePlace { .. }
+        | Problem::NoPlaceForKeys
+        | Problem::ShardWithKeys
+        | Problem::ShardOfFile => Exit::Usage,
         Problem::Metadata { source, .. } => source.into(),
         Problem::Data { source, .. } => source.into(),
         Problem::OthersRows { .. } => Exit::InUse,

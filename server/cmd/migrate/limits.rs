@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroU32;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cmd::exit::{Exit, Failure};
 use crate::config::duration;
+use crate::files;
 use crate::lifecycle::{self, Hangups, Shutdown};
 use crate::migrate::{
     Event, Limiter, Limits, Nice, Progress, RetryPolicy, Schedule, lower_priority,
@@ -145,15 +145,7 @@ impl LimitArgs {
 /// too.
 fn read(path: &Path) -> Result<Limits, String> {
     let text = || {
-        // A pipe without writer would not even open otherwise; a regular file does not care.
-        let mut options = File::options();
-        let file = options
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
+        let file = files::open_regular(path, File::options().read(true))?;
         io::read_to_string(file.take(FILE_BYTES))
     };
     let text = text().map_err(|error| error.to_string())?;

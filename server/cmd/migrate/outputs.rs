@@ -11,7 +11,8 @@ use anyhow::anyhow;
 use super::args::{ReplayArgs, RunArgs, VerifyArgs};
 use super::dialect;
 use crate::cmd::exit::{Exit, Failure};
-use crate::config::{self, Environment, Loaded, MetadataConfig};
+use crate::config::{DataConfig, Loaded, MetadataConfig};
+use crate::files;
 use crate::metadata;
 
 /// Behind the name of a SQLite database: itself, what SQLite has beside it, and what plikd has.
@@ -36,7 +37,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    pub fn of_run(args: &RunArgs, source: &Loaded, env: &Environment) -> Self {
+    pub fn of_run(args: &RunArgs, source: &Loaded, target: Option<&Loaded>) -> Self {
         let mut outputs = Self::default();
         outputs.write("--report", args.tell.report.as_deref());
         outputs.write("--plan", args.plan.as_deref());
@@ -46,26 +47,26 @@ impl Outputs {
         outputs.need_server(source);
         match &args.dialect.dialect {
             Some(_) => outputs.need_database("the database", Path::new(dialect::DEFAULT_FILE)),
-            None => outputs.need_target(args.to.as_deref(), source, env),
+            None => outputs.need_target(args.to.as_deref(), target),
         }
         outputs
     }
 
-    pub fn of_verification(args: &VerifyArgs, source: &Loaded, env: &Environment) -> Self {
+    pub fn of_verification(args: &VerifyArgs, source: &Loaded, target: Option<&Loaded>) -> Self {
         let mut outputs = Self::default();
         outputs.write("--report", args.tell.report.as_deref());
         outputs.need("the file of --limits", args.limits.file());
         outputs.need_server(source);
-        outputs.need_target(Some(&args.to), source, env);
+        outputs.need_target(Some(&args.to), target);
         outputs
     }
 
-    pub fn of_replay(args: &ReplayArgs, source: &Loaded, env: &Environment) -> Self {
+    pub fn of_replay(args: &ReplayArgs, source: &Loaded, target: Option<&Loaded>) -> Self {
         let mut outputs = Self::default();
         outputs.write("--rejects", args.rejects.as_deref());
         outputs.need("the file that is replayed", Some(&args.file));
         outputs.need_server(source);
-        outputs.need_target(Some(&args.to), source, env);
+        outputs.need_target(Some(&args.to), target);
         outputs
     }
 
@@ -85,16 +86,21 @@ impl Outputs {
         for database in aside.into_iter().chain([&server.config.metadata]) {
             self.need_configured("a file of the database of this server", database);
         }
+        self.need_directory("the directory of this server's blobs", &server.config.data);
     }
 
-    fn need_target(&mut self, to: Option<&Path>, source: &Loaded, env: &Environment) {
-        let Some(to) = to else {
-            return;
-        };
-        self.need("the configuration of the target", Some(to));
-        // Whoever uses a configuration tells what is wrong with it.
-        if let Ok(target) = config::load_target(source, to, env) {
+    /// Of a target whose configuration cannot be used, nothing is known.
+    fn need_target(&mut self, to: Option<&Path>, target: Option<&Loaded>) {
+        self.need("the configuration of the target", to);
+        if let Some(target) = target {
             self.need_configured("a file of the target's database", &target.config.metadata);
+            self.need_directory("the directory of the target's blobs", &target.config.data);
+        }
+    }
+
+    fn need_directory(&mut self, what: &'static str, blobs: &DataConfig) {
+        if let DataConfig::File(config) = blobs {
+            self.need(what, Some(Path::new(&config.directory)));
         }
     }
 
@@ -139,22 +145,15 @@ impl Outputs {
 /// Where a file is, or will be.
 struct Place {
     found: Option<Metadata>,
-    /// Without symbolic links, as far as there is something.
+    /// Without symbolic links.
     path: PathBuf,
 }
 
 impl Place {
     fn of(path: &Path) -> Self {
-        let resolved = fs::canonicalize(path).or_else(|error| {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            let parent = fs::canonicalize(parent.unwrap_or(Path::new(".")))?;
-            path.file_name().map(|name| parent.join(name)).ok_or(error)
-        });
         Self {
             found: fs::metadata(path).ok(),
-            path: resolved.unwrap_or_else(|_| path.to_owned()),
+            path: files::resolved(path),
         }
     }
 

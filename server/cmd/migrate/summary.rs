@@ -117,6 +117,11 @@ fn report_text(report: &Report) -> String {
                 "next: when the other parts of {} are there, migrate the rows without --shard\n",
                 shard.of()
             ),
+            (_, Some(shard)) => format!(
+                "next: when the other parts of {} are there, migrate without --shard, which builds \
+                 the keys, brings what is left and compares\n",
+                shard.of()
+            ),
             ([], None) => {
                 "next: migrate the metadata, or use the new data backend with this metadata\n"
                     .into()
@@ -158,6 +163,9 @@ fn report_text(report: &Report) -> String {
 fn running_text(report: &Report) -> String {
     let again = match (&report.tables[..], report.shard) {
         ([], Some(_)) => "again for what came meanwhile, as all other parts, then the rows",
+        (_, Some(_)) => {
+            "without --shard when the other parts are there, also for what came meanwhile"
+        }
         ([], None) => "again for what came meanwhile, together with the metadata",
         (_, _) => "again with --sync for what it has changed meanwhile",
     };
@@ -397,7 +405,14 @@ mod tests {
             shard: "2/4".parse().ok(),
             ..Report::default()
         };
-        assert!(report_text(&part).contains("next: when the other parts of 4 are there"));
+        let text = report_text(&part);
+        assert!(text.contains("the other parts of 4 are there, migrate the rows without --shard"));
+        let part = Report {
+            tables: report().tables[..1].to_vec(),
+            ..part
+        };
+        let text = report_text(&part);
+        assert!(text.contains("the other parts of 4 are there, migrate without --shard, which"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Loads bare tables of a PostgreSQL database.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -11,7 +11,8 @@ use super::deferred::{Deferred, FOREIGN_KEYS, INDEXES, KEYS, STEPS};
 use super::writer::{HEADER, PART_BYTES, SESSION, TRAILER, copy_sql, holds_tuples};
 use super::{Connector, explain, failure, is_about_a_row, run};
 use crate::metadata::MetadataError;
-use crate::metadata::checkpoint::{Checkpoint, WHOLE};
+use crate::metadata::checkpoint::{Checkpoint, Tally, WHOLE};
+use crate::metadata::divided::Part;
 use crate::metadata::error::During;
 use crate::metadata::fresh::{Built, FreshError};
 use crate::metadata::layout::{Layout, quote};
@@ -38,6 +39,10 @@ pub struct FreshLoad {
     schema: String,
     tables: HashSet<String>,
     table: Option<Table>,
+    /// Others load other parts of the same tables.
+    part: Option<Part>,
+    /// What has arrived of the part before, by table.
+    arrived: HashMap<String, Tally>,
 }
 
 /// The table that is being loaded.
@@ -55,48 +60,81 @@ impl FreshLoad {
         layouts: &[&Layout],
     ) -> Result<Option<Self>, MetadataError> {
         let (client, schema) = open(&connector).await?;
-        let candidates = layouts
-            .iter()
-            .filter(|layout| layout.columns.iter().all(holds_tuples));
-        let names: Vec<&str> = candidates.map(|layout| layout.name.as_str()).collect();
-        let plain = client.query(PLAIN, &[&schema, &names]).await;
-        let plain = plain.map_err(|error| failed(&connector, "look at its tables", &error))?;
-        let tables: HashSet<String> = plain.iter().map(|row| row.get(0)).collect();
-        if tables.is_empty() {
-            return Ok(None);
-        }
-        let names: Vec<&str> = tables.iter().map(String::as_str).collect();
-        let deferred = Deferred {
-            connector: &connector,
-            schema: &schema,
-        };
-        if !deferred.defer(&client, &names).await? {
-            return Ok(None);
-        }
-        Ok(Some(Self {
+        let tables = defer(&connector, (&client, &schema), layouts).await?;
+        Ok((!tables.is_empty()).then(|| Self {
             client,
             connector,
             schema,
             tables,
             table: None,
+            part: None,
+            arrived: HashMap::new(),
         }))
     }
 
+    /// Goes on with one part of `tables`, which were taken apart for all of them.
+    pub async fn join(
+        connector: Connector,
+        part: Part,
+        tables: HashSet<String>,
+        arrived: HashMap<String, Tally>,
+    ) -> Result<Self, MetadataError> {
+        let (client, schema) = open(&connector).await?;
+        Ok(Self {
+            client,
+            connector,
+            schema,
+            tables,
+            table: None,
+            part: Some(part),
+            arrived,
+        })
+    }
+
     pub fn takes(&self, layout: &Layout) -> bool {
-        self.tables.contains(&layout.name)
+        self.tables.contains(&layout.name) && !self.arrived.contains_key(&layout.name)
+    }
+
+    pub fn arrived(&self, layout: &Layout) -> Option<Tally> {
+        self.arrived.get(&layout.name).copied()
     }
 
     /// Rows that come into a table in the transaction that emptied it are frozen: nobody has to
-    /// come back to them to mark them as seen.
+    /// come back to them to mark them as seen. Those of a part come beside others.
     pub async fn begin_table(&mut self, layout: &Layout) -> Result<(), FreshError> {
         let name = format!("{}.{}", quote(&self.schema), quote(&layout.name));
-        self.execute(&format!("BEGIN; TRUNCATE {name}")).await?;
+        let options = match &self.part {
+            None => {
+                self.execute(&format!("BEGIN; TRUNCATE {name}")).await?;
+                "FORMAT binary, FREEZE"
+            }
+            Some(part) => {
+                self.execute("BEGIN").await?;
+                self.claim(part, layout).await?;
+                "FORMAT binary"
+            }
+        };
         self.table = Some(Table {
-            copy_sql: copy_sql(&name, layout, "FORMAT binary, FREEZE"),
+            copy_sql: copy_sql(&name, layout, options),
             copy: None,
             bytes: 0,
         });
         Ok(())
+    }
+
+    /// A run of the same part that was killed may have got through after all.
+    async fn claim(&self, part: &Part, layout: &Layout) -> Result<(), FreshError> {
+        let claimed = run(&self.client, &part.claim(&layout.name)).await;
+        match claimed.map_err(|error| self.fault(&error))? {
+            1 => Ok(()),
+            _ => {
+                self.execute("ROLLBACK").await?;
+                let backend = &self.connector.to_string();
+                let action = "write rows";
+                let reason = "they have come meanwhile, by another run of this part";
+                Err(During { action, backend }.busy(reason).into())
+            }
+        }
     }
 
     pub async fn write(&mut self, rows: Batch) -> Result<(), FreshError> {
@@ -152,7 +190,10 @@ impl FreshLoad {
             return Err(self.out_of_order().into());
         };
         self.end_copy(&mut table).await?;
-        let statement = checkpoint.statement();
+        let statement = match &self.part {
+            None => checkpoint.statement(),
+            Some(part) => part.arrived(&checkpoint.table, checkpoint.tally),
+        };
         run(&self.client, &statement)
             .await
             .map_err(|error| self.fault(&error))?;
@@ -204,15 +245,47 @@ impl FreshLoad {
     }
 }
 
-/// Gives tables of a load that was cut off what they lack. Those that were loaded keep their rows,
-/// unless these do not allow it: then all are empty again.
-pub async fn restore(connector: &Connector) -> Result<(), MetadataError> {
+/// Takes apart those of `layouts`, all empty, that can be loaded bare, and gives their names.
+pub async fn take_apart(
+    connector: &Connector,
+    layouts: &[&Layout],
+) -> Result<HashSet<String>, MetadataError> {
+    let (client, schema) = open(connector).await?;
+    defer(connector, (&client, &schema), layouts).await
+}
+
+async fn defer(
+    connector: &Connector,
+    (client, schema): (&Client, &str),
+    layouts: &[&Layout],
+) -> Result<HashSet<String>, MetadataError> {
+    let candidates = layouts
+        .iter()
+        .filter(|layout| layout.columns.iter().all(holds_tuples));
+    let names: Vec<&str> = candidates.map(|layout| layout.name.as_str()).collect();
+    let plain = client.query(PLAIN, &[&schema, &names]).await;
+    let plain = plain.map_err(|error| failed(connector, "look at its tables", &error))?;
+    let tables: HashSet<String> = plain.iter().map(|row| row.get(0)).collect();
+    let names: Vec<&str> = tables.iter().map(String::as_str).collect();
+    let deferred = Deferred { connector, schema };
+    match names.is_empty() || deferred.defer(client, &names).await? {
+        true => Ok(tables),
+        false => Ok(HashSet::new()),
+    }
+}
+
+/// Gives tables of a load that was cut off, or came in parts, what they lack. Those that were
+/// loaded keep their rows, unless these do not allow it: then all are empty again.
+pub async fn restore(
+    connector: &Connector,
+    tell: &(dyn Fn(Built) + Sync),
+) -> Result<(), MetadataError> {
     let (client, schema) = open(connector).await?;
     let deferred = Deferred {
         connector,
         schema: &schema,
     };
-    match deferred.build(&client, &STEPS, &|_| ()).await {
+    match deferred.build(&client, &STEPS, tell).await {
         Ok(()) => Ok(()),
         Err(FreshError::Refused(reason)) => {
             tracing::info!("{connector}: an earlier load is undone: {reason}");
@@ -225,7 +298,8 @@ pub async fn restore(connector: &Connector) -> Result<(), MetadataError> {
 /// Empties every table that a fresh load has filled, and builds what they lack.
 async fn empty(deferred: &Deferred<'_>, client: &Client) -> Result<(), MetadataError> {
     let failed = |error| failed(deferred.connector, "undo the load", &error);
-    let sql = "SELECT table_name FROM plikd_migrate_checkpoints WHERE last_key = $1";
+    let sql = "SELECT table_name FROM plikd_migrate_checkpoints WHERE last_key = $1 \
+         UNION SELECT table_name FROM plikd_migrate_shards";
     let loaded = client.query(sql, &[&WHOLE]).await.map_err(failed)?;
     let loaded: Vec<String> = loaded
         .iter()
@@ -234,7 +308,7 @@ async fn empty(deferred: &Deferred<'_>, client: &Client) -> Result<(), MetadataE
     if !loaded.is_empty() {
         let undo = format!(
             "BEGIN; TRUNCATE {}; DELETE FROM plikd_migrate_checkpoints WHERE last_key = '{WHOLE}'; \
-             COMMIT",
+             DELETE FROM plikd_migrate_shards; COMMIT",
             loaded.join(", ")
         );
         client.batch_execute(&undo).await.map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Writes the rows of a migration into a PostgreSQL database.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::pin::pin;
 
@@ -12,11 +12,14 @@ use twox_hash::XxHash3_128;
 use super::fresh::{self, FreshLoad};
 use super::layouts::layouts;
 use super::reader::type_of;
-use super::{Connector, failure, is_about_a_row, run};
+use super::{Connector, SCHEMA_LOCK, failure, is_about_a_row, run};
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::catalog::MAX_NAME_BYTES;
+use crate::metadata::checkpoint::Tally;
+use crate::metadata::divided::Part;
 use crate::metadata::error::During;
+use crate::metadata::fresh::Built;
 use crate::metadata::hold::Hold;
 use crate::metadata::layout::{Column, Layout, quote, unreferred};
 use crate::metadata::loader::{Delete, Existing, Loaded, OnReject, Write};
@@ -81,9 +84,44 @@ impl BulkWriter {
         })
     }
 
-    /// Gives the tables what a load that was cut off has left out: keys, indexes, foreign keys.
-    pub async fn restore(&self) -> Result<(), MetadataError> {
-        fresh::restore(&self.connector).await
+    /// Gives the tables what a load that was cut off, or came in parts, has left out: keys, indexes,
+    /// foreign keys.
+    pub async fn restore(&self, tell: &(dyn Fn(Built) + Sync)) -> Result<(), MetadataError> {
+        fresh::restore(&self.connector, tell).await
+    }
+
+    /// Waits until nobody changes the tables, and keeps others from it until
+    /// [`BulkWriter::release_schema`], or until this connection ends.
+    pub async fn hold_schema(&self) -> Result<(), MetadataError> {
+        self.ask_for_schema("SELECT pg_advisory_lock($1)").await
+    }
+
+    pub async fn release_schema(&self) -> Result<(), MetadataError> {
+        self.ask_for_schema("SELECT pg_advisory_unlock($1)").await
+    }
+
+    async fn ask_for_schema(&self, sql: &str) -> Result<(), MetadataError> {
+        let during = During {
+            action: "prepare its tables",
+            backend: &self.label,
+        };
+        let asked = self.client.execute(sql, &[&SCHEMA_LOCK]).await;
+        asked.map(|_| ()).map_err(|error| failure(during, &error))
+    }
+
+    /// Takes apart those of `layouts`, all empty, that can be loaded bare, and gives their names.
+    pub async fn take_apart(&self, layouts: &[&Layout]) -> Result<HashSet<String>, MetadataError> {
+        fresh::take_apart(&self.connector, layouts).await
+    }
+
+    /// Begins the load of one part of `tables`, which were taken apart; of some it has `arrived`.
+    pub async fn begin_part(
+        &self,
+        part: Part,
+        tables: HashSet<String>,
+        arrived: HashMap<String, Tally>,
+    ) -> Result<FreshLoad, MetadataError> {
+        FreshLoad::join(self.connector.clone(), part, tables, arrived).await
     }
 
     /// Sequences that number the rows of `tables` go on behind the highest number that is there.

@@ -225,7 +225,13 @@ pub(in crate::metadata) fn binary(
             out.time(micros);
         }
         (Kind::Real, ValueRef::Real(number)) => out.real(number),
-        (Kind::Real, ValueRef::Integer(number)) => out.real(number as f64),
+        (Kind::Real, ValueRef::Integer(number)) => {
+            let real = number as f64;
+            if real as i128 != i128::from(number) {
+                return Err(Reason::NotExact);
+            }
+            out.real(real);
+        }
         (Kind::Real, _) => return Err(Reason::NoNumber),
     }
     Ok(())
@@ -304,6 +310,10 @@ mod tests {
             2_i64.to_be_bytes()
         );
         assert!(encoded(Real(2.5), Kind::Integer).is_err());
+        assert!(encoded(Integer(1 << 53), Kind::Real).is_ok());
+        for inexact in [(1 << 53) + 1, i64::MAX] {
+            assert!(encoded(Integer(inexact), Kind::Real).is_err());
+        }
         assert!(encoded(Real(9_223_372_036_854_775_808.0), Kind::Integer).is_err());
         assert!(encoded(Text(b"2"), Kind::Integer).is_err());
         assert_eq!(encoded(Text(b"TRUE"), Kind::Boolean).unwrap(), [1]);

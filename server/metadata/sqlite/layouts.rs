@@ -30,7 +30,7 @@ fn layout_of(connection: &Connection, table: &str) -> rusqlite::Result<Layout> {
         if rank > 0 {
             key.push((rank, columns.len()));
         }
-        let kind = layout::kind_of(table, &name, kind_of_declared(&declared));
+        let kind = layout::kind_of(table, &name, kind_of_declared(table, &declared));
         // Elsewhere that word makes numbers of texts; no type at all keeps what it is given.
         let declared = match is_strict && declared.eq_ignore_ascii_case("any") {
             true => String::new(),

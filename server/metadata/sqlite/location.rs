@@ -1,19 +1,16 @@
 //! Where a SQLite database is: the connection string of Plik, read as its Go driver reads it.
 
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
+use crate::files;
 use crate::metadata::MetadataError;
 
 /// How long to wait for a lock, unless `_busy_timeout` says otherwise.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
-
-/// Links that lead on to links before they are taken for a ring, as the kernel does.
-const MAX_LINKS: usize = 40;
 
 /// A file, and the parameters after `?` that matter: `_busy_timeout` (or `_timeout`), in
 /// milliseconds, and `mode`. The others of the Go driver have no effect here: foreign keys are
@@ -56,7 +53,7 @@ impl Location {
             return Err(vanishing());
         }
         let mut location = Self {
-            file: resolved(&path),
+            file: files::resolved(&path),
             path,
             busy_timeout: BUSY_TIMEOUT,
             may_create: true,
@@ -118,30 +115,6 @@ fn uri_path(uri: &str) -> Result<PathBuf, MetadataError> {
     ))
 }
 
-/// The file that a name leads to, which may still be to be created. A name that leads nowhere stays
-/// as it is: whoever opens it tells why.
-fn resolved(name: &Path) -> PathBuf {
-    let mut path = name.to_owned();
-    for _ in 0..MAX_LINKS {
-        match fs::read_link(&path) {
-            Ok(target) => path = directory_of(&path).join(target),
-            Err(_) => break,
-        }
-    }
-    let resolved = match path.file_name() {
-        Some(file) => fs::canonicalize(directory_of(&path)).map(|directory| directory.join(file)),
-        None => fs::canonicalize(&path),
-    };
-    resolved.unwrap_or_else(|_| name.to_owned())
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 fn vanishing() -> MetadataError {
     MetadataError::Config(
         "a SQLite database in memory would lose everything at the end of the program: name a file"
@@ -157,6 +130,8 @@ impl fmt::Display for Location {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn path(connection_string: &str) -> String {

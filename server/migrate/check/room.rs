@@ -3,11 +3,10 @@
 use super::Check;
 use crate::config::MetadataConfig;
 use crate::data::{self, Access, DataBackend};
-use crate::metadata::{self, Layout, Snapshot};
-use crate::migrate::data::BlobRows;
+use crate::metadata::{self, Layout, Rows, Snapshot};
+use crate::migrate::data::{BlobRows, blob_totals};
 use crate::migrate::error::{MigrateError, Problem};
 use crate::migrate::outlook::Room;
-use crate::migrate::shard;
 use crate::migrate::space::{Need, added_up};
 
 /// Room that a database needs besides its rows, for its log.
@@ -19,13 +18,15 @@ impl Check<'_> {
         source: &Snapshot,
         target: Option<&Snapshot>,
         layouts: &[Layout],
+        from: Option<&dyn DataBackend>,
     ) -> Result<(), MigrateError> {
         if !self.problems.is_empty() {
             return Ok(());
         }
         let mut needs = Vec::new();
         if self.options.halves.has_metadata() {
-            let room = metadata_room(source, target, self.to.metadata).await?;
+            let mut room = metadata_room(source, target, self.to.metadata).await?;
+            room.needed_bytes = Rows::of_shard(self.options.shard).share_of(room.needed_bytes);
             self.found.room_for_rows = Some(room.clone());
             needs.push(Need {
                 place: room.place,
@@ -34,16 +35,20 @@ impl Check<'_> {
                 needed: room.needed_bytes,
             });
         }
-        if self.options.halves.has_data() {
+        if let Some(from) = from {
             let to = self.open_one(self.to, Access::Probe).await?;
             let free = to.available_bytes().await?;
-            let totals = shard::blob_totals(source, layouts, self.options.shard).await?;
+            let totals = blob_totals(source, layouts, self.options.shard).await?;
             self.found.blobs = Some(totals);
             let rows: u64 = needs.iter().map(|need| need.needed).sum();
-            let needed = match free.is_some_and(|free| free < totals.bytes.saturating_add(rows)) {
+            let files = layouts.iter().find(|layout| layout.name == "files");
+            let needed = match (free, files) {
                 // A run that is resumed has most of them there already.
-                true => self.missing_bytes(source, layouts, to.as_ref()).await?,
-                false => totals.bytes,
+                (Some(free), Some(files)) if free < totals.bytes.saturating_add(rows) => {
+                    let rows = BlobRows::with_blob(source, files).of_shard(self.options.shard);
+                    missing_bytes(rows, from, to.as_ref(), free).await?
+                }
+                _ => totals.bytes,
             };
             needs.push(Need {
                 place: to.to_string(),
@@ -56,29 +61,6 @@ impl Check<'_> {
             self.check_free(need);
         }
         Ok(())
-    }
-
-    /// Bytes of the blobs that the target does not have in full.
-    async fn missing_bytes(
-        &self,
-        source: &Snapshot,
-        layouts: &[Layout],
-        to: &dyn DataBackend,
-    ) -> Result<u64, MigrateError> {
-        let Some(files) = layouts.iter().find(|layout| layout.name == "files") else {
-            return Ok(0);
-        };
-        let mut rows = BlobRows::with_blob(source, files).of_shard(self.options.shard);
-        let mut bytes = 0;
-        while let Some(batch) = rows.next().await? {
-            for row in batch {
-                let stat = to.stat(&row.blob()).await?;
-                if stat.is_none_or(|stat| !row.may_have(stat.size_bytes)) {
-                    bytes += row.announced_bytes();
-                }
-            }
-        }
-        Ok(bytes)
     }
 
     fn check_free(&mut self, need: Need) {
@@ -99,6 +81,33 @@ impl Check<'_> {
             Some(_) => self.found.roomy.push(place),
         }
     }
+}
+
+/// Bytes of the blobs that `to`, which has room for `free`, does not have in full.
+async fn missing_bytes(
+    mut rows: BlobRows,
+    from: &dyn DataBackend,
+    to: &dyn DataBackend,
+    free: u64,
+) -> Result<u64, MigrateError> {
+    let mut bytes = 0_u64;
+    while let Some(batch) = rows.next().await? {
+        for row in batch {
+            let there = to.stat(&row.blob()).await?;
+            if there.is_some_and(|stat| row.may_have(stat.size_bytes)) {
+                continue;
+            }
+            bytes = bytes.saturating_add(match row.announced_bytes() {
+                // Rather than a blob so large, the row is wrong, and will be named for it.
+                announced if announced > free => {
+                    let blob = from.stat(&row.blob()).await?;
+                    blob.map_or(0, |stat| stat.size_bytes)
+                }
+                announced => announced,
+            });
+        }
+    }
+    Ok(bytes)
 }
 
 /// What the rows of `source` take in the target, as it is now, if it exists.

@@ -30,12 +30,20 @@ struct There {
 }
 
 impl There {
-    async fn look(target: Option<&Snapshot>) -> Result<Self, MigrateError> {
+    /// Tables that were taken apart to be loaded count as those of the source that they will be.
+    async fn look(target: Option<&Snapshot>, source: &[Layout]) -> Result<Self, MigrateError> {
         let Some(target) = target else {
             return Ok(Self::default());
         };
+        let mut layouts = target.layouts().await?;
+        if target.is_apart().await? {
+            for there in &mut layouts {
+                let here = source.iter().find(|here| here.name == there.name);
+                here.into_iter().for_each(|here| there.take_key_of(here));
+            }
+        }
         Ok(Self {
-            layouts: target.layouts().await?,
+            layouts,
             taken: target.taken_names().await?,
             of_others: target.tables_of_others().await?,
         })
@@ -63,7 +71,7 @@ impl Check<'_> {
         if !self.options.halves.has_metadata() {
             return Ok(layouts);
         }
-        let mut there = There::look(target).await?;
+        let mut there = There::look(target, &layouts).await?;
         if self.options.replace.is_some() {
             there
                 .layouts

@@ -3,7 +3,8 @@
 use crate::metadata::{Encoding, Layout, Order, Request, RowStream, Rows, Snapshot};
 use crate::migrate::blob::BlobRow;
 use crate::migrate::error::MigrateError;
-use crate::migrate::shard::Shard;
+use crate::migrate::outlook::BlobTotals;
+use crate::model::Shard;
 
 /// The files of the source, in the order of their ids.
 pub struct BlobRows {
@@ -57,7 +58,34 @@ impl BlobRows {
         };
         let rows = batch.rows.iter();
         let rows = rows.map(|row| BlobRow::decode(row, &self.layout, self.encoding));
-        let is_asked_for = |row: &BlobRow| self.shard.is_none_or(|shard| shard.holds(&row.file_id));
+        let is_asked_for = |row: &BlobRow| {
+            self.shard
+                .is_none_or(|shard| shard.holds(row.file_id.as_bytes()))
+        };
         Ok(Some(rows.filter(is_asked_for).collect()))
     }
+}
+
+/// What the rows of `source` say of its blobs, or of one part of them.
+pub async fn blob_totals(
+    source: &Snapshot,
+    layouts: &[Layout],
+    shard: Option<Shard>,
+) -> Result<BlobTotals, MigrateError> {
+    let Some(shard) = shard else {
+        let (blobs, bytes) = source.blob_totals().await?;
+        return Ok(BlobTotals { blobs, bytes });
+    };
+    let mut totals = BlobTotals::default();
+    let Some(files) = layouts.iter().find(|layout| layout.name == "files") else {
+        return Ok(totals);
+    };
+    let mut rows = BlobRows::with_blob(source, files).of_shard(Some(shard));
+    while let Some(batch) = rows.next().await? {
+        for row in batch {
+            totals.blobs += 1;
+            totals.bytes = totals.bytes.saturating_add(row.announced_bytes());
+        }
+    }
+    Ok(totals)
 }

@@ -88,7 +88,7 @@ impl Facts {
         if halves.has_metadata() {
             facts.source_rows = counts(&plan.source, &plan.layouts).await?;
         }
-        if !plan.needs_loader {
+        if !plan.needs_loader && !halves.has_metadata() {
             return Ok((facts, false));
         }
         let target = match Snapshot::open(to.metadata).await {

@@ -60,7 +60,7 @@ pub(super) async fn take(
         ..Estimate::default()
     };
     if options.halves.has_metadata() {
-        estimate.rows_per_second = rows_per_second(plan, to).await?;
+        estimate.rows_per_second = rows_per_second(plan, to, options).await?;
         estimate.target_metadata_microseconds = metadata_round_trip(to).await?;
     }
     if let (Some(blobs), Some(from)) = (&preview.blobs, &plan.from_data)
@@ -101,7 +101,11 @@ fn per_second(count: u64, rate: Option<u64>) -> u64 {
 }
 
 /// The rate at which the largest table is read for the target.
-async fn rows_per_second(plan: &Plan, to: Endpoint<'_>) -> Result<Option<u64>, MigrateError> {
+async fn rows_per_second(
+    plan: &Plan,
+    to: Endpoint<'_>,
+    options: Options<'_>,
+) -> Result<Option<u64>, MigrateError> {
     let mut largest = None;
     for layout in &plan.layouts {
         let rows = plan.source.count(&layout.name).await?;
@@ -118,7 +122,7 @@ async fn rows_per_second(plan: &Plan, to: Endpoint<'_>) -> Result<Option<u64>, M
         encoding: plan.source.encoding_for(to.metadata.driver),
         to: to.metadata.driver,
         after: None,
-        rows: Rows::All,
+        rows: Rows::of_shard(options.shard),
         order: Order::Any,
     });
     let mut rows = 0;

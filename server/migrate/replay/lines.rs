@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use crate::files;
 use crate::metadata::{Layout, ReadRow};
 use crate::migrate::error::{BadLine, MigrateError};
 use crate::migrate::rejects::{FORMAT, Line};
@@ -101,7 +102,9 @@ pub struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub fn open(path: &'a Path) -> Result<Self, MigrateError> {
-        let file = File::open(path).map_err(|source| unreadable(path, source))?;
+        // It is read more than once.
+        let file = files::open_regular(path, File::options().read(true))
+            .map_err(|source| unreadable(path, source))?;
         Ok(Self {
             path,
             lines: BufReader::new(file),

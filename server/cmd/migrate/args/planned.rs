@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{DialectArgs, RunArgs};
-use crate::migrate::Shard;
+use crate::model::Shard;
 
 /// What decides what a migration does, whatever the directory in which it is run. What decides only
 /// how fast it may go, and who is told, is not planned.

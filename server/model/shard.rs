@@ -1,4 +1,4 @@
-//! Blobs that are divided among processes which know nothing of each other.
+//! What is divided among processes which know nothing of each other.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -7,16 +7,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
-use super::data::BlobRows;
-use super::error::MigrateError;
-use super::outlook::BlobTotals;
-use crate::metadata::{Layout, Snapshot};
-
-/// One of several parts of a server's blobs, as `2/4`: the second of four.
+/// One of several parts of a whole, as `2/4`: the second of four.
 ///
-/// All parts together are all blobs, and no two have one in common. Which blob is in which follows
-/// from the id of its file alone, in every release: the 128 bits of its XXH3, modulo the number of
-/// parts.
+/// All parts together are the whole, and no two have anything in common. What is in which follows
+/// from its key alone, in every release: the 128 bits of the key's XXH3, modulo the number of parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Shard {
@@ -26,10 +20,15 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Whether the blob of the file `file_id` is in it.
-    pub fn holds(self, file_id: &str) -> bool {
-        let rest = XxHash3_128::oneshot(file_id.as_bytes()) % u128::from(self.of.get());
+    /// Whether what has that key is in it: the id of a blob's file, for example.
+    pub fn holds(self, key: &[u8]) -> bool {
+        let rest = XxHash3_128::oneshot(key) % u128::from(self.of.get());
         rest + 1 == u128::from(self.number.get())
+    }
+
+    /// Which one it is, from 1 on.
+    pub fn number(self) -> NonZeroU32 {
+        self.number
     }
 
     /// How many parts there are.
@@ -76,30 +75,6 @@ impl From<Shard> for String {
     }
 }
 
-/// What the rows of `source` say of its blobs, or of one part of them.
-pub(super) async fn blob_totals(
-    source: &Snapshot,
-    layouts: &[Layout],
-    shard: Option<Shard>,
-) -> Result<BlobTotals, MigrateError> {
-    let Some(shard) = shard else {
-        let (blobs, bytes) = source.blob_totals().await?;
-        return Ok(BlobTotals { blobs, bytes });
-    };
-    let mut totals = BlobTotals::default();
-    let Some(files) = layouts.iter().find(|layout| layout.name == "files") else {
-        return Ok(totals);
-    };
-    let mut rows = BlobRows::with_blob(source, files).of_shard(Some(shard));
-    while let Some(batch) = rows.next().await? {
-        for row in batch {
-            totals.blobs += 1;
-            totals.bytes = totals.bytes.saturating_add(row.announced_bytes());
-        }
-    }
-    Ok(totals)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,13 +84,15 @@ mod tests {
     }
 
     #[test]
-    fn all_parts_together_are_all_blobs_and_about_equal() {
+    fn all_parts_together_are_the_whole_and_about_equal() {
         for of in [1, 2, 3, 7, 64] {
             let parts = (1..=of).map(|number| format!("{number}/{of}").parse::<Shard>().unwrap());
             let parts: Vec<_> = parts.collect();
             let mut sizes = vec![0_u32; parts.len()];
             for id in ids() {
-                let holding: Vec<_> = (0..parts.len()).filter(|n| parts[*n].holds(&id)).collect();
+                let holding: Vec<_> = (0..parts.len())
+                    .filter(|n| parts[*n].holds(id.as_bytes()))
+                    .collect();
                 assert_eq!(holding.len(), 1, "{id}: {holding:?}");
                 sizes[holding[0]] += 1;
             }
@@ -129,12 +106,15 @@ mod tests {
         }
     }
 
-    /// Hosts with different releases divide the blobs alike.
+    /// Hosts with different releases divide alike.
     #[test]
-    fn which_blob_is_in_which_part_never_changes() {
+    fn what_is_in_which_part_never_changes() {
         let part = |id: &str| {
             let mut parts = (1..=4).map(|number| format!("{number}/4").parse::<Shard>().unwrap());
-            parts.find(|part| part.holds(id)).unwrap().to_string()
+            parts
+                .find(|part| part.holds(id.as_bytes()))
+                .unwrap()
+                .to_string()
         };
         let found = ["", "a", "AbCdEfGhIjKlMnOp", "0123456789abcdef"].map(part);
         assert_eq!(found, ["4/4", "4/4", "2/4", "1/4"]);
