@@ -105,20 +105,17 @@ impl Found {
         let Some(hint) = &failure.hint else {
             return failure;
         };
-        let text = format!("{:#}", failure.error);
+        if failure.database.as_ref() != Some(&self.database) {
+            return failure;
+        }
         // Nobody reads the setting that is the remedy elsewhere.
-        if self.by_variable && text.contains(&self.database) {
+        if self.by_variable {
             let hint = hint.replace("ConnectionString", "PLIKD_POSTGRES_URL");
             return failure.with_hint(hint);
         }
-        let file = self.database.trim_start_matches("sqlite ");
         match &self.without_file {
             // Most likely another database was meant.
-            Some(places)
-                if failure.exit == Exit::NotInitialised
-                    && text.contains(file)
-                    && !hint.contains("--config") =>
-            {
+            Some(places) if failure.exit == Exit::NotInitialised => {
                 let places = places.iter().map(|place| place.display().to_string());
                 let places = places.collect::<Vec<_>>().join(" nor ");
                 let hint = format!(
@@ -169,5 +166,46 @@ impl Contents {
 
     fn is_empty(&self) -> bool {
         self.users == 0 && self.uploads == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(by_variable: bool, without_file: bool) -> Found {
+        Found {
+            database: "sqlite plik.db".to_owned(),
+            by_variable,
+            without_file: without_file.then(|| vec![PathBuf::from("plikd.cfg")]),
+        }
+    }
+
+    fn hint(found: &Found, backend: &str) -> String {
+        let error = MetadataError::NotInitialised {
+            backend: backend.to_owned(),
+        };
+        found.correct(error.into()).hint.unwrap()
+    }
+
+    #[test]
+    fn a_remedy_is_that_of_the_way_in_which_the_database_was_found() {
+        let said =
+            |by_variable, without_file| hint(&found(by_variable, without_file), "sqlite plik.db");
+        assert!(said(false, false).starts_with("check that ConnectionString is right"));
+        assert!(said(true, false).starts_with("check that PLIKD_POSTGRES_URL is right"));
+        assert!(said(false, true).starts_with("there is no configuration file, neither plikd.cfg"));
+    }
+
+    /// Its message names this server's database too, as part of its own name.
+    #[test]
+    fn the_remedy_for_another_database_stays_as_it_is() {
+        for found in [found(true, false), found(false, true)] {
+            let said = hint(&found, "sqlite plik.db.old");
+            assert!(
+                said.starts_with("check that ConnectionString is right"),
+                "{said}"
+            );
+        }
     }
 }

@@ -79,6 +79,8 @@ pub struct Failure {
     pub error: anyhow::Error,
     /// One sentence.
     pub hint: Option<String>,
+    /// The database that it is about, as messages name it, if it is about one.
+    pub database: Option<String>,
 }
 
 /// What a subcommand gives back: [`Exit::Done`], a code that is no failure of its own, such as
@@ -94,7 +96,14 @@ impl Failure {
             exit,
             error: error.into(),
             hint: None,
+            database: None,
         }
+    }
+
+    /// With the database that it is about.
+    pub fn about(mut self, database: Option<&str>) -> Self {
+        self.database = database.map(str::to_owned);
+        self
     }
 
     /// With what the administrator can do, if anything.
@@ -163,7 +172,10 @@ impl From<&MetadataError> for Exit {
             MetadataError::Config(_)
             | MetadataError::Divided { .. }
             | MetadataError::NoParts { .. } => Self::Usage,
-            _ => Self::Failed,
+            MetadataError::Full { .. }
+            | MetadataError::CutOff { .. }
+            | MetadataError::Damaged { .. }
+            | MetadataError::Failed { .. } => Self::Failed,
         }
     }
 }
@@ -177,15 +189,24 @@ impl From<&DataError> for Exit {
             | DataError::BucketMissing { .. }
             | DataError::Busy { .. } => Self::Unreachable,
             DataError::Config(_) => Self::Usage,
-            _ => Self::Failed,
+            DataError::NotFound { .. }
+            | DataError::WrongSize { .. }
+            | DataError::Body { .. }
+            | DataError::InvalidId { .. }
+            | DataError::Full { .. }
+            | DataError::Passing { .. }
+            | DataError::Failed { .. }
+            | DataError::Journal { .. } => Self::Failed,
         }
     }
 }
 
 impl From<MetadataError> for Failure {
     fn from(error: MetadataError) -> Self {
-        let hint = error.hint();
-        Self::new(Exit::from(&error), error).with_hint(hint)
+        let (hint, database) = (error.hint(), error.backend().map(str::to_owned));
+        Self::new(Exit::from(&error), error)
+            .with_hint(hint)
+            .about(database.as_deref())
     }
 }
 

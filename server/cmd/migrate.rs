@@ -42,15 +42,20 @@ use summary::Summary;
 
 /// Runs what `args` ask for from the server that `source` describes.
 pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outcome {
+    // What programs read is what a person reads.
+    let found = database::Found::of(source, env);
     match (args.command, args.run) {
         (Some(MigrateCommand::Verify(args)), _) => {
             let target = config::load_target(source, &args.to, env);
             let opening = Opening::of_verification(&args, source, target.as_ref().ok());
             let audience = Arc::new(Audience::gather(&opening)?);
             let outcome = verify(&args, source, target, &audience).await;
-            audience.end(outcome)
+            audience.end(outcome.map_err(|failure| found.correct(failure)))
         }
-        (Some(MigrateCommand::Replay(args)), _) => replay(args, source, env).await,
+        (Some(MigrateCommand::Replay(args)), _) => {
+            let outcome = replay(args, source, env).await;
+            outcome.map_err(|failure| found.correct(failure))
+        }
         (None, args) => {
             let (args, facts) = follow_plan(args, source)?;
             let options = Options {
@@ -66,8 +71,6 @@ pub async fn run(args: MigrateArgs, source: &Loaded, env: &Environment) -> Outco
                 Some(name) => change_dialect(name, &args, options, source, &audience).await,
                 None => migrate(&args, options, source, target, &audience).await,
             };
-            // What programs read is what a person reads.
-            let found = database::Found::of(source, env);
             audience.end(outcome.map_err(|failure| found.correct(failure)))
         }
     }

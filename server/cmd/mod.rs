@@ -76,7 +76,7 @@ async fn run(cli: Cli) -> Outcome {
         None => server::run(cli.server, loaded).await,
         Some(Command::Server(args)) => server::run(args.or(cli.server), loaded).await,
         Some(Command::Clean) => clean::run(loaded.config).await,
-        Some(Command::Migrate(args)) => migrate::run(*args, &loaded, &env).await,
+        Some(Command::Migrate(args)) => return migrate::run(*args, &loaded, &env).await,
         Some(Command::Fakedb(args)) => fakedb::run(args).await,
     };
     outcome.map_err(|failure| found.correct(failure))

@@ -31,6 +31,9 @@ pub trait Subject: Sync {
     /// What is in the store beside whole blobs, after `close` and a sweep.
     async fn leftovers(&self) -> Vec<String>;
 
+    /// The bytes that the store has at a place of [`DataBackend::place`].
+    async fn at(&self, place: &str) -> u64;
+
     /// Stores a blob where an older release would have.
     async fn put_as_older_release(&self, blob: &BlobRef, bytes: Bytes);
 }
@@ -51,6 +54,7 @@ macro_rules! contract_tests {
             removing_twice_succeeds
             ids_that_lead_elsewhere_are_refused
             the_older_layout_is_read_and_removed
+            a_blob_lies_where_it_is_said_to_lie
             a_failing_body_leaves_the_older_blob
             a_wrong_length_leaves_nothing
             wrong_bytes_leave_nothing
@@ -321,6 +325,25 @@ pub async fn the_older_layout_is_read_and_removed(subject: &impl Subject) {
     backend.remove(&at).await.unwrap();
     assert_missing(&*backend, &at).await;
     assert_nothing_left(subject).await;
+}
+
+pub async fn a_blob_lies_where_it_is_said_to_lie(subject: &impl Subject) {
+    let backend = subject.backend();
+    let (at, other, older) = (new_blob(), new_blob(), new_blob());
+    let place = backend.place(&at).unwrap();
+    assert!(place.contains(&at.file_id), "{place}");
+    assert_ne!(backend.place(&other).unwrap(), place);
+    assert_eq!(backend.found_at(&at).await, None, "nothing is there yet");
+    let at = put(&*backend, &at, &bytes(10, 1)).await;
+    assert_eq!(backend.found_at(&at).await.as_ref(), Some(&place));
+    assert_eq!(subject.at(&place).await, bytes(10, 1).len() as u64);
+
+    subject.put_as_older_release(&older, bytes(20, 2)).await;
+    let found = backend.found_at(&older).await.unwrap();
+    assert_ne!(Some(&found), backend.place(&older).as_ref());
+    assert_eq!(subject.at(&found).await, 20);
+    assert_eq!(backend.place(&blob("../etc")), None);
+    assert_eq!(backend.found_at(&blob("../etc")).await, None);
 }
 
 fn then_fails(content: &Bytes) -> ByteStream {

@@ -199,9 +199,22 @@ impl Store {
     }
 
     fn stat(&self, name: &BlobName) -> io::Result<Option<BlobStat>> {
+        let found = self.found(name)?;
+        found.map(|(_, metadata)| regular(&metadata)).transpose()
+    }
+
+    /// A path as people can use it, wherever they are.
+    fn shown(&self, path: &Path) -> String {
+        let path = self.directory.join(path);
+        let absolute = std::path::absolute(&path).unwrap_or(path);
+        absolute.display().to_string()
+    }
+
+    /// The first of the names of a blob under which there is something, whatever it is.
+    fn found(&self, name: &BlobName) -> io::Result<Option<(PathBuf, fs::Metadata)>> {
         for path in [name.path(), name.old_path()] {
-            match fs::symlink_metadata(self.directory.join(path)) {
-                Ok(metadata) => return regular(&metadata).map(Some),
+            match fs::symlink_metadata(self.directory.join(&path)) {
+                Ok(metadata) => return Ok(Some((path, metadata))),
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -395,6 +408,16 @@ impl DataBackend for FileBackend {
         let name = BlobName::of(blob)?;
         let action = format!("look up blob {}", name.id());
         self.run(&action, move |store| store.stat(&name)).await
+    }
+
+    fn place(&self, blob: &BlobRef) -> Option<String> {
+        Some(self.store.shown(&BlobName::of(blob).ok()?.path()))
+    }
+
+    async fn found_at(&self, blob: &BlobRef) -> Option<String> {
+        let name = BlobName::of(blob).ok()?;
+        let look = move |store: &Store| Ok(store.found(&name)?.map(|(path, _)| store.shown(&path)));
+        self.run("look for a blob", look).await.ok().flatten()
     }
 
     fn list(&self) -> Listing {

@@ -34,7 +34,7 @@ pub use error::{BoxError, DataError};
 pub use location::Location;
 pub use manners::{Manners, Tuning};
 pub use origin::{Origin, Proof};
-pub use survey::{Feature, Standing, Trial, survey};
+pub use survey::{Feature, Suitability, Trial, survey};
 pub use transfer::{BlobReader, Transfer};
 pub use unfinished::{SentPart, Unfinished, UploadJournal};
 
@@ -264,6 +264,15 @@ pub trait DataBackend: Display + Send + Sync + 'static {
 
     /// What is stored under that name: `None` if nothing is.
     async fn stat(&self, blob: &BlobRef) -> Result<Option<BlobStat>, DataError>;
+
+    /// Where [`put`](Self::put) stores the blob, for people who look there: the absolute path of a
+    /// file, or `s3://` with the host, the bucket and the key. `None` for ids that nothing can be
+    /// stored under. Nobody is asked.
+    fn place(&self, blob: &BlobRef) -> Option<String>;
+
+    /// Where readers find the blob, as [`place`](Self::place) writes it: another place than that if
+    /// an older release stored it. `None` if nothing is there, or the store does not tell.
+    async fn found_at(&self, blob: &BlobRef) -> Option<String>;
 
     /// Names all blobs, in no order, also those that no row knows.
     ///

@@ -27,7 +27,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::location::one_spelling;
+use super::location::{bucket_name, one_spelling};
 use super::name::BlobName;
 use super::{
     Access, Blob, BlobReader, BlobRef, BlobStat, ByteStream, DataBackend, DataError, Feature,
@@ -149,6 +149,11 @@ impl Store {
     /// Where a blob may be: where this release writes it, and where 1.3 did.
     fn keys(&self, name: &BlobName) -> [String; 2] {
         [self.key(name), name.old_key(&self.config.prefix)]
+    }
+
+    /// An object as messages name it.
+    fn shown(&self, key: &str) -> String {
+        bucket_name(&self.config.endpoint, &self.config.bucket, key)
     }
 
     fn endpoint(&self) -> String {
@@ -420,6 +425,26 @@ impl DataBackend for S3Backend {
             }
         }
         Ok(None)
+    }
+
+    fn place(&self, blob: &BlobRef) -> Option<String> {
+        let name = BlobName::of(blob).ok()?;
+        Some(self.store.shown(&self.store.key(&name)))
+    }
+
+    async fn found_at(&self, blob: &BlobRef) -> Option<String> {
+        for (key, customer_key) in self.places(blob, &BlobName::of(blob).ok()?) {
+            match self.store.head(&key, customer_key.as_ref()).await {
+                Ok(None) => {}
+                Ok(Some(_)) => return Some(self.store.shown(&key)),
+                // It is there, and wants another key than this one.
+                Err(failure) if failure.kind == Kind::BadRequest => {
+                    return Some(self.store.shown(&key));
+                }
+                Err(_) => return None,
+            }
+        }
+        None
     }
 
     fn list(&self) -> Listing {

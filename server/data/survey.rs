@@ -9,7 +9,7 @@ use crate::config::DataConfig;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
     pub name: &'static str,
-    pub standing: Standing,
+    pub suitability: Suitability,
     pub detail: String,
     /// What the administrator can do, in one sentence.
     pub hint: Option<String>,
@@ -17,7 +17,7 @@ pub struct Feature {
 
 /// What that means for blobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Suitability {
     Good,
     /// Works, but may surprise.
     Doubtful,
@@ -38,10 +38,14 @@ pub struct Trial {
 }
 
 impl Feature {
-    pub(super) fn new(name: &'static str, standing: Standing, detail: impl Into<String>) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        suitability: Suitability,
+        detail: impl Into<String>,
+    ) -> Self {
         Self {
             name,
-            standing,
+            suitability,
             detail: detail.into(),
             hint: None,
         }

@@ -201,6 +201,33 @@ impl MetadataError {
         }
     }
 
+    /// The database that it is about, as messages name it.
+    pub fn backend(&self) -> Option<&str> {
+        match self {
+            Self::NotInitialised { backend }
+            | Self::Newer { backend, .. }
+            | Self::Unreachable { backend, .. }
+            | Self::NoTls { backend }
+            | Self::Denied { backend, .. }
+            | Self::Hidden { backend, .. }
+            | Self::Untrusted { backend, .. }
+            | Self::Standby { backend, .. }
+            | Self::Busy { backend, .. }
+            | Self::InUse { backend, .. }
+            | Self::Full { backend, .. }
+            | Self::HalfMigrated { backend }
+            | Self::OtherMigration { backend, .. }
+            | Self::Divided { backend, .. }
+            | Self::NoParts { backend, .. }
+            | Self::CutOff { backend }
+            | Self::NoDatabase { backend }
+            | Self::Damaged { backend, .. }
+            | Self::Layout { backend, .. }
+            | Self::Failed { backend, .. } => Some(backend),
+            Self::Config(_) => None,
+        }
+    }
+
     /// Whether the same can succeed a moment later with nobody mending anything.
     pub fn is_transient(&self) -> bool {
         matches!(

@@ -227,7 +227,7 @@ impl Metadata {
     }
 }
 
-/// `sqlite plik.db` or `postgres plik@localhost:5432`, never a password.
+/// `sqlite plik.db` or `postgres localhost:5432/plik`, never a password.
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.engine().backend {

@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(marker.read().unwrap(), None);
         marker.remove().unwrap();
         let time = "2026-01-02T03:04:05Z".parse().unwrap();
-        marker.write(time, "postgres plik@db:5432").unwrap();
+        marker.write(time, "postgres db:5432/plik").unwrap();
         assert_eq!(
             marker.read().unwrap().as_deref(),
             Some("2026-01-02T03:04:05Z")

@@ -122,7 +122,7 @@ struct Reference {
 }
 
 /// What the parents of a row make of it.
-pub enum Standing {
+pub enum Judgement {
     Fit,
     /// The row is none of the source's.
     Skipped,
@@ -144,7 +144,7 @@ impl Checks {
     }
 
     /// Judges a row by its parents; `stored` gives the bytes of a column as they are stored.
-    pub fn standing<'v>(&self, stored: impl Fn(usize) -> Option<Cow<'v, [u8]>>) -> Standing {
+    pub fn judge<'v>(&self, stored: impl Fn(usize) -> Option<Cow<'v, [u8]>>) -> Judgement {
         let mut faults = Vec::new();
         for reference in &self.references {
             let Some(parent) = stored(reference.column) else {
@@ -152,7 +152,7 @@ impl Checks {
             };
             let reason = if reference.missing.contains(&*parent) {
                 if self.skip_orphans {
-                    return Standing::Skipped;
+                    return Judgement::Skipped;
                 }
                 Reason::Orphan(reference.key.parent)
             } else if reference.rejected.contains(&*parent) {
@@ -166,8 +166,8 @@ impl Checks {
             });
         }
         match faults.is_empty() {
-            true => Standing::Fit,
-            false => Standing::Unfit(faults),
+            true => Judgement::Fit,
+            false => Judgement::Unfit(faults),
         }
     }
 
@@ -205,8 +205,8 @@ mod tests {
         keys.iter().map(|key| key.as_bytes().into()).collect()
     }
 
-    fn standing(rules: &Rules, upload: Option<&'static str>) -> Standing {
-        rules.checks(&files()).standing(|column| match column {
+    fn standing(rules: &Rules, upload: Option<&'static str>) -> Judgement {
+        rules.checks(&files()).judge(|column| match column {
             1 => upload.map(|id| Cow::Borrowed(id.as_bytes())),
             _ => unreachable!("no other column is a reference"),
         })
@@ -220,8 +220,8 @@ mod tests {
         rules.set_rejected("uploads", keys(&["bad"]));
         assert!(rules.concern(&files()));
         let reason = |upload| match standing(&rules, Some(upload)) {
-            Standing::Unfit(faults) => Some(faults[0].to_string()),
-            Standing::Fit | Standing::Skipped => None,
+            Judgement::Unfit(faults) => Some(faults[0].to_string()),
+            Judgement::Fit | Judgement::Skipped => None,
         };
         assert!(
             reason("gone")
@@ -230,7 +230,7 @@ mod tests {
         );
         assert!(reason("bad").unwrap().ends_with("that is rejected too"));
         assert_eq!(reason("good"), None);
-        assert!(matches!(standing(&rules, None), Standing::Fit));
+        assert!(matches!(standing(&rules, None), Judgement::Fit));
     }
 
     #[test]
@@ -241,11 +241,11 @@ mod tests {
         };
         rules.set_missing_parents("files", keys(&["gone"]));
         rules.set_rejected("uploads", keys(&["bad"]));
-        assert!(matches!(standing(&rules, Some("gone")), Standing::Skipped));
-        assert!(matches!(standing(&rules, Some("bad")), Standing::Unfit(_)));
+        assert!(matches!(standing(&rules, Some("gone")), Judgement::Skipped));
+        assert!(matches!(standing(&rules, Some("bad")), Judgement::Unfit(_)));
         let rules = rules.only_skipping();
-        assert!(matches!(standing(&rules, Some("gone")), Standing::Skipped));
-        assert!(matches!(standing(&rules, Some("bad")), Standing::Fit));
+        assert!(matches!(standing(&rules, Some("gone")), Judgement::Skipped));
+        assert!(matches!(standing(&rules, Some("bad")), Judgement::Fit));
     }
 
     #[test]

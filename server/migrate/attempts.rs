@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use super::error::MigrateError;
+use super::error::{MigrateError, explain};
 use super::progress::{Event, Progress};
 use super::retry::{RetryPolicy, Scope, Trying};
 
@@ -88,18 +88,6 @@ impl Attempts {
             self.trying.succeeded();
         }
     }
-}
-
-/// The error with its causes, in one line.
-fn explain(error: &MigrateError) -> String {
-    let mut text = error.to_string();
-    // A problem found before the start tells its causes itself.
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Passes events on, and counts blobs and rows that were dealt with. A resumed table tells of the

@@ -1,5 +1,7 @@
 //! Two databases side by side: which rows are missing, which differ.
 
+mod rejected;
+
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +17,12 @@ use crate::metadata::{
     Batch, Encoding, Layout, MetadataError, Order, Reject, Request, RowStream, Rows, Snapshot,
     SourceBatch, TableDigest, Tuple, order_of, shown_key,
 };
+
+use rejected::RejectedKeys;
+
+/// What is said of a row that only the target has under a key of a rejected row: most likely that
+/// row was mended and replayed.
+const IN_PLACE_OF_REJECTED: &str = "in place of a row of the source that was rejected";
 
 /// Rejected rows that are kept by name.
 const REJECTS_KEPT: usize = 100;
@@ -37,6 +45,8 @@ pub(super) struct Compared<'a> {
     row: Tuple<'a>,
     /// The row of the target, where both have one.
     other: Option<Tuple<'a>>,
+    /// Only the target has it, and the source one of that key that the target cannot hold.
+    replaces_rejected: bool,
     layout: &'a Layout,
     skipped: &'a [usize],
     encoding: Encoding,
@@ -46,6 +56,16 @@ impl Compared<'_> {
     /// The key of the row, for a person to read.
     pub fn key(&self) -> String {
         shown_key(self.layout, self.row, self.encoding)
+    }
+
+    /// Whether it is in the place of a row of the source that the target cannot hold.
+    pub fn replaces_rejected(&self) -> bool {
+        self.replaces_rejected
+    }
+
+    /// Why only the target has it, where that can be told.
+    pub fn why_extra(&self) -> Option<&'static str> {
+        self.replaces_rejected.then_some(IN_PLACE_OF_REJECTED)
     }
 
     /// The whole row: of the source, if it has one.
@@ -266,6 +286,7 @@ impl Comparison<'_> {
             in_hand: None,
             matched: false,
             rejects: VecDeque::new(),
+            rejected: RejectedKeys::default(),
         }
     }
 
@@ -308,6 +329,7 @@ pub(super) struct Merge {
     matched: bool,
     /// Rows of the source that were just passed.
     rejects: VecDeque<Reject>,
+    rejected: RejectedKeys,
 }
 
 impl Merge {
@@ -326,7 +348,9 @@ impl Merge {
     pub async fn next(&mut self) -> Result<Option<Seen<'_>>, MigrateError> {
         let standing = loop {
             self.advance();
-            self.from.fill(&mut self.rejects).await?;
+            if self.from.fill(&mut self.rejects).await? {
+                self.rejected.read_on(&self.rejects, &self.layout);
+            }
             if let Some(to) = &mut self.to {
                 // What the target has it can hold.
                 to.fill(&mut VecDeque::new()).await?;
@@ -353,6 +377,8 @@ impl Merge {
                 standing,
                 row,
                 other,
+                replaces_rejected: standing == Standing::Extra
+                    && self.rejected.have(row, self.encoding, &self.layout),
                 layout: &self.layout,
                 skipped: &self.skipped,
                 encoding: self.encoding,
@@ -433,21 +459,23 @@ impl Side {
         }
     }
 
-    /// Makes sure that there is a row in hand unless there are no more.
-    async fn fill(&mut self, rejects: &mut VecDeque<Reject>) -> Result<(), MigrateError> {
+    /// Makes sure that there is a row in hand unless there are no more; whether it had to read.
+    async fn fill(&mut self, rejects: &mut VecDeque<Reject>) -> Result<bool, MigrateError> {
+        let mut has_read = false;
         while self.row >= self.batch.len() && !self.ended {
             // What was gone through goes before the next comes.
             self.batch = Batch::default();
             self.row = 0;
             match self.stream.next().await? {
                 Some(next) => {
+                    has_read = true;
                     rejects.extend(next.rejects);
                     self.batch = next.rows;
                 }
                 None => self.ended = true,
             }
         }
-        Ok(())
+        Ok(has_read)
     }
 
     fn row(&self) -> Option<Tuple<'_>> {

@@ -14,9 +14,10 @@ use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
-use super::error::MigrateError;
+use super::error::{MigrateError, Side, explain};
 use super::gate::Gate;
 use super::known::Known;
+use super::places::BlobPlaces;
 use super::progress::{BlobProblem, Event, Progress};
 use super::report::BlobReport;
 use super::retry::{RetryPolicy, Trying};
@@ -31,8 +32,8 @@ use counted::{Counted, Passed};
 pub(super) use living::LivingRows;
 use past::{Left, Past};
 pub(super) use rows::{BlobRows, blob_totals};
+use run::BlobRun;
 pub(super) use run::Earlier;
-use run::Run;
 use there::{Presence, There};
 
 /// Copies blobs between two data backends.
@@ -101,7 +102,7 @@ impl BlobCopy {
         mut journal: Option<&mut Loader>,
     ) -> Result<BlobReport, MigrateError> {
         let mut rows = BlobRows::with_blob(files, layout).of_shard(self.shard);
-        let mut run = Run::new(self, files.identity());
+        let mut run = BlobRun::new(self, files.identity());
         let ended = run.copy_all(&mut rows, journal.as_deref_mut()).await;
         // Also after a failure: what was finished need not be copied again. Dropping the set
         // aborts what is in flight.
@@ -136,8 +137,15 @@ impl BlobCopy {
             }
             Err(DataError::Journal { id, source }) => Err(unwritten(id, source)),
             Err(error) if error.is_fatal() => Err(error.into()),
-            Err(error) => Ok(Outcome::Problem(row.problem(explain(&error)))),
+            Err(error) => Ok(Outcome::Problem(self.failed(row, &error).await)),
         }
+    }
+
+    /// What is told of a blob that was tried often enough.
+    async fn failed(&self, row: &BlobRow, error: &DataError) -> BlobProblem {
+        let (from, to) = (self.from.as_ref(), self.to.as_ref());
+        let places = BlobPlaces::of_failure(error, row, from, to).await;
+        row.problem(places, explain(error))
     }
 
     /// Tries until it succeeds, cannot pass or was tried enough.
@@ -185,7 +193,8 @@ impl BlobCopy {
         let known = past.md5();
         if known.is_some() && known != row.md5 && !self.replace {
             let reason = "the target has another file of that id, with other bytes".to_owned();
-            return Ok(Outcome::Problem(row.problem(reason)));
+            let places = BlobPlaces::on(Side::Target, self.to.place(&row.blob()));
+            return Ok(Outcome::Problem(row.problem(places, reason)));
         }
         let proof = match self.there(row, past).await? {
             There::Blob(presence) => {
@@ -264,7 +273,8 @@ impl BlobCopy {
                 // The source as a whole could be read when the run began: it is this blob that may
                 // not be, and the others need not wait for it.
                 Err(error @ DataError::Denied { .. }) => {
-                    return Ok(Outcome::Problem(row.problem(explain(&error))));
+                    let places = BlobPlaces::on(Side::Source, self.from.place(&source));
+                    return Ok(Outcome::Problem(row.problem(places, explain(&error))));
                 }
                 Err(error) => return Err(error),
             },
@@ -323,24 +333,14 @@ fn unwritten(id: String, source: BoxError) -> MigrateError {
     }
 }
 
-/// An error with its causes, in one line.
-pub(super) fn explain(error: &DataError) -> String {
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        reason = format!("{reason}: {error}");
-        cause = error.source();
-    }
-    reason
-}
-
 impl BlobRow {
     /// What went wrong with this blob; harmless if its file waits to be deleted anyway.
-    fn problem(&self, reason: String) -> BlobProblem {
+    fn problem(&self, places: BlobPlaces, reason: String) -> BlobProblem {
         BlobProblem {
             file_id: self.file_id.clone(),
             upload_id: self.upload_id.clone(),
             harmless: self.status == FileStatus::Removed,
+            places,
             reason,
         }
     }
@@ -349,7 +349,10 @@ impl BlobRow {
     fn removed_meanwhile(&self) -> BlobProblem {
         BlobProblem {
             harmless: true,
-            ..self.problem("it was removed in the source meanwhile".to_owned())
+            ..self.problem(
+                BlobPlaces::default(),
+                "it was removed in the source meanwhile".to_owned(),
+            )
         }
     }
 }

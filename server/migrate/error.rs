@@ -85,16 +85,21 @@ impl Side {
     }
 }
 
+/// An error with its causes, in one line.
+pub(super) fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 impl Problem {
     /// The problem with its causes, in one line.
     pub fn explain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
+        explain(self)
     }
 
     /// What the administrator can do about it, in one sentence.
@@ -187,8 +192,8 @@ pub enum MigrateError {
     ReplayFile { path: PathBuf, source: io::Error },
     #[error("{} has something else than rejected rows of this source", .0.display())]
     RejectsTaken(PathBuf),
-    #[error("blob {} of upload {}: {}", .0.file_id, .0.upload_id, .0.reason)]
-    Blob(BlobProblem),
+    #[error("blob {} of upload {}{}: {}", .0.file_id, .0.upload_id, .0.places, .0.reason)]
+    Blob(Box<BlobProblem>),
     /// Stopped on request, after the item in hand; what was done stays done.
     #[error("interrupted")]
     Interrupted,
@@ -375,6 +380,32 @@ impl MigrateError {
             | Self::MassRemoval { .. }
             | Self::GivenUp { .. }
             | Self::Task(_) => false,
+        }
+    }
+
+    /// The database that it is about, as messages name it, if it is about one alone.
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::Preflight(problems) => match &problems[..] {
+                [Problem::Metadata { source, .. }] => source.backend(),
+                _ => None,
+            },
+            Self::Metadata(error) => error.backend(),
+            Self::GivenUp { source, .. } => source.database(),
+            Self::Data(_)
+            | Self::Moved(_)
+            | Self::Rejected(_)
+            | Self::Unfit(_)
+            | Self::Rejects { .. }
+            | Self::RejectsTaken(_)
+            | Self::BadLines { .. }
+            | Self::ReplayFile { .. }
+            | Self::Blob(_)
+            | Self::Interrupted
+            | Self::MassRemoval { .. }
+            | Self::PartRefused { .. }
+            | Self::Differs { .. }
+            | Self::Task(_) => None,
         }
     }
 

@@ -18,7 +18,7 @@ const UNTOLD: u64 = 0;
 
 /// How a store stands to a blob that a row promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum InListing {
     /// Nothing of that name was there.
     Absent,
     /// One of that name was there, with other bytes.
@@ -140,11 +140,11 @@ impl Known {
         (entry.name == name).then_some((first, entry))
     }
 
-    pub fn standing(&self, row: &BlobRow) -> Standing {
+    pub fn in_listing(&self, row: &BlobRow) -> InListing {
         let md5 = row.md5.map(|md5| self.hasher.hash_one(md5));
         let mut standing = match self.complete {
-            true => Standing::Absent,
-            false => Standing::Unknown,
+            true => InListing::Absent,
+            false => InListing::Unknown,
         };
         // The newer name is read first.
         for name in self.names_of(row) {
@@ -152,12 +152,12 @@ impl Known {
                 continue;
             };
             standing = match row.may_have(entry.size_bytes) {
-                true => Standing::Found(match entry.md5 {
+                true => InListing::Found(match entry.md5 {
                     UNTOLD => Md5::Untold,
                     told if md5 == Some(told) => Md5::Same,
                     _ => Md5::Other,
                 }),
-                false => Standing::Different,
+                false => InListing::Different,
             };
             break;
         }
@@ -214,22 +214,22 @@ mod tests {
     #[test]
     fn a_blob_is_found_by_either_name_and_only_the_right_md5_proves_it() {
         let known = known(true);
-        let proven = Standing::Found(Md5::Same);
-        let (other, untold) = (Standing::Found(Md5::Other), Standing::Found(Md5::Untold));
+        let proven = InListing::Found(Md5::Same);
+        let (other, untold) = (InListing::Found(Md5::Other), InListing::Found(Md5::Untold));
         for (id, standing) in [
             ("same", proven),
             ("older", proven),
             ("parts", untold),
             ("rotten", other),
-            ("stranger", Standing::Absent),
-            ("missing", Standing::Absent),
+            ("stranger", InListing::Absent),
+            ("missing", InListing::Absent),
         ] {
-            assert_eq!(known.standing(&row(id)), standing, "{id}");
+            assert_eq!(known.in_listing(&row(id)), standing, "{id}");
         }
         let longer = BlobRow::of_test("same", "upload", 6, Some([1; 16]));
-        assert_eq!(known.standing(&longer), Standing::Different);
+        assert_eq!(known.in_listing(&longer), InListing::Different);
         let without_md5 = BlobRow::of_test("parts", "upload", 5, None);
-        assert_eq!(known.standing(&without_md5), untold);
+        assert_eq!(known.in_listing(&without_md5), untold);
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_listing_that_was_not_read_to_its_end_proves_no_absence() {
         let known = known(false);
-        assert_eq!(known.standing(&row("missing")), Standing::Unknown);
-        assert_eq!(known.standing(&row("same")), Standing::Found(Md5::Same));
+        assert_eq!(known.in_listing(&row("missing")), InListing::Unknown);
+        assert_eq!(known.in_listing(&row("same")), InListing::Found(Md5::Same));
     }
 }

@@ -6,7 +6,7 @@ use super::ends::{DatabaseEnd, Ends};
 use super::error::{Problem, Side};
 use super::{Endpoint, Mode};
 use crate::config::{DataConfig, MetadataConfig};
-use crate::data::{self, Feature, Standing, Tuning};
+use crate::data::{self, Feature, Suitability, Tuning};
 use crate::metadata;
 
 /// One thing that was checked.
@@ -320,10 +320,10 @@ impl From<Feature> for CheckItem {
     fn from(feature: Feature) -> Self {
         Self {
             name: feature.name.to_owned(),
-            verdict: match feature.standing {
-                Standing::Good => Verdict::Passed,
-                Standing::Doubtful => Verdict::Doubtful,
-                Standing::Unknown => Verdict::Unknown,
+            verdict: match feature.suitability {
+                Suitability::Good => Verdict::Passed,
+                Suitability::Doubtful => Verdict::Doubtful,
+                Suitability::Unknown => Verdict::Unknown,
             },
             detail: feature.detail,
             hint: feature.hint,

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
 use super::compare::{Compared, Comparison, Standing};
-use super::data::{BlobRows, explain};
-use super::error::MigrateError;
+use super::data::BlobRows;
+use super::error::{MigrateError, explain};
 use super::known::{self, Known, Md5};
 use super::limits::Limiter;
 use super::lint::Lint;
@@ -196,7 +196,8 @@ impl RowLook<'_> {
         comparison
             .run(|row| {
                 let owned = owned.as_ref().zip(row.as_ref().ok());
-                let is_owned = owned.is_some_and(|(owned, row)| owned.holds(row.row()));
+                let is_owned = owned
+                    .is_some_and(|(owned, row)| owned.holds(row.row()) && !row.replaces_rejected());
                 if is_owned && let Ok(row) = &row {
                     gone += u64::from(row.standing == Standing::Extra);
                     blobs += self.tell_lost_blob(layout, row, may_delete);
@@ -223,11 +224,12 @@ impl RowLook<'_> {
                         action,
                         what,
                         key: &row.key(),
-                        detail: match action {
-                            Action::Extra if deletes && may_delete => {
+                        detail: match (action, row.why_extra()) {
+                            (Action::Extra, Some(reason)) => reason,
+                            (Action::Extra, None) if deletes && may_delete => {
                                 "it stays: where it came from cannot be told"
                             }
-                            Action::Extra if deletes => {
+                            (Action::Extra, None) if deletes => {
                                 "it stays: a row of this table cannot be brought"
                             }
                             _ => "",
@@ -367,7 +369,7 @@ impl BlobLook<'_> {
     }
 
     async fn at(&self, row: &BlobRow) -> Result<(Action, u64), MigrateError> {
-        let (action, detail) = match self.look(row).await {
+        let (action, mut detail) = match self.look(row).await {
             Ok((action, detail)) => (action, detail.to_owned()),
             Err(error) if error.is_fatal() => return Err(error.into()),
             Err(error) => match row.status {
@@ -375,6 +377,11 @@ impl BlobLook<'_> {
                 _ => (Action::Reject, explain(&error)),
             },
         };
+        if action == Action::Reject
+            && let Some(place) = self.from.place(&row.blob())
+        {
+            detail += &format!(" ({place})");
+        }
         self.progress.on(Event::Would {
             action,
             what: "blob",
@@ -387,7 +394,7 @@ impl BlobLook<'_> {
 
     async fn look(&self, row: &BlobRow) -> Result<(Action, &'static str), DataError> {
         // Only asking tells whether an encrypted blob has the key of its row.
-        let is_listed = matches!(self.here.standing(row), known::Standing::Found(_));
+        let is_listed = matches!(self.here.in_listing(row), known::InListing::Found(_));
         if is_listed && row.details.sse_key().is_none() {
             return Ok(match self.is_there(row).await? {
                 true => (Action::Keep, ""),
@@ -410,10 +417,10 @@ impl BlobLook<'_> {
         if !self.can_ask {
             return Ok(false);
         }
-        match self.there.standing(row) {
-            known::Standing::Absent | known::Standing::Different => return Ok(false),
-            known::Standing::Found(Md5::Same | Md5::Untold) => return Ok(true),
-            known::Standing::Found(Md5::Other) | known::Standing::Unknown => {}
+        match self.there.in_listing(row) {
+            known::InListing::Absent | known::InListing::Different => return Ok(false),
+            known::InListing::Found(Md5::Same | Md5::Untold) => return Ok(true),
+            known::InListing::Found(Md5::Other) | known::InListing::Unknown => {}
         }
         let blob = data::BlobRef {
             details: crate::model::BackendDetails::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::ends::Ends;
 use super::limits::Limits;
 use super::lint::Finding;
+use super::places::BlobPlaces;
 use super::preflight::CheckItem;
 use super::proof::{FileDifference, RowDifference, StrayBlob};
 use super::unfit::Unfit;
@@ -81,10 +82,11 @@ pub enum Event<'a> {
         table: &'a str,
         key: &'a str,
     },
-    /// A row that only the target has.
+    /// A row that only the target has; why, where that can be told.
     Extra {
         table: &'a str,
         key: &'a str,
+        reason: Option<&'a str>,
     },
     /// A row that the target had with other values, and that was made equal.
     Updated {
@@ -185,6 +187,7 @@ pub struct BlobProblem {
     pub upload_id: String,
     /// A file about to be deleted: its bytes are missed by nobody.
     pub harmless: bool,
+    pub places: BlobPlaces,
     pub reason: String,
 }
 

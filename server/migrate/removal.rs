@@ -53,6 +53,8 @@ impl RowCopy<'_> {
             let ended = row.is_none();
             if let Some(Ok(row)) = row
                 && row.standing == Standing::Extra
+                // The source has that row still, in a form that the target cannot hold.
+                && !row.replaces_rejected()
                 && leftovers.owned.holds(row.row())
             {
                 keys.push_tuple(&row.key_bytes());

@@ -12,8 +12,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobRow;
-use super::data::explain;
-use super::error::{BadLine, MigrateError, Problem, Side};
+use super::error::{BadLine, MigrateError, Problem, Side, explain};
 use super::progress::{Event, Progress};
 use super::rejects::{Line, LineReason, sync_directory, write_line};
 use super::report::{Report, TableReport};

@@ -95,7 +95,7 @@ pub(super) async fn give_up_all(log: &UploadLog, to: &dyn DataBackend) -> Result
                 upload.upload_id,
                 upload.key,
                 log.place(),
-                super::data::explain(&error)
+                super::error::explain(&error)
             ),
         }
     }

@@ -135,7 +135,8 @@ impl Found {
             Standing::Extra => {
                 self.extra += 1;
                 let key = &row.key();
-                progress.on(Event::Extra { table, key });
+                let reason = row.why_extra();
+                progress.on(Event::Extra { table, key, reason });
                 return;
             }
         }

@@ -67,7 +67,7 @@ async fn cleaning_leaves_a_database_that_was_moved_and_its_blobs_alone() -> anyh
     server.share(expired, "a", content(1000, 1)).await?;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let marker = server.home.path("plik.db.moved");
-    std::fs::write(&marker, "2026-01-02T03:04:05Z\npostgres plik@db:5432\n")?;
+    std::fs::write(&marker, "2026-01-02T03:04:05Z\npostgres db:5432/plik\n")?;
     let output = server.home.run(&["clean"]).await?;
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(

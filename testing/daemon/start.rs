@@ -68,7 +68,7 @@ async fn a_port_in_use_is_named() -> anyhow::Result<()> {
 async fn a_database_that_was_moved_is_not_served_by_mistake() -> anyhow::Result<()> {
     let home = Arc::new(Home::new("")?);
     let marker = home.path("plik.db.moved");
-    std::fs::write(&marker, "2026-01-02T03:04:05Z\npostgres plik@db:5432\n")?;
+    std::fs::write(&marker, "2026-01-02T03:04:05Z\npostgres db:5432/plik\n")?;
     let output = home.run(&[]).await?;
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr)?;

@@ -43,7 +43,7 @@ fn a_target_that_is_not_finished_is_no_source() -> Result<()> {
     for (options, code) in [(&["--dry-run"][..], 7), (&[], 7)] {
         scene.migrate(&from, &to, options)?.expect(code)?.says(&[
             "the source cannot be used",
-            "target of a migration that was cut off",
+            "is the target of a migration that was cut off",
             "hint: run the migration again to its end",
         ])?;
     }

@@ -116,6 +116,9 @@ fn conflicts_are_named(scene: &Scene, to: &Server) -> Result<()> {
 
     let would = scene.migrate(&from, to, &["--dry-run"])?.expect(20)?;
     let run = scene.migrate(&from, to, &[])?.expect(20)?;
+    let run = run.says(&[&format!(
+        "conflict: uploads {upload}: the target has it with other values"
+    )])?;
     for run in [would, run] {
         assert_eq!(run.summary("uploads")?.conflicts, 1);
         assert_eq!(run.summary("tokens")?.conflicts, 1);

@@ -53,8 +53,12 @@ fn fault(to: impl Fn(&Scene) -> Result<Server>, stored: Option<&[u8]>, said: &st
         .expect(20)?;
     run.summary("blobs")
         .map(|blobs| assert_eq!(blobs.failed, 1))?;
+    let path = from.store.path_of("badFile");
     run.says(&[
-        "failed: blob badFile of upload theUpload",
+        &format!(
+            "failed: blob badFile of upload theUpload ({}): ",
+            path.display()
+        ),
         said,
         "rejected: files badFile: its blob could not be copied",
     ])?;

@@ -12,7 +12,7 @@ const MOVED: &str = "was migrated to PostgreSQL at 2026-01-02T03:04:05Z";
 fn mark(scene: &Scene, server: &str) -> Result<()> {
     scene.write(
         &format!("{server}.db.moved"),
-        "2026-01-02T03:04:05Z\npostgres plik@db:5432\n",
+        "2026-01-02T03:04:05Z\npostgres db:5432/plik\n",
     )?;
     Ok(())
 }

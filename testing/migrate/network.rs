@@ -220,20 +220,24 @@ fn places(prepare: Prepare, direction: Direction) -> Result<Vec<u64>> {
         .collect())
 }
 
-/// Plays the move once for each place, with the next of the faults there.
-fn survives(prepare: Prepare, direction: Direction, faults: &[Fault]) -> Result<()> {
+/// Plays the move once for each place, with the next of the faults there. One of the runs at least
+/// comes to say what the manual says of such faults.
+fn survives(prepare: Prepare, direction: Direction, faults: &[Fault], message: &str) -> Result<()> {
+    let mut said = false;
     let places = places(prepare, direction)?;
     for (place, &fault) in places.into_iter().zip(faults.iter().cycle()) {
         let crossing = prepare()?;
         let planned = Planned(direction, Moment::Bytes(place), fault);
         let proxy = Proxy::start(&crossing.address, &[planned])?;
-        survives_once(&crossing, &proxy)
+        let run = survives_once(&crossing, &proxy)
             .with_context(|| format!("{fault:?} {direction:?} at byte {place}"))?;
+        said |= run.stderr.contains(message);
     }
+    ensure!(said, "no run with {faults:?} {direction:?} says {message}");
     Ok(())
 }
 
-fn survives_once(crossing: &Crossing, proxy: &Proxy) -> Result<()> {
+fn survives_once(crossing: &Crossing, proxy: &Proxy) -> Result<Run> {
     let broken = crossing.migrate(proxy)?;
     assert_eq!(proxy.fired(), 1, "the fault did not happen: {broken}");
     if broken.code != Some(0) {
@@ -242,8 +246,14 @@ fn survives_once(crossing: &Crossing, proxy: &Proxy) -> Result<()> {
         proxy.heal();
         crossing.migrate(proxy)?.expect(0)?;
     }
-    crossing.assert_equal()
+    crossing.assert_equal()?;
+    Ok(broken)
 }
+
+/// What a run says that tries again.
+const RETRY: &str = "retry ";
+/// What is read goes on where it broke off, and an answer is asked for again, without a word.
+const QUIETLY: &str = "";
 
 /// Failed or unreachable, and said what, why and what to do.
 fn assert_failed_cleanly(run: &Run) -> Result<()> {
@@ -260,36 +270,36 @@ const CUTS: [Fault; 3] = [Fault::Reset, Fault::Close, Fault::HalfClose];
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_connection_to_the_target_database_that_is_cut_anywhere() -> Result<()> {
-    survives(Crossing::to_postgres, ToServer, &CUTS)?;
-    survives(Crossing::to_postgres, ToClient, &[Fault::Reset])
+    survives(Crossing::to_postgres, ToServer, &CUTS, RETRY)?;
+    survives(Crossing::to_postgres, ToClient, &[Fault::Reset], RETRY)
 }
 
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_connection_to_the_source_database_that_is_cut_anywhere() -> Result<()> {
-    survives(Crossing::from_postgres, ToClient, &CUTS)?;
-    survives(Crossing::from_postgres, ToServer, &[Fault::Reset])
+    survives(Crossing::from_postgres, ToClient, &CUTS, RETRY)?;
+    survives(Crossing::from_postgres, ToServer, &[Fault::Reset], RETRY)
 }
 
 #[test]
 #[ignore = "needs S3: set PLIKD_TEST_S3"]
 fn a_connection_to_the_target_bucket_that_is_cut_anywhere() -> Result<()> {
-    survives(Crossing::to_s3, ToServer, &CUTS)?;
-    survives(Crossing::to_s3, ToClient, &[Fault::Reset])
+    survives(Crossing::to_s3, ToServer, &CUTS, RETRY)?;
+    survives(Crossing::to_s3, ToClient, &[Fault::Reset], QUIETLY)
 }
 
 #[test]
 #[ignore = "needs S3: set PLIKD_TEST_S3"]
 fn a_connection_to_the_source_bucket_that_is_cut_anywhere() -> Result<()> {
-    survives(Crossing::from_s3, ToClient, &CUTS)?;
-    survives(Crossing::from_s3, ToServer, &[Fault::Reset])
+    survives(Crossing::from_s3, ToClient, &CUTS, QUIETLY)?;
+    survives(Crossing::from_s3, ToServer, &[Fault::Reset], QUIETLY)
 }
 
 #[test]
 #[ignore = "needs S3: set PLIKD_TEST_S3"]
 fn a_byte_that_changes_on_the_way_never_becomes_a_blob() -> Result<()> {
-    survives(Crossing::to_s3, ToServer, &[Fault::Corrupt])?;
-    survives(Crossing::from_s3, ToClient, &[Fault::Corrupt])
+    survives(Crossing::to_s3, ToServer, &[Fault::Corrupt], "MD5")?;
+    survives(Crossing::from_s3, ToClient, &[Fault::Corrupt], "MD5")
 }
 
 #[test]
@@ -324,7 +334,7 @@ fn a_bucket_that_refuses_connections_for_a_moment_is_tried_again() -> Result<()>
     let refuse = Fault::Refuse(Duration::from_millis(200));
     let planned = Planned(ToServer, Moment::Bytes(50_000), refuse);
     let proxy = Proxy::start(&crossing.address, &[planned])?;
-    crossing.migrate(&proxy)?.expect(0)?;
+    crossing.migrate(&proxy)?.expect(0)?.says(&[RETRY])?;
     assert_eq!(proxy.fired(), 1);
     crossing.assert_equal()
 }
@@ -357,7 +367,7 @@ fn a_run_whose_database_says_nothing_any_more_can_be_interrupted() -> Result<()>
 }
 
 /// What a fault of the S3 server comes to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// It passes: the run succeeds.
     Done,
@@ -368,7 +378,7 @@ enum End {
 }
 
 /// A server of the test's own with these faults, in a scene with one blob of several parts.
-fn with_faults(to_s3: bool, fault: &str, end: End) -> Result<()> {
+fn with_faults(to_s3: bool, fault: &str, end: End) -> Result<Run> {
     let scene = Scene::new()?;
     let origin = scene.made_up("origin", BLOBS)?;
     origin.database.add_upload("theUpload")?;
@@ -410,13 +420,20 @@ fn with_faults(to_s3: bool, fault: &str, end: End) -> Result<()> {
         assert_nothing_half_written(&from, &to, true)?;
         scene.migrate(&from, &to, &[])?.expect(0)?;
     }
-    assert_equal(&from, &to, true)
+    assert_equal(&from, &to, true)?;
+    Ok(run)
 }
 
-fn each_ends(to_s3: bool, faults: &[(&str, End)]) -> Result<()> {
+/// One of the runs at least comes to say what the manual says of such faults; each that ends does.
+fn each_ends(to_s3: bool, faults: &[(&str, End)], message: &str) -> Result<()> {
+    let mut said = false;
     for (fault, end) in faults {
-        with_faults(to_s3, fault, *end).with_context(|| format!("with {fault}"))?;
+        let run = with_faults(to_s3, fault, *end).with_context(|| format!("with {fault}"))?;
+        let says = run.stderr.contains(message);
+        ensure!(says || !matches!(end, End::Fails(_)), "no {message}: {run}");
+        said |= says;
     }
+    ensure!(said, "no run says {message}: {faults:?}");
     Ok(())
 }
 
@@ -432,6 +449,7 @@ fn errors_of_a_target_bucket_that_pass_are_waited_out() -> Result<()> {
             ("UploadPart:2:500", End::Done),
             ("CompleteMultipartUpload:1:500", End::Done),
         ],
+        RETRY,
     )
 }
 
@@ -444,6 +462,7 @@ fn errors_of_a_source_bucket_that_pass_are_waited_out() -> Result<()> {
             ("GetObject:2:503", End::Done),
             ("GetObject:2:slow=300", End::Done),
         ],
+        RETRY,
     )
 }
 
@@ -457,12 +476,13 @@ fn a_bucket_that_forbids_ends_the_run_at_once() -> Result<()> {
             ("UploadPart:2+:403", End::Fails(4)),
             ("CompleteMultipartUpload:1:403", End::Fails(4)),
         ],
+        "refused to",
     )
 }
 
 #[test]
 fn a_source_that_forbids_ends_the_run_at_once() -> Result<()> {
-    each_ends(false, &[("GetObject:2:403", End::Fails(1))])
+    each_ends(false, &[("GetObject:2:403", End::Fails(1))], "refused to")
 }
 
 #[test]
@@ -477,6 +497,7 @@ fn answers_of_a_target_bucket_that_lie_or_break_off_leave_nothing_wrong() -> Res
             ("CompleteMultipartUpload:1:error-in-200", End::Either),
             ("CompleteMultipartUpload:1:truncate", End::Either),
         ],
+        RETRY,
     )
 }
 
@@ -489,5 +510,6 @@ fn answers_of_a_source_bucket_that_lie_or_break_off_leave_nothing_wrong() -> Res
             ("GetObject:2:etag", End::Either),
             ("GetObject:2:error-in-200", End::Either),
         ],
+        RETRY,
     )
 }

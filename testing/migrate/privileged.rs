@@ -98,7 +98,7 @@ fn a_blob_that_this_user_may_not_read() -> Result<()> {
     let run = run.expect(20)?;
     let blobs = run.summary("blobs")?;
     assert_eq!((blobs.copied + blobs.present, blobs.failed), (2, 1));
-    run.says(&["failed: blob closedFile of upload theUpload: "])?;
+    run.says(&["failed: blob closedFile of upload theUpload ("])?;
     assert_eq!(to.database.count("files")?, 2);
     // The directory as a whole is another matter.
     let Store::Directory(files) = &from.store else {

@@ -200,7 +200,7 @@ fn a_row_whose_origin_cannot_be_told_stays() -> Result<()> {
     for _ in 0..2 {
         let run = scene.migrate(&from, &to, &["--sync", "--delete"])?;
         run.expect(20)?
-            .says(&[&format!("extra: files {id}")])?
+            .says(&[&format!("extra: files {id}: only the target has it")])?
             .never_says(&[" deleted"])?;
     }
     ensure!(to.store.path_of(&id).exists(), "its blob was removed");

@@ -342,16 +342,20 @@ fn times_that_sqlite_cannot_write_are_named() -> Result<()> {
             "INSERT INTO users (id, name, created_at) VALUES ('t{number}', 'x', '{time}')"
         ))?;
     }
+    from.database
+        .query("ALTER TABLE users ADD COLUMN weight double precision")?;
+    from.database
+        .query("INSERT INTO users (id, name, weight) VALUES ('t4', 'x', 'NaN')")?;
     let dry = scene.migrate(&from, &to, &["--dry-run"])?.expect(1)?;
-    scene
-        .migrate(&from, &to, &[])?
-        .expect(1)?
-        .says(&["rejected: users t0: created_at: "])?;
+    scene.migrate(&from, &to, &[])?.expect(1)?.says(&[
+        "rejected: users t0: created_at: SQLite has no text for a time so far away",
+        "rejected: users t4: weight: SQLite would make NULL of a NaN",
+    ])?;
     let run = scene
         .migrate(&from, &to, &["--ignore-errors"])?
         .expect(20)?;
     for run in [dry, run] {
-        assert_eq!(run.summary("users")?.failed, 4);
+        assert_eq!(run.summary("users")?.failed, 5);
         run.says(&[
             "users t0: created_at",
             "users t1: created_at",

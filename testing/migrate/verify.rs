@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -109,16 +110,26 @@ fn a_blob_that_is_gone_or_cut_is_found_without_reading_it() -> Result<()> {
     to.store.put("aaFile", b"aa")?;
     fs::remove_file(to.store.path_of("mmFile"))?;
     fs::remove_file(from.store.path_of("zzFile"))?;
+    let named = |side: &str, server: &Server, id: &str| {
+        let path = server.store.path_of(id);
+        format!(
+            "{side}: blob {id} of upload theUpload ({}): ",
+            path.display()
+        )
+    };
     scene.verify(&from, &to, &[])?.expect(21)?.says(&[
-        "target: blob aaFile of upload theUpload: it has 2 bytes instead of 6",
-        "target: blob mmFile of upload theUpload: it is missing",
-        "source: blob zzFile of upload theUpload: it is missing",
+        &(named("target", &to, "aaFile") + "it has 2 bytes instead of 6"),
+        &(named("target", &to, "mmFile") + "it is missing"),
+        &(named("source", &from, "zzFile") + "it is missing"),
         "1 wrong in the source, 2 wrong in the target",
     ])?;
     fs::remove_file(from.store.path_of("mmFile"))?;
-    scene.verify(&from, &to, &[])?.expect(21)?.says(&[
-        "both: blob mmFile of upload theUpload: source: it is missing; target: it is missing",
-    ])?;
+    scene.verify(&from, &to, &[])?.expect(21)?.says(&[&format!(
+        "both: blob mmFile of upload theUpload (source {}; target {}): source: it is missing; \
+             target: it is missing",
+        from.store.path_of("mmFile").display(),
+        to.store.path_of("mmFile").display()
+    )])?;
     Ok(())
 }
 
@@ -132,10 +143,28 @@ fn a_blob_that_rotted_is_found_by_reading_it_and_its_side_is_named() -> Result<(
     to.store.put("aaFile", b"AAFile")?;
     from.store.put("zzFile", b"ZZFile")?;
     scene.verify(&from, &to, &[])?.expect(0)?;
+    let wrong = |side: &str, path: PathBuf| {
+        let path = path.display();
+        format!("{side}{path}): its MD5 is not the one of its row")
+    };
     scene.verify(&from, &to, &["--deep"])?.expect(21)?.says(&[
-        "target: blob aaFile of upload theUpload: its MD5 is not the one of its row",
-        "source: blob zzFile of upload theUpload: its MD5 is not the one of its row",
+        &wrong(
+            "target: blob aaFile of upload theUpload (",
+            to.store.path_of("aaFile"),
+        ),
+        &wrong(
+            "source: blob zzFile of upload theUpload (",
+            from.store.path_of("zzFile"),
+        ),
     ])?;
+    // One that an older release stored is named where it is.
+    let old = scene.path("to.files/th/theUpload/aaFile");
+    fs::create_dir_all(old.parent().context("a directory")?)?;
+    fs::rename(to.store.path_of("aaFile"), &old)?;
+    scene
+        .verify(&from, &to, &["--deep"])?
+        .expect(21)?
+        .says(&[&wrong("target: blob aaFile of upload theUpload (", old)])?;
     Ok(())
 }
 
@@ -151,7 +180,8 @@ fn a_blob_that_is_much_too_long_is_not_read_to_its_end() -> Result<()> {
     blob.set_len(64 << 30)?;
     let started = Instant::now();
     scene.verify(&from, &to, &["--deep"])?.expect(21)?.says(&[
-        "target: blob aaFile of upload theUpload: it has more than the 6 bytes of its row",
+        "target: blob aaFile of upload theUpload (",
+        "): it has more than the 6 bytes of its row",
     ])?;
     ensure!(started.elapsed() < Duration::from_secs(20), "it was read");
     // To find out how it is, and to mend it, likewise.
@@ -196,10 +226,10 @@ fn blobs_in_a_bucket_are_verified() -> Result<()> {
         .store
         .rename_objects(|key| key.contains("mmFile").then(|| format!("{key}x")))?;
     assert_eq!(renamed, 1);
-    scene
-        .verify(&from, &to, &[])?
-        .expect(21)?
-        .says(&["target: blob mmFile of upload theUpload: it is missing"])?;
+    scene.verify(&from, &to, &[])?.expect(21)?.says(&[
+        "target: blob mmFile of upload theUpload (s3://",
+        "/theUpload.mmFile): it is missing",
+    ])?;
     Ok(())
 }
 
@@ -501,7 +531,10 @@ fn a_place_that_has_none_of_the_blobs_is_told_once() -> Result<()> {
     scene
         .verify(&from, &elsewhere, &[])?
         .expect(21)?
-        .says(&["target: blob mmFile of upload theUpload: it is missing"])?
+        .says(&[
+            "target: blob mmFile of upload theUpload (",
+            "): it is missing",
+        ])?
         .never_says(&["has none of these"])?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::dialect::Terms;
 use crate::config::duration::parse_clock;
 
-use super::limits::{LimitArgs, RetryArgs, at_least_one};
+use super::limits::{LIMITS, LimitArgs, RetryArgs, at_least_one};
 use crate::migrate::proof::VerifyOptions;
 use crate::migrate::{Halves, Mode, Options};
 use crate::model::Shard;
@@ -65,6 +65,7 @@ const TARGET: &str = "Target";
 const PLANS: &str = "Looking ahead";
 const WHAT: &str = "What is moved";
 const FAULTS: &str = "Rows and blobs that cannot be copied";
+const PROOF: &str = "Proof at the end";
 const TOLD: &str = "What is told";
 
 /// A migration, or a dry run of one.
@@ -117,7 +118,13 @@ pub struct RunArgs {
     shard: Option<Shard>,
 
     /// Blobs copied at the same time
-    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least_one::<NonZeroUsize>)]
+    #[arg(
+        help_heading = LIMITS,
+        long,
+        value_name = "N",
+        default_value = "4",
+        value_parser = at_least_one::<NonZeroUsize>
+    )]
     workers: NonZeroUsize,
 
     /// Check both sides and show what would be done, without writing anything anywhere
@@ -149,7 +156,7 @@ pub struct RunArgs {
     strip_nul: bool,
 
     /// Do not compare source and target after the last row
-    #[arg(long)]
+    #[arg(help_heading = PROOF, long)]
     no_verify: bool,
 
     /// Name every row that differs, that only the target has, is updated or removed, and not only
@@ -255,7 +262,13 @@ pub struct VerifyArgs {
     data_only: bool,
 
     /// Blobs looked at at the same time
-    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least_one::<NonZeroUsize>)]
+    #[arg(
+        help_heading = LIMITS,
+        long,
+        value_name = "N",
+        default_value = "4",
+        value_parser = at_least_one::<NonZeroUsize>
+    )]
     workers: NonZeroUsize,
 
     #[command(flatten)]
@@ -445,6 +458,33 @@ mod tests {
                 assert!(kind.is_err_and(|kind| refused.contains(&kind)), "{line}");
             }
         }
+    }
+
+    /// A flattened group gives its heading to all that comes behind it.
+    #[test]
+    fn each_option_stands_under_a_heading_that_fits() {
+        let command = Cli::command();
+        let heading = |name: &str| {
+            let mut arguments = command.get_arguments();
+            let found = arguments.find(|argument| argument.get_id() == name);
+            found.unwrap().get_help_heading().unwrap_or_default()
+        };
+        for (heading_of, names) in [
+            (
+                TARGET,
+                &["to", "dialect", "overwrite", "yes", "lock_timeout"][..],
+            ),
+            (LIMITS, &["workers", "bwlimit", "max_rps", "nice", "limits"]),
+            (PROOF, &["no_verify"]),
+            (TOLD, &["verbose", "json", "report"]),
+        ] {
+            for name in names {
+                assert_eq!(heading(name), heading_of, "{name}");
+            }
+        }
+        let targets = command.get_arguments();
+        let targets = targets.filter(|argument| argument.get_help_heading() == Some(TARGET));
+        assert_eq!(targets.count(), 5);
     }
 
     #[test]

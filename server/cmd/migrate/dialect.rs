@@ -314,11 +314,11 @@ impl Source {
                     Some(_) => "Failed to get uploads: no such table: uploads".to_owned(),
                     None => "Failed to get uploads: relation \"uploads\" does not exist".to_owned(),
                 };
-                Failure::new(Exit::NotInitialised, anyhow!(name)).with_hint(
-                    "start plikd once so that its database is created, stop it, then run this \
-                     command again"
-                        .to_owned(),
-                )
+                let hint = "start plikd once so that its database is created, stop it, then run \
+                            this command again";
+                Failure::new(Exit::NotInitialised, anyhow!(name))
+                    .with_hint(hint.to_owned())
+                    .about(Some(&metadata::name_of(config)))
             }
             other => other.into(),
         };

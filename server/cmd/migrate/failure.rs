@@ -12,15 +12,17 @@ pub fn failure(error: MigrateError, shutdown: &Shutdown) -> Failure {
         (MigrateError::Interrupted, Some(signal)) => signal.into(),
         (error, _) => exit_of(error),
     };
-    let hint = error.hint();
-    Failure::new(exit, error).with_hint(hint)
+    let (hint, database) = (error.hint(), error.database().map(str::to_owned));
+    Failure::new(exit, error)
+        .with_hint(hint)
+        .about(database.as_deref())
 }
 
 /// Why two sides could not be compared.
 pub fn not_compared(error: MigrateError, shutdown: &Shutdown) -> Failure {
     print_problems(&error);
     let failure = failure(error, shutdown);
-    let hint = failure.hint;
+    let (hint, database) = (failure.hint, failure.database);
     let (error, hint) = match failure.error.downcast::<MigrateError>() {
         Ok(MigrateError::Preflight(problems)) => match problems.into_iter().next() {
             Some(problem) => {
@@ -40,6 +42,7 @@ pub fn not_compared(error: MigrateError, shutdown: &Shutdown) -> Failure {
         exit: failure.exit,
         error,
         hint,
+        database,
     }
     .context("source and target could not be compared")
 }
@@ -108,14 +111,15 @@ fn exit_of(error: &MigrateError) -> Exit {
         MigrateError::Data(error) => error.into(),
         MigrateError::GivenUp { source, .. } => exit_of(source),
         MigrateError::Interrupted => Exit::Interrupted,
-        MigrateError::RejectsTaken(_) | MigrateError::Moved(_) => Exit::Usage,
+        MigrateError::RejectsTaken(_)
+        | MigrateError::ReplayFile { .. }
+        | MigrateError::Moved(_) => Exit::Usage,
         MigrateError::Differs { .. } => Exit::Different,
         MigrateError::Rejected(_)
         | MigrateError::Unfit(_)
         | MigrateError::PartRefused { .. }
         | MigrateError::Rejects { .. }
         | MigrateError::BadLines { .. }
-        | MigrateError::ReplayFile { .. }
         | MigrateError::Blob(_)
         | MigrateError::MassRemoval { .. }
         | MigrateError::Task(_) => Exit::Failed,
@@ -137,76 +141,4 @@ fn exit_of_problem(problem: &Problem) -> Exit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::DataError;
-    use crate::metadata::MetadataError;
-    use crate::migrate::{Part, Side, TableFault, Unfit};
-
-    #[test]
-    fn every_end_has_the_exit_code_of_the_manual() {
-        let not_initialised = || MetadataError::NotInitialised {
-            backend: "sqlite x".to_owned(),
-        };
-        let in_use = || MetadataError::InUse {
-            backend: "sqlite x".to_owned(),
-            by: "a server".to_owned(),
-        };
-        let unreachable = || DataError::Unreachable {
-            action: "store".to_owned(),
-            backend: "s3".to_owned(),
-            source: "gone".into(),
-        };
-        let unfit = |fault| {
-            Problem::Table(Unfit {
-                table: "notes".to_owned(),
-                part: Part::Whole,
-                fault,
-            })
-        };
-        let problem = |problem| MigrateError::Preflight(vec![problem]);
-        let ends = [
-            (problem(Problem::NoPlaceForKeys), Exit::Usage),
-            (
-                problem(Problem::SamePlace {
-                    half: "data",
-                    place: "files".to_owned(),
-                    both: false,
-                }),
-                Exit::Usage,
-            ),
-            (problem(unfit(TableFault::NoPrimaryKey)), Exit::Failed),
-            (problem(unfit(TableFault::Unreadable)), Exit::Unreachable),
-            (
-                problem(Problem::Metadata {
-                    side: Side::Source,
-                    source: not_initialised(),
-                }),
-                Exit::NotInitialised,
-            ),
-            (
-                problem(Problem::Data {
-                    side: Side::Target,
-                    source: unreachable(),
-                }),
-                Exit::Unreachable,
-            ),
-            (MigrateError::Metadata(in_use()), Exit::InUse),
-            (MigrateError::Data(unreachable()), Exit::Unreachable),
-            (MigrateError::Rejected(Vec::new()), Exit::Failed),
-            (MigrateError::Interrupted, Exit::Interrupted),
-            (
-                MigrateError::Differs {
-                    table: "users".to_owned(),
-                    missing: 1,
-                    different: 0,
-                    example: None,
-                },
-                Exit::Different,
-            ),
-        ];
-        for (error, exit) in ends {
-            assert_eq!(exit_of(&error), exit, "{error:?}");
-        }
-    }
-}
+mod tests;

@@ -143,6 +143,8 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
                 "file": problem.file_id,
                 "upload": problem.upload_id,
                 "harmless": problem.harmless,
+                "from_place": problem.places.from,
+                "to_place": problem.places.to,
                 "reason": problem.reason,
             }),
         ),
@@ -155,7 +157,10 @@ fn fields(event: &Event<'_>, verbose: bool) -> Option<(&'static str, Value)> {
             json!({"table": reject.table, "key": reject.key, "reason": reject.reason}),
         ),
         Event::Conflict { table, key } => ("conflict", json!({"table": table, "key": key})),
-        Event::Extra { table, key } => ("extra", json!({"table": table, "key": key})),
+        Event::Extra { table, key, reason } => (
+            "extra",
+            json!({"table": table, "key": key, "reason": reason}),
+        ),
         Event::Updated { table, key } => ("updated", json!({"table": table, "key": key})),
         Event::Deleted { table, key } => ("deleted", json!({"table": table, "key": key})),
         Event::BlobDeleted { file_id, upload_id } => (

@@ -20,6 +20,9 @@ use crate::migrate::{
     Event, Limiter, Limits, Nice, Progress, RetryPolicy, Schedule, lower_priority,
 };
 
+/// The heading of what a migration may take.
+pub const LIMITS: &str = "Limits";
+
 /// No file of limits has as many.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -48,7 +51,7 @@ impl RetryArgs {
 
 /// What the migration may take from others.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Limits")]
+#[command(next_help_heading = LIMITS)]
 pub struct LimitArgs {
     /// Bytes of blobs per second: `50MiB`, or by the time of day: `08:00,5MiB 19:00,off`
     #[arg(long, value_name = "RATE", conflicts_with = "limits")]

@@ -264,8 +264,9 @@ fn other_line(event: &Event<'_>, all: bool) -> Option<String> {
         Event::Conflict { table, key } => Some(format!(
             "conflict: {table} {key}: the target has it with other values"
         )),
-        Event::Extra { table, key } => {
-            Some(format!("extra: {table} {key}: only the target has it"))
+        Event::Extra { table, key, reason } => {
+            let reason = reason.unwrap_or("only the target has it");
+            Some(format!("extra: {table} {key}: {reason}"))
         }
         Event::Retry {
             blob,
@@ -343,11 +344,12 @@ fn blob_line(problem: &BlobProblem) -> String {
         file_id,
         upload_id,
         harmless,
+        places,
         reason,
     } = problem;
     one_line(&match harmless {
         true => format!("skipped: blob {file_id} of a removed file: {reason}"),
-        false => format!("failed: blob {file_id} of upload {upload_id}: {reason}"),
+        false => format!("failed: blob {file_id} of upload {upload_id}{places}: {reason}"),
     })
 }
 

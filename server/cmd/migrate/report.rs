@@ -17,7 +17,7 @@ use super::whole_file::WholeFile;
 use crate::cmd::exit::{Exit, Failure, OutcomeRef};
 use crate::metadata::Reject;
 use crate::migrate::proof::{Difference, FileDifference, RowDifference};
-use crate::migrate::{Action, Effect, Ends, Event, Finding, MigrateError, Progress};
+use crate::migrate::{Action, BlobPlaces, Effect, Ends, Event, Finding, MigrateError, Progress};
 use crate::model::Timestamp;
 
 /// Of the report; raised when a field changes its meaning or goes, not when one is added.
@@ -278,7 +278,7 @@ fn of_finding(kind: &str, finding: &Finding) -> Value {
 fn of_row_difference(table: &str, found: &RowDifference) -> Value {
     match &found.kind {
         Difference::Missing => row("missing", table, &found.key, None),
-        Difference::Extra => row("extra", table, &found.key, None),
+        Difference::Extra(reason) => row("extra", table, &found.key, *reason),
         Difference::Rejected(reason) => row("reject", table, &found.key, Some(reason)),
         Difference::Different(columns) => {
             let mut finding = row("different", table, &found.key, None);
@@ -294,6 +294,13 @@ fn row(kind: &str, table: &str, key: &str, reason: Option<&str>) -> Value {
 
 fn blob(kind: &str, file: &str, upload: Option<&str>, reason: Option<&str>) -> Value {
     json!({"kind": kind, "file": file, "upload": upload, "reason": reason})
+}
+
+/// With where the blob lies, on the sides where it is at fault.
+fn at(places: &BlobPlaces, mut blob: Value) -> Value {
+    blob["from_place"] = json!(places.from);
+    blob["to_place"] = json!(places.to);
+    blob
 }
 
 /// The row or blob that is not in the target as it is in the source, if the event is about one.
@@ -313,7 +320,7 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         }),
         Event::Rejected(reject) => of_reject(reject),
         Event::Conflict { table, key } => row("conflict", table, key, None),
-        Event::Extra { table, key } => row("extra", table, key, None),
+        Event::Extra { table, key, reason } => row("extra", table, key, *reason),
         Event::Updated { table, key } => row("updated", table, key, None),
         Event::Deleted { table, key } => row("deleted", table, key, None),
         Event::BlobDeleted { file_id, upload_id } => {
@@ -331,19 +338,23 @@ fn finding(event: &Event<'_>) -> Option<Value> {
                 file_id, upload_id, ..
             } = found;
             let kind = format!("file_{}", found.kind.as_str());
-            blob(&kind, file_id, Some(upload_id), Some(&found.reason))
+            at(
+                &found.places,
+                blob(&kind, file_id, Some(upload_id), Some(&found.reason)),
+            )
         }
         Event::BlobProblem { problem } => {
             let kind = match problem.harmless {
                 true => "blob_skipped",
                 false => "blob_failed",
             };
-            blob(
+            let found = blob(
                 kind,
                 &problem.file_id,
                 Some(&problem.upload_id),
                 Some(&problem.reason),
-            )
+            );
+            at(&problem.places, found)
         }
         Event::Would {
             action,
@@ -366,7 +377,10 @@ fn finding(event: &Event<'_>) -> Option<Value> {
         } => match action {
             Action::Reject => row("reject", what, key, Some(detail)),
             Action::Conflict => row("conflict", what, key, None),
-            Action::Extra => row("extra", what, key, None),
+            Action::Extra => {
+                let reason = Some(*detail).filter(|detail| !detail.is_empty());
+                row("extra", what, key, reason)
+            }
             Action::Update => row("updated", what, key, None),
             Action::Delete => row("deleted", what, key, None),
             Action::Copy | Action::Keep | Action::Skip => return None,

@@ -67,8 +67,9 @@ fn add(object: &mut Value, fields: Map<String, Value>) {
 pub fn row_difference(table: &str, row: &RowDifference) -> Value {
     let (columns, reason) = match &row.kind {
         Difference::Different(columns) => (columns.as_slice(), None),
-        Difference::Rejected(reason) => (&[][..], Some(reason)),
-        Difference::Missing | Difference::Extra => (&[][..], None),
+        Difference::Rejected(reason) => (&[][..], Some(reason.as_str())),
+        Difference::Extra(reason) => (&[][..], *reason),
+        Difference::Missing => (&[][..], None),
     };
     json!({
         "table": table,
@@ -90,6 +91,8 @@ pub fn file_difference(file: &FileDifference) -> Value {
         "file": file.file_id,
         "upload": file.upload_id,
         "standing": file.kind.as_str(),
+        "from_place": file.places.from,
+        "to_place": file.places.to,
         "reason": file.reason,
     })
 }

@@ -124,7 +124,8 @@ fn row_text(table: &str, row: &RowDifference) -> String {
     let key = &row.key;
     match &row.kind {
         Difference::Missing => format!("  missing: {table} {key}\n"),
-        Difference::Extra => format!("  extra: {table} {key}\n"),
+        Difference::Extra(None) => format!("  extra: {table} {key}\n"),
+        Difference::Extra(Some(reason)) => format!("  extra: {table} {key}: {reason}\n"),
         Difference::Different(columns) => {
             format!("  different: {table} {key}: {}\n", columns.join(", "))
         }
@@ -220,10 +221,11 @@ fn file_text(file: &FileDifference) -> String {
     let FileDifference {
         file_id,
         upload_id,
+        places,
         reason,
         ..
     } = file;
-    let blob = format!("{side}: blob {file_id} of upload {upload_id}: {reason}");
+    let blob = format!("{side}: blob {file_id} of upload {upload_id}{places}: {reason}");
     format!("  {}\n", one_line(&blob))
 }
 
@@ -251,6 +253,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::migrate::BlobPlaces;
     use crate::migrate::proof::{FileFault, StrayBlob};
     use crate::migrate::{TableContent, TableProof};
 
@@ -314,6 +317,10 @@ mod tests {
                     file_id: "aaa".to_owned(),
                     upload_id: "uuu".to_owned(),
                     kind: FileFault::Wrong(Some(Side::Target)),
+                    places: BlobPlaces {
+                        to: Some("/srv/files/aa/aaa".to_owned()),
+                        ..BlobPlaces::default()
+                    },
                     reason: "it is missing".to_owned(),
                 }],
                 ..FileVerdict::default()
@@ -331,7 +338,7 @@ mod tests {
              101 wrong in the target\n  \
                1 of the equal by the size of their blob only, as the target tells no MD5 of it: \
              --deep reads it\n  \
-               target: blob aaa of upload uuu: it is missing\n  \
+               target: blob aaa of upload uuu (/srv/files/aa/aaa): it is missing\n  \
                and 100 more; the first 100 are named\n\
              strays                          1 blob of the target that no row names, 5 B: no difference\n  \
                blob sss\n\
@@ -348,6 +355,7 @@ mod tests {
             file_id: "aaa".to_owned(),
             upload_id: "uuu".to_owned(),
             kind,
+            places: BlobPlaces::default(),
             reason: reason.to_owned(),
         };
         let target = || FileFault::Wrong(Some(Side::Target));

@@ -71,6 +71,11 @@ impl Subject for Files {
         names_of_drafts(self.directory.path())
     }
 
+    async fn at(&self, place: &str) -> u64 {
+        assert!(place.starts_with('/'), "{place}");
+        fs::metadata(place).unwrap().len()
+    }
+
     async fn put_as_older_release(&self, blob: &BlobRef, bytes: Bytes) {
         let path = BlobName::of(blob).unwrap().old_path();
         let path = self.directory.path().join(path);

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::bucket;
 use super::error::Failure;
 use crate::config::S3Config;
-use crate::data::survey::Standing::{Doubtful, Good, Unknown};
+use crate::data::survey::Suitability::{Doubtful, Good, Unknown};
 use crate::data::{Access, Feature, Tuning};
 
 /// S3 refuses requests whose time is off by more than a quarter of an hour.
@@ -238,8 +238,12 @@ mod tests {
     fn clocks_far_apart_are_told() {
         let here: Timestamp = "2026-05-06T07:08:09Z".parse().unwrap();
         let minutes = |minutes: i64| here + jiff::SignedDuration::from_secs(60 * minutes);
-        for (server, standing) in [(0, Good), (4, Good), (6, Doubtful), (-6, Doubtful)] {
-            assert_eq!(skew(here, minutes(server)).standing, standing, "{server}");
+        for (server, suitability) in [(0, Good), (4, Good), (6, Doubtful), (-6, Doubtful)] {
+            assert_eq!(
+                skew(here, minutes(server)).suitability,
+                suitability,
+                "{server}"
+            );
         }
     }
 

@@ -126,6 +126,16 @@ impl Subject for Bucket {
         keys.map(str::to_owned).collect()
     }
 
+    async fn at(&self, place: &str) -> u64 {
+        let bucket = format!("s3://{}/{}/", self.config.endpoint, self.config.bucket);
+        let key = place.strip_prefix(&bucket).expect(place);
+        let list = self.client().list_objects_v2().bucket(&self.config.bucket);
+        let list = list.send().await.unwrap();
+        let mut found = list.contents().iter();
+        let found = found.find(|object| object.key() == Some(key));
+        found.unwrap().size().unwrap() as u64
+    }
+
     async fn put_as_older_release(&self, blob: &BlobRef, bytes: Bytes) {
         let key = BlobName::of(blob).unwrap().old_key(&self.config.prefix);
         self.put_object(&key, bytes).await;

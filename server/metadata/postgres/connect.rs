@@ -140,7 +140,7 @@ impl Connect for Connector {
     }
 }
 
-/// `postgres plik@localhost:5432`: the database and where it is.
+/// `postgres localhost:5432/plik`: the server and its database.
 impl fmt::Display for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.label)
@@ -189,7 +189,12 @@ fn label(settings: &Settings) -> String {
     let database = value("dbname").or(value("user")).unwrap_or("postgres");
     let host = value("host").or(value("hostaddr")).unwrap_or("localhost");
     let port = value("port").unwrap_or("5432");
-    format!("postgres {database}@{host}:{port}")
+    let host = match host.contains(':') {
+        // Where an IPv6 address ends and the port begins.
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
+    format!("postgres {host}:{port}/{database}")
 }
 
 #[cfg(test)]
@@ -212,11 +217,17 @@ mod tests {
     #[test]
     fn a_database_is_named_without_its_password() {
         let label = connector("postgres://plik:hush@db:5433/files").to_string();
-        assert_eq!(label, "postgres files@db:5433");
+        assert_eq!(label, "postgres db:5433/files");
         assert_eq!(
             connector("user=plik password=hush").to_string(),
-            "postgres plik@localhost:5432"
+            "postgres localhost:5432/plik"
         );
+    }
+
+    #[test]
+    fn an_address_is_told_from_its_port() {
+        let label = connector("host=::1 user=plik").to_string();
+        assert_eq!(label, "postgres [::1]:5432/plik");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::metadata::fault::{Fault, Reason};
 use crate::metadata::layout::{self, Column, Layout, quote};
 use crate::metadata::reject::Reject;
 use crate::metadata::request::{Cursor, Request};
-use crate::metadata::rules::{Checks, Keys, Rules, Standing};
+use crate::metadata::rules::{Checks, Judgement, Keys, Rules};
 use crate::metadata::schema::State;
 use crate::metadata::snapshot::{BLOB_TOTALS, Identity, LARGEST_BLOB};
 use crate::metadata::stream::{Message, RowStream, Sender, SourceBatch, is_full};
@@ -335,9 +335,9 @@ async fn read_rows(
 /// Appends the row to the batch, or to its rejects with the reasons, if it is one to be read.
 fn take(tuple: Tuple<'_>, wanted: Wanted<'_>, batch: &mut SourceBatch) {
     match judge(wanted, tuple) {
-        Standing::Fit => batch.rows.push_tuple(tuple.as_bytes()),
-        Standing::Skipped => {}
-        Standing::Unfit(faults) => {
+        Judgement::Fit => batch.rows.push_tuple(tuple.as_bytes()),
+        Judgement::Skipped => {}
+        Judgement::Unfit(faults) => {
             let layout = &wanted.request.layout;
             let reject = Reject::of(layout, tuple, Encoding::Binary, faults);
             batch.rejects.push(reject);
@@ -345,7 +345,7 @@ fn take(tuple: Tuple<'_>, wanted: Wanted<'_>, batch: &mut SourceBatch) {
     }
 }
 
-fn judge(wanted: Wanted<'_>, tuple: Tuple<'_>) -> Standing {
+fn judge(wanted: Wanted<'_>, tuple: Tuple<'_>) -> Judgement {
     let Wanted {
         request,
         checks,
@@ -362,16 +362,16 @@ fn judge(wanted: Wanted<'_>, tuple: Tuple<'_>) -> Standing {
         reason: Reason::TooLong,
     }));
     if checks.has_references() {
-        match checks.standing(|column| tuple.field(column).map(Cow::Borrowed)) {
-            Standing::Fit => {}
-            Standing::Skipped => return Standing::Skipped,
-            Standing::Unfit(more) => faults.extend(more),
+        match checks.judge(|column| tuple.field(column).map(Cow::Borrowed)) {
+            Judgement::Fit => {}
+            Judgement::Skipped => return Judgement::Skipped,
+            Judgement::Unfit(more) => faults.extend(more),
         }
     }
     faults.extend(checks.key_fault(|| tuple.project(&request.layout.primary_key)));
     match faults.is_empty() {
-        true => Standing::Fit,
-        false => Standing::Unfit(faults),
+        true => Judgement::Fit,
+        false => Judgement::Unfit(faults),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::metadata::fault::{Fault, Reason};
 use crate::metadata::layout::{self, Layout};
 use crate::metadata::reject::Reject;
 use crate::metadata::request::Request;
-use crate::metadata::rules::{Checks, Standing};
+use crate::metadata::rules::{Checks, Judgement};
 use crate::metadata::stream::SourceBatch;
 use crate::metadata::table::Kind;
 use crate::metadata::tuple::{Batch, Encoding, Native};
@@ -93,9 +93,9 @@ pub fn encode(row: &Row<'_>, judge: &Judge<'_>, batch: &mut SourceBatch) -> rusq
     } = judge;
     if checks.has_references() {
         match standing(row, rules.len(), checks)? {
-            Standing::Fit => {}
-            Standing::Skipped => return Ok(()),
-            Standing::Unfit(faults) => return reject(row, judge, faults, batch),
+            Judgement::Fit => {}
+            Judgement::Skipped => return Ok(()),
+            Judgement::Unfit(faults) => return reject(row, judge, faults, batch),
         }
     }
     batch.rows.begin_row(rules.len());
@@ -128,11 +128,11 @@ fn without_nul(value: ValueRef<'_>) -> Vec<u8> {
     }
 }
 
-fn standing(row: &Row<'_>, columns: usize, checks: &Checks) -> rusqlite::Result<Standing> {
+fn standing(row: &Row<'_>, columns: usize, checks: &Checks) -> rusqlite::Result<Judgement> {
     let values: Vec<ValueRef<'_>> = (0..columns)
         .map(|position| row.get_ref(position))
         .collect::<Result<_, _>>()?;
-    Ok(checks.standing(|position| stored(values[position])))
+    Ok(checks.judge(|position| stored(values[position])))
 }
 
 /// The bytes by which rows refer to each other. `None` for NULL.

@@ -50,7 +50,7 @@ struct Done {
 }
 
 /// A run of [`BlobCopy`]: the copies in flight and what came of those before.
-pub struct Run<'a> {
+pub struct BlobRun<'a> {
     copy: &'a BlobCopy,
     source: &'a Identity,
     copies: JoinSet<Result<Done, MigrateError>>,
@@ -59,7 +59,7 @@ pub struct Run<'a> {
     recorded: Instant,
 }
 
-impl<'a> Run<'a> {
+impl<'a> BlobRun<'a> {
     pub fn new(copy: &'a BlobCopy, source: &'a Identity) -> Self {
         Self {
             copy,
@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
                 } else if self.copy.ignore_errors {
                     self.report.failed += 1;
                 } else {
-                    return Err(MigrateError::Blob(problem));
+                    return Err(MigrateError::Blob(Box::new(problem)));
                 }
                 self.records.push(BlobRecord {
                     file_id: done.file_id,

@@ -7,7 +7,7 @@ use super::past::Past;
 use crate::data::digest::hashed;
 use crate::data::{BlobRef, BlobStat, ByteStream, DataError};
 use crate::migrate::blob::BlobRow;
-use crate::migrate::known::{Md5, Standing};
+use crate::migrate::known::{InListing, Md5};
 use crate::model::BackendDetails;
 
 /// What the target has under the name of a blob.
@@ -33,15 +33,15 @@ impl BlobCopy {
     /// has one of that name and size, and its listing does not say that it is another. Of an
     /// encrypted one the key must be there too.
     pub(super) fn is_as_it_was(&self, row: &BlobRow) -> bool {
-        let standing = self.known.standing(row);
-        !self.to_keeps_keys && matches!(standing, Standing::Found(Md5::Same | Md5::Untold))
+        let standing = self.known.in_listing(row);
+        !self.to_keeps_keys && matches!(standing, InListing::Found(Md5::Same | Md5::Untold))
     }
 
     /// Whether the target has the blob with the size and digest that the row says. A row without a
     /// digest does not tell which bytes those are.
     pub(super) async fn there(&self, row: &BlobRow, past: &Past) -> Result<There, DataError> {
-        let standing = self.known.standing(row);
-        if standing == Standing::Absent {
+        let standing = self.known.in_listing(row);
+        if standing == InListing::Absent {
             return Ok(There::Nothing);
         }
         if row.md5.is_none() {
@@ -53,12 +53,12 @@ impl BlobCopy {
             return Ok(There::Other);
         }
         match standing {
-            Standing::Different => return Ok(There::Other),
-            Standing::Found(Md5::Same) => return Ok(There::Blob(Presence::Listed)),
-            Standing::Found(Md5::Untold) if past.proves(row) => {
+            InListing::Different => return Ok(There::Other),
+            InListing::Found(Md5::Same) => return Ok(There::Blob(Presence::Listed)),
+            InListing::Found(Md5::Untold) if past.proves(row) => {
                 return Ok(There::Blob(Presence::Listed));
             }
-            Standing::Found(_) | Standing::Unknown | Standing::Absent => {}
+            InListing::Found(_) | InListing::Unknown | InListing::Absent => {}
         }
         let blob = BlobRef {
             details,
@@ -91,10 +91,10 @@ impl BlobCopy {
             // There is nothing but the size to know it by, so the store looks at that.
             return Ok(true);
         }
-        Ok(match self.held.standing(row) {
-            Standing::Found(md5) => md5 != Md5::Other,
-            Standing::Absent | Standing::Different => false,
-            Standing::Unknown => {
+        Ok(match self.held.in_listing(row) {
+            InListing::Found(md5) => md5 != Md5::Other,
+            InListing::Absent | InListing::Different => false,
+            InListing::Unknown => {
                 let stat = self.from.stat(source).await?;
                 stat.is_some_and(|stat| row.may_have(stat.size_bytes))
             }

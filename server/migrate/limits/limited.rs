@@ -106,6 +106,14 @@ impl DataBackend for Limited {
         self.backend.sample().await
     }
 
+    fn place(&self, blob: &BlobRef) -> Option<String> {
+        self.backend.place(blob)
+    }
+
+    async fn found_at(&self, blob: &BlobRef) -> Option<String> {
+        self.backend.found_at(blob).await
+    }
+
     fn list(&self) -> Listing {
         self.backend.list()
     }

@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures::{StreamExt, TryStreamExt};
 
 use super::odd::{OddRows, Oddity};
-use super::report::{FileState, FileVerdict};
+use super::report::{FileNames, FileState, FileVerdict};
 use super::strays::StrayCheck;
 use super::{LOOKED_AT_AGAIN, PAUSES, VerifyOptions};
 use crate::data::digest::hashed;
 use crate::data::{BlobRef, DataBackend, DataError};
 use crate::metadata::{Layout, Snapshot};
 use crate::migrate::blob::BlobRow;
-use crate::migrate::data::{BlobRows, LivingRows, explain};
-use crate::migrate::error::{MigrateError, Side};
-use crate::migrate::known::{Known, Md5, Standing};
+use crate::migrate::data::{BlobRows, LivingRows};
+use crate::migrate::error::{MigrateError, Side, explain};
+use crate::migrate::known::{InListing, Known, Md5};
+use crate::migrate::places::BlobPlaces;
 use crate::migrate::progress::{Event, Progress};
 use crate::model::{BackendDetails, FileStatus};
 
@@ -47,6 +48,8 @@ struct FilePair {
     there: TargetRow,
     /// In what way the rows are not equal.
     oddity: Option<Oddity>,
+    /// Where its blob is at fault.
+    places: BlobPlaces,
 }
 
 enum TargetRow {
@@ -99,7 +102,12 @@ impl BlobCheck {
                 lists.to.name(&row);
                 let there = there.of(&row.file_id, &mut lists.to).await?;
                 let oddity = odd.at(&row.file_id).await?;
-                pairs.push(FilePair { row, there, oddity });
+                pairs.push(FilePair {
+                    row,
+                    there,
+                    oddity,
+                    places: BlobPlaces::default(),
+                });
             }
             let looks = pairs.into_iter().map(|pair| self.look(pair, Some(&lists)));
             let mut looks = futures::stream::iter(looks).buffer_unordered(self.workers());
@@ -220,7 +228,7 @@ impl BlobCheck {
     /// Without lists, everything is asked for as it is now.
     async fn look(
         &self,
-        pair: FilePair,
+        mut pair: FilePair,
         lists: Option<&Lists>,
     ) -> Result<(FilePair, FileState), MigrateError> {
         let lists = lists.filter(|lists| lists.tell);
@@ -260,7 +268,20 @@ impl BlobCheck {
         }
         let bytes_left = row.announced_bytes().saturating_sub(passed.into_inner());
         self.progress.on(Event::BlobEnd { bytes_left });
-        let state = state_of(&pair, here, there);
+        let state = state_of(&pair, &here, &there);
+        if let FileState::Wrong(side, _) = &state {
+            let is_on = |one| side.is_none_or(|side| side == one);
+            pair.places = BlobPlaces {
+                from: match is_on(Side::Source) {
+                    true => here.place(&self.from, &source).await,
+                    false => None,
+                },
+                to: match is_on(Side::Target) {
+                    true => there.place(&self.to, &target).await,
+                    false => None,
+                },
+            };
+        }
         Ok((pair, state))
     }
 
@@ -318,6 +339,17 @@ impl BlobCheck {
     }
 }
 
+impl Condition {
+    /// Where the blob is that is like that, or should be.
+    async fn place(&self, backend: &Arc<dyn DataBackend>, blob: &BlobRef) -> Option<String> {
+        let found = match self {
+            Self::Missing => None,
+            Self::Good(_) | Self::Wrong(_) => backend.found_at(blob).await,
+        };
+        found.or_else(|| backend.place(blob))
+    }
+}
+
 /// The condition of a blob, where a list tells it. What seems to be missing or wrong is asked about:
 /// the answer has the reason.
 fn listed(list: Option<&Known>, blob: &BlobRef, row: &BlobRow) -> Option<Condition> {
@@ -325,9 +357,9 @@ fn listed(list: Option<&Known>, blob: &BlobRef, row: &BlobRow) -> Option<Conditi
     if blob.details.sse_key().is_some() {
         return None;
     }
-    match list?.standing(row) {
-        Standing::Found(Md5::Same) => Some(Condition::Good(row.md5)),
-        Standing::Found(Md5::Untold) => Some(Condition::Good(None)),
+    match list?.in_listing(row) {
+        InListing::Found(Md5::Same) => Some(Condition::Good(row.md5)),
+        InListing::Found(Md5::Untold) => Some(Condition::Good(None)),
         _ => None,
     }
 }
@@ -351,10 +383,10 @@ fn judged(row: &BlobRow, size_bytes: u64, md5: Option<[u8; 16]>) -> Condition {
     }
 }
 
-fn state_of(pair: &FilePair, here: Condition, there: Condition) -> FileState {
+fn state_of(pair: &FilePair, here: &Condition, there: &Condition) -> FileState {
     use Condition::{Good, Missing, Wrong};
-    let reason = |condition| match condition {
-        Wrong(reason) => reason,
+    let reason = |condition: &Condition| match condition {
+        Wrong(reason) => reason.clone(),
         Missing | Good(_) => "it is missing".to_owned(),
     };
     match (here, there) {
@@ -380,8 +412,12 @@ fn state_of(pair: &FilePair, here: Condition, there: Condition) -> FileState {
 }
 
 impl FilePair {
-    fn names(&self) -> (String, String) {
-        (self.row.file_id.clone(), self.row.upload_id.clone())
+    fn names(&self) -> FileNames {
+        FileNames {
+            file_id: self.row.file_id.clone(),
+            upload_id: self.row.upload_id.clone(),
+            places: self.places.clone(),
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::migrate::Side;
 use crate::migrate::report::TableProof;
+use crate::migrate::{BlobPlaces, Side};
 
 /// Differences that are named, of each table and of the blobs; beyond that they are counted.
 pub const SHOWN: usize = 100;
@@ -71,8 +71,8 @@ pub struct RowDifference {
 pub enum Difference {
     /// The target does not have the row.
     Missing,
-    /// Only the target has it.
-    Extra,
+    /// Only the target has it; why, where that can be told.
+    Extra(Option<&'static str>),
     /// The names of the columns with other values.
     Different(Vec<String>),
     /// Why the target cannot hold it.
@@ -160,7 +160,7 @@ impl FileVerdict {
     /// Counts the file, and gives what is to be told of it.
     pub(super) fn count(
         &mut self,
-        file: impl Fn() -> (String, String),
+        file: impl Fn() -> FileNames,
         state: FileState,
     ) -> Option<FileDifference> {
         let (kind, reason) = match state {
@@ -194,11 +194,16 @@ impl FileVerdict {
             FileFault::Wrong(Some(Side::Target)) => self.target_wrong += 1,
             FileFault::Wrong(None) => self.both_wrong += 1,
         }
-        let (file_id, upload_id) = file();
+        let FileNames {
+            file_id,
+            upload_id,
+            places,
+        } = file();
         let found = FileDifference {
             file_id,
             upload_id,
             kind,
+            places,
             reason,
         };
         self.to_be_named += 1;
@@ -233,6 +238,8 @@ pub struct FileDifference {
     pub file_id: String,
     pub upload_id: String,
     pub kind: FileFault,
+    /// Where its blob is, or should be, on the sides where it is at fault.
+    pub places: BlobPlaces,
     pub reason: String,
 }
 
@@ -270,11 +277,19 @@ impl Difference {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
-            Self::Extra => "extra",
+            Self::Extra(_) => "extra",
             Self::Different(_) => "different",
             Self::Rejected(_) => "rejected",
         }
     }
+}
+
+/// How a file is told apart, and where its blob is at fault.
+#[derive(Default)]
+pub(super) struct FileNames {
+    pub file_id: String,
+    pub upload_id: String,
+    pub places: BlobPlaces,
 }
 
 /// What became of one file.
@@ -311,12 +326,12 @@ mod tests {
         ];
         let count = states.len() as u64;
         for state in states {
-            verdict.count(|| ("file".to_owned(), "upload".to_owned()), state);
+            verdict.count(FileNames::default, state);
         }
         assert_eq!((verdict.files(), verdict.differences()), (count, 6));
         assert_eq!(verdict.shown.len(), 4);
         for _ in 0..SHOWN {
-            verdict.count(Default::default, FileState::WithoutRow);
+            verdict.count(FileNames::default, FileState::WithoutRow);
         }
         assert_eq!((verdict.shown.len(), verdict.without_row), (SHOWN, 101));
     }

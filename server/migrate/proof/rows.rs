@@ -223,12 +223,12 @@ impl Suspects {
         let kind = match row.standing {
             Standing::Equal => return,
             Standing::Missing => Difference::Missing,
-            Standing::Extra => Difference::Extra,
+            Standing::Extra => Difference::Extra(row.why_extra()),
             Standing::Different => Difference::Different(row.columns()),
         };
         match kind {
             Difference::Missing => self.missing += 1,
-            Difference::Extra => self.extra += 1,
+            Difference::Extra(_) => self.extra += 1,
             Difference::Different(_) | Difference::Rejected(_) => self.different += 1,
         }
         let key = row.key();

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::signatures::{HELLO_SHA256, UNSIGNED};
 use super::*;
-use crate::data::{Standing, Trial};
+use crate::data::{Suitability, Trial};
 
 /// A request that fails is not sent again.
 async fn as_a_migration(config: &S3Config) -> S3Backend {
@@ -17,9 +17,12 @@ async fn as_a_migration(config: &S3Config) -> S3Backend {
     opened.await.unwrap()
 }
 
-async fn names_and_standings(backend: &S3Backend, trial: Trial) -> Vec<(&'static str, Standing)> {
+async fn names_and_suitability(
+    backend: &S3Backend,
+    trial: Trial,
+) -> Vec<(&'static str, Suitability)> {
     let features = backend.try_out(trial).await.unwrap();
-    let pair = |feature: Feature| (feature.name, feature.standing);
+    let pair = |feature: Feature| (feature.name, feature.suitability);
     features.into_iter().map(pair).collect()
 }
 
@@ -30,14 +33,14 @@ fn large() -> Trial {
     }
 }
 
-const ALL: [(&str, Standing); 7] = [
-    ("objects", Standing::Good),
-    ("removal of objects", Standing::Good),
-    ("empty objects", Standing::Good),
-    ("checksums", Standing::Good),
-    ("conditional writes", Standing::Good),
-    ("lists", Standing::Good),
-    ("objects in parts", Standing::Good),
+const ALL: [(&str, Suitability); 7] = [
+    ("objects", Suitability::Good),
+    ("removal of objects", Suitability::Good),
+    ("empty objects", Suitability::Good),
+    ("checksums", Suitability::Good),
+    ("conditional writes", Suitability::Good),
+    ("lists", Suitability::Good),
+    ("objects in parts", Suitability::Good),
 ];
 
 #[tokio::test]
@@ -45,7 +48,7 @@ const ALL: [(&str, Standing); 7] = [
 async fn a_sound_bucket_passes_and_stays_empty() {
     for bucket in [Bucket::new().await, Bucket::encrypted().await] {
         let backend = as_a_migration(&bucket.config).await;
-        assert_eq!(names_and_standings(&backend, large()).await, ALL);
+        assert_eq!(names_and_suitability(&backend, large()).await, ALL);
         assert_eq!(bucket.keys().await, [] as [String; 0]);
         assert_eq!(bucket.leftovers().await, [] as [String; 0]);
         assert!(backend.can_list() && backend.store.md5s_guard.load(Ordering::Relaxed));
@@ -61,10 +64,10 @@ async fn a_server_that_can_copy_is_found_where_there_is_something_to_copy() {
         ..Trial::default()
     };
     let to_backend = as_a_migration(&to.config).await;
-    let found = names_and_standings(&to_backend, trial).await;
+    let found = names_and_suitability(&to_backend, trial).await;
     assert_eq!(
         found.last(),
-        Some(&("copies by the server", Standing::Good))
+        Some(&("copies by the server", Suitability::Good))
     );
     assert_eq!(to.keys().await, [] as [String; 0]);
 }
@@ -81,8 +84,8 @@ async fn copies_of_large_blobs_are_tried_also_where_large_blobs_go_in_one_part()
             largest_bytes,
             ..Trial::default()
         };
-        let found = names_and_standings(&backend, trial).await;
-        let copies = ("copies of objects in parts", Standing::Good);
+        let found = names_and_suitability(&backend, trial).await;
+        let copies = ("copies of objects in parts", Suitability::Good);
         assert_eq!(found.contains(&copies), is_tried);
         assert!(!found.iter().any(|(name, _)| *name == "objects in parts"));
         assert_eq!(to.keys().await, [] as [String; 0]);

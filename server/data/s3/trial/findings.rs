@@ -2,7 +2,7 @@
 
 use crate::data::Feature;
 use crate::data::s3::error::Failure;
-use crate::data::survey::Standing::{Doubtful, Good, Unknown};
+use crate::data::survey::Suitability::{Doubtful, Good, Unknown};
 
 /// Whether the server refused what it should refuse.
 pub enum Refused {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_server_that_compares_nothing_before_it_stores_is_doubtful() {
-        for (e_tags_prove, md5, signature, standing, hint) in [
+        for (e_tags_prove, md5, signature, suitability, hint) in [
             (true, true, true, Good, None),
             (true, true, false, Good, None),
             (true, false, true, Good, None),
@@ -218,7 +218,7 @@ mod tests {
                 signature: refused(signature),
             };
             let feature = checksums.feature();
-            assert_eq!(feature.standing, standing, "{feature:?}");
+            assert_eq!(feature.suitability, suitability, "{feature:?}");
             let told = feature.hint.as_deref().unwrap_or_default();
             assert!(told.contains(hint.unwrap_or_default()), "{feature:?}");
             assert_eq!(told.is_empty(), hint.is_none(), "{feature:?}");
@@ -241,7 +241,7 @@ mod tests {
             list(Err(failed())),
             parts(Err(failed())),
         ] {
-            assert_eq!(feature.standing, Unknown, "{feature:?}");
+            assert_eq!(feature.suitability, Unknown, "{feature:?}");
             assert!(feature.detail.contains("500 InternalError"), "{feature:?}");
         }
     }
