@@ -11,8 +11,10 @@ use super::exit::{Exit, Failure, Outcome};
 use super::{limits, open};
 use crate::clean::Cleaner;
 use crate::config::{Config, Feature, Loaded};
+use crate::data::DataBackend;
 use crate::http::{self, App, Clock, Listener, ServeError, Shutdown, VERSION};
 use crate::lifecycle;
+use crate::metadata::{Metadata, MetadataError};
 use crate::model::Timestamp;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -62,17 +64,35 @@ pub async fn run(args: ServerArgs, mut loaded: Loaded) -> Outcome {
     };
     let started = async {
         database::check(&loaded, insistence).await?;
-        serve(loaded.config, &shutdown).await
+        start(&loaded.config).await
     };
-    started
+    let started = started
         .await
-        .map_err(|failure| failure.context("unable to start Plik server"))
+        .map_err(|failure| failure.context("unable to start Plik server"))?;
+    serve(loaded.config, started, &shutdown).await
 }
 
-async fn serve(config: Config, shutdown: &Shutdown) -> Outcome {
-    let metadata = open::metadata(&config).await?;
-    let data = open::data(&config).await?;
-    let listener = Listener::bind(&config).await?;
+/// What a server needs, open.
+struct Started {
+    metadata: Metadata,
+    data: Arc<dyn DataBackend>,
+    listener: Listener,
+}
+
+async fn start(config: &Config) -> Result<Started, Failure> {
+    Ok(Started {
+        metadata: open::metadata(config).await?,
+        data: open::data(config).await?,
+        listener: Listener::bind(config).await?,
+    })
+}
+
+async fn serve(config: Config, started: Started, shutdown: &Shutdown) -> Outcome {
+    let Started {
+        metadata,
+        data,
+        listener,
+    } = started;
     let url = listener.url();
     info!("Starting server at {url}");
 
@@ -96,9 +116,33 @@ async fn serve(config: Config, shutdown: &Shutdown) -> Outcome {
     };
     let max_connections = limits::max_connections();
     let served = http::serve(listener, Arc::new(app), max_connections, shutdown);
-    tokio::join!(served, announced, cleaner.run_forever(&shutdown.ask));
+    let cleaned = cleaner.run_forever(&shutdown.ask);
+    let guarded = stop_if_taken_away(&metadata, shutdown);
+    let (_, (), (), outcome) = tokio::join!(served, announced, cleaned, guarded);
     metadata.close().await;
-    Ok(Exit::Done)
+    outcome
+}
+
+/// A migration that got hold of the database, while the connection was lost that kept it away, must
+/// not find somebody else's rows among its own; and clients are better served by a server that is
+/// down than by one whose tables come and go.
+async fn stop_if_taken_away(metadata: &Metadata, shutdown: &Shutdown) -> Outcome {
+    let Some(hold) = metadata.hold() else {
+        return Ok(Exit::Done);
+    };
+    let error = tokio::select! {
+        () = shutdown.ask.cancelled() => return Ok(Exit::Done),
+        error = hold.over() => error,
+    };
+    shutdown.ask.cancel();
+    let hint = match &error {
+        MetadataError::InUse { .. } => {
+            Some("start it again when that has come to its end".to_owned())
+        }
+        error => error.hint(),
+    };
+    let failure = Failure::new(Exit::from(&error), error);
+    Err(failure.context("Plik server was stopped").with_hint(hint))
 }
 
 /// Tells the administrator of settings that mean more than this version does.

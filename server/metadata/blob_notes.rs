@@ -55,7 +55,9 @@ impl BlobNotes {
         const SQL: &str = "INSERT INTO plikd_migrate_blobs (source, file_id, arrived, place) \
              VALUES ($1, $2, $3, $4) ON CONFLICT (source, file_id) DO UPDATE \
              SET arrived = excluded.arrived, md5 = NULL, place = excluded.place";
-        let statements = ids.iter().map(|id| {
+        let dialect = self.metadata.engine().dialect();
+        let ids = ids.iter().filter(|id| dialect.holds(id));
+        let statements = ids.map(|id| {
             let (source, place) = (self.source.as_str(), self.place.as_str());
             let values = [
                 source.into(),
@@ -146,8 +148,13 @@ impl Loader {
              SET arrived = excluded.arrived, backend_details = excluded.backend_details, \
              md5 = excluded.md5, place = excluded.place";
         const CORRECT: &str = "UPDATE files SET backend_details = $1 WHERE id = $2";
+        let dialect = self.metadata.engine().dialect();
         let mut statements = Vec::with_capacity(records.len());
-        for record in records {
+        // A file that the target cannot have is none that a later run asks about.
+        for record in records
+            .iter()
+            .filter(|record| dialect.holds(&record.file_id))
+        {
             let details = record.details.clone().map_or(Value::Null, Value::Text);
             let id = Value::Text(record.file_id.clone());
             if record.details.is_some() {
@@ -227,9 +234,14 @@ impl Loader {
         parameter: Option<Value>,
         ids: &[&str],
     ) -> Result<Vec<Row>, MetadataError> {
+        let dialect = self.metadata.engine().dialect();
+        let ids: Vec<&str> = ids.iter().copied().filter(|id| dialect.holds(id)).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut params: Vec<Value> = parameter.into_iter().collect();
         let first = params.len() + 1;
-        params.extend(ids.iter().map(|id| Value::from(*id)));
+        params.extend(ids.into_iter().map(Value::from));
         let list: Vec<String> = (first..=params.len())
             .map(|number| format!("${number}"))
             .collect();

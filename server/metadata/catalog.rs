@@ -69,6 +69,13 @@ impl Snapshot {
         self.names(Some(SQLITE), POSTGRES, &[]).await
     }
 
+    /// The tables of the engine's own that a name finds before any other. SQLite has none.
+    pub async fn own_tables(&self) -> Result<HashSet<String>, MetadataError> {
+        const POSTGRES: Sql = "SELECT c.relname::text FROM pg_class c \
+             WHERE c.relnamespace = 'pg_catalog'::regnamespace";
+        self.names(None, POSTGRES, &[]).await
+    }
+
     /// The columns of types that somebody has made: enumerations, domains, types of extensions, and
     /// arrays of these. SQLite has none.
     pub async fn made_types(&self) -> Result<Vec<MadeType>, MetadataError> {

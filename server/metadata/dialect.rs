@@ -60,6 +60,11 @@ impl Dialect {
         }
     }
 
+    /// Whether a column of text can have that value.
+    pub(super) fn holds(self, text: &str) -> bool {
+        self == Self::Sqlite || !text.contains('\0')
+    }
+
     /// An identifier of the DDL, quoted as Plik (Go)'s ORM quotes it and reads it back.
     pub(super) fn quote(self, name: &str) -> String {
         match self {

@@ -80,6 +80,8 @@ pub enum MetadataError {
     OtherMigration {
         backend: String,
         source_identity: String,
+        /// It is the source's own database, from before its server ran on it for the first time.
+        is_same_place: bool,
     },
     /// Its rows are being loaded in another number of parts.
     #[error("the rows of {backend} are being loaded in {parts} parts")]
@@ -158,6 +160,15 @@ impl MetadataError {
                  and if the tables plikd_migrate_deferred and plikd_migrate_shards, as far as they \
                  exist, have no rows, drop the tables plikd_migrate_checkpoints, \
                  plikd_migrate_blobs and plikd_migrate_owned"
+                    .to_owned(),
+            ),
+            Self::OtherMigration {
+                is_same_place: true,
+                ..
+            } => Some(
+                "a server has started on the source since, so that migration cannot go on: empty the \
+                 target; or, to keep what has arrived beside what is to come, drop its tables \
+                 plikd_migrate_checkpoints, plikd_migrate_blobs and plikd_migrate_owned"
                     .to_owned(),
             ),
             Self::OtherMigration { .. } => Some(

@@ -1,5 +1,6 @@
 //! Files and their status.
 
+use super::dialect::Dialect;
 use super::engine::{Expect, Statement};
 use super::value::{Row, Value};
 use super::{Metadata, MetadataError};
@@ -51,6 +52,17 @@ impl Metadata {
         );
         let mut files = self.files("read a file", sql, [Value::from(id)]).await?;
         Ok(files.pop())
+    }
+
+    /// Whether there is a file whose id is stored as these bytes, not as a text: no server finds it.
+    /// Only SQLite can hold one.
+    pub async fn has_file_of_bytes(&self, id: &str) -> Result<bool, MetadataError> {
+        const SQL: &str = "SELECT 1 AS file FROM files WHERE id = CAST($1 AS BLOB)";
+        if self.engine().dialect() != Dialect::Sqlite {
+            return Ok(false);
+        }
+        let rows = self.engine().query("read a file", SQL, [Value::from(id)]);
+        Ok(!rows.await?.is_empty())
     }
 
     /// How many files an upload has, of any status.

@@ -18,7 +18,7 @@ use super::strangers::Strangers;
 use super::tuple::{Batch, Encoding};
 use super::upload_log::{self, UploadLog};
 use super::value::Value;
-use super::{Metadata, MetadataError, OpenMode, followed, place, sqlite, stats};
+use super::{Hold, Metadata, MetadataError, OpenMode, followed, place, sqlite, stats};
 use crate::config::{Driver, MetadataConfig};
 use crate::model::{Shard, Timestamp};
 
@@ -200,7 +200,9 @@ impl Loader {
         let metadata = Metadata::open(config, mode).await?;
         let bulk = match config.driver {
             Driver::Sqlite => Bulk::Sqlite(SqliteWriter::open(config, TimeZone::system()).await?),
-            Driver::Postgres => Bulk::Postgres(Box::new(PostgresWriter::open(config).await?)),
+            Driver::Postgres => Bulk::Postgres(Box::new(
+                PostgresWriter::open(config, metadata.hold().cloned()).await?,
+            )),
         };
         Ok(Self {
             metadata,
@@ -234,6 +236,11 @@ impl Loader {
             true => Ok(()),
             false => self.define(statements).await,
         }
+    }
+
+    /// The lock that keeps everybody else away, if it can be lost: what is under way fails then.
+    pub fn hold(&self) -> Option<&Hold> {
+        self.metadata.hold()
     }
 
     pub fn driver(&self) -> Driver {

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::During;
-use super::postgres::Connector;
+use super::hold::{self, Hold, Session};
+use super::postgres::{Connector, failure};
 use super::sqlite::Location;
 use super::{MetadataError, OpenMode};
 use crate::config::{Driver, MetadataConfig};
@@ -43,8 +45,11 @@ const PART_HOLDERS: &str = "FROM pg_locks WHERE locktype = 'advisory' AND grante
 pub enum Lock {
     /// A file beside the database: SQLite's own locks come and go with each transaction.
     Sqlite { _file: File },
-    /// A connection that does nothing else.
-    Postgres { _client: Client },
+    /// A connection that does nothing else, and who looks after it.
+    Postgres {
+        hold: Hold,
+        _keeper: AbortOnDropHandle<()>,
+    },
 }
 
 impl Lock {
@@ -64,13 +69,21 @@ impl Lock {
         }
     }
 
+    /// Whether it is held still, if that can change: what the operating system keeps is not lost.
+    pub fn hold(&self) -> Option<&Hold> {
+        match self {
+            Self::Sqlite { .. } => None,
+            Self::Postgres { hold, .. } => Some(hold),
+        }
+    }
+
     /// Keeps servers and migrations away from a database that is only read, as far as that can be
     /// done without writing: `None` for a SQLite database that no plikd has ever served.
     ///
     /// # Errors
     ///
     /// [`MetadataError::InUse`] if somebody uses it.
-    pub async fn hold(config: &MetadataConfig) -> Result<Option<Self>, MetadataError> {
+    pub async fn keep_away(config: &MetadataConfig) -> Result<Option<Self>, MetadataError> {
         match config.driver {
             Driver::Sqlite => hold_sqlite(config),
             Driver::Postgres => postgres(config, OpenMode::Load).await.map(Some),
@@ -232,18 +245,47 @@ fn has_no_locks(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::ENOLCK)
 }
 
-/// Servers share one lock, which a load has alone; each part has one of its own. Whoever has his
-/// own looks for the locks that exclude it, so of two that come together at least one sees the other.
+/// No limit that is meant for idle sessions or long statements ends the connection of a lock, and
+/// PostgreSQL notices in two minutes that whoever has it is cut off. Versions differ in what they
+/// know of these.
+const STEADY: &str = "SELECT pg_catalog.set_config(name, CASE name \
+         WHEN 'tcp_keepalives_idle' THEN '60' WHEN 'tcp_keepalives_interval' THEN '15' \
+         WHEN 'tcp_keepalives_count' THEN '4' ELSE '0' END, false) \
+     FROM pg_catalog.pg_settings WHERE name IN ('idle_session_timeout', 'statement_timeout', \
+         'transaction_timeout', 'tcp_keepalives_idle', 'tcp_keepalives_interval', \
+         'tcp_keepalives_count')";
+
 async fn postgres(config: &MetadataConfig, mode: OpenMode) -> Result<Lock, MetadataError> {
     let connector = Connector::new(config)?;
+    let session = take_in_postgres(&connector, mode).await?;
+    let (hold, keeper) = hold::keep(session, connector, mode);
+    Ok(Lock::Postgres {
+        hold,
+        _keeper: keeper,
+    })
+}
+
+/// A new connection that has the lock. Servers share one lock, which a load has alone; each part has one of its own. Whoever has his
+/// own looks for the locks that exclude it, so of two that come together at least one sees the other.
+///
+/// # Errors
+///
+/// [`MetadataError::InUse`] if somebody uses the database in a way that excludes `mode`.
+pub(super) async fn take_in_postgres(
+    connector: &Connector,
+    mode: OpenMode,
+) -> Result<Session, MetadataError> {
     let label = connector.to_string();
-    let client = connector.connect().await?;
+    let session = connector.session().await?;
+    let during = During {
+        action: "lock it",
+        backend: &label,
+    };
+    let steady = session.client.batch_execute(STEADY).await;
+    steady.map_err(|error| failure(during, &error))?;
     let asking = Asking {
-        client: &client,
-        during: During {
-            action: "lock it",
-            backend: &label,
-        },
+        client: &session.client,
+        during,
     };
     let (use_lock, parts_lock) = (&USE_LOCK, &PARTS_LOCK);
     let excluded_by = match mode {
@@ -267,7 +309,7 @@ async fn postgres(config: &MetadataConfig, mode: OpenMode) -> Result<Lock, Metad
         }
     };
     match excluded_by {
-        None => Ok(Lock::Postgres { _client: client }),
+        None => Ok(session),
         Some(by) => Err(in_use(label, by)),
     }
 }
@@ -306,7 +348,7 @@ impl Asking<'_> {
         loop {
             let row = self.client.query_one(sql, params).await;
             let answer: Result<bool, _> = row.and_then(|row| row.try_get(0));
-            let answer = answer.map_err(|error| self.during.failed(error))?;
+            let answer = answer.map_err(|error| failure(self.during, &error))?;
             if answer || Instant::now() >= deadline {
                 return Ok(answer);
             }

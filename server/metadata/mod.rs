@@ -20,6 +20,7 @@ mod fault;
 mod files;
 mod followed;
 mod fresh;
+mod hold;
 mod layout;
 mod loader;
 mod lock;
@@ -68,6 +69,7 @@ pub use error::{BoxError, MetadataError};
 pub use fault::{Fault, Reason};
 pub use followed::DoomedBlob;
 pub use fresh::{Built, FreshError, FreshLoad};
+pub use hold::Hold;
 pub use layout::{Column, Index, Layout, migrated};
 pub use loader::{Delete, Existing, Loaded, Loader, OnReject, RunRecord, Write};
 pub use lock::{Lock, lock_alone};
@@ -137,7 +139,8 @@ impl Metadata {
         Self::open_locked(config, mode, zone, lock).await
     }
 
-    /// Opens the database again under the lock of this one, which was closed.
+    /// Opens the database again under the lock of this one, which was closed. A lock that was lost
+    /// is not taken again by it.
     async fn reopen(&self, config: &MetadataConfig, mode: OpenMode) -> Result<Self, MetadataError> {
         Self::open_locked(config, mode, TimeZone::system(), self.0.lock.clone()).await
     }
@@ -151,7 +154,8 @@ impl Metadata {
         let (backend, state) = match config.driver {
             Driver::Sqlite => open_sqlite(config, mode, zone).await?,
             Driver::Postgres => {
-                let (database, state) = postgres::Database::open(config, mode).await?;
+                let hold = lock.as_deref().and_then(Lock::hold).cloned();
+                let (database, state) = postgres::Database::open(config, mode, hold).await?;
                 (Backend::Postgres(database), state)
             }
         };
@@ -195,6 +199,11 @@ impl Metadata {
     pub async fn ping(&self) -> Result<(), MetadataError> {
         let answer = self.engine().query("answer", "SELECT 1", []).await;
         answer.map(|_| ())
+    }
+
+    /// The lock that this was opened with, if it can be lost.
+    pub fn hold(&self) -> Option<&Hold> {
+        self.0.lock.as_deref().and_then(Lock::hold)
     }
 
     /// A migration into this database that was cut off left some of its rows out, or keys.

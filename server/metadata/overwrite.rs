@@ -21,8 +21,9 @@ use crate::config::MetadataConfig;
 /// [`MetadataError::InUse`] if a server or a migration has the database; any other if a table
 /// cannot be dropped, as when one of somebody else refers to it.
 pub async fn drop_tables(config: &MetadataConfig) -> Result<Vec<String>, MetadataError> {
-    let _lock = Lock::take(config, OpenMode::Load).await?;
-    let connector = Connector::new(config)?;
+    let lock = Lock::take(config, OpenMode::Load).await?;
+    let hold = lock.as_ref().and_then(Lock::hold).cloned();
+    let connector = Connector::new(config)?.under(hold);
     let label = connector.to_string();
     let client = connector.connect().await?;
     let found = layouts(&client, &label).await?.into_iter();

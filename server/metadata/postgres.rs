@@ -30,6 +30,7 @@ pub use settings::Settings;
 use super::dialect::Dialect;
 use super::engine::{Statement, Written};
 use super::error::During;
+use super::hold::Hold;
 use super::schema::{FoundColumn, State};
 use super::value::{Row, Value};
 use super::{MetadataError, OpenMode, schema};
@@ -52,15 +53,17 @@ pub(super) struct Database {
     label: String,
     pool: Pool,
     read_only: bool,
+    hold: Option<Hold>,
 }
 
 impl Database {
-    /// Opens the database and, to serve, creates or upgrades its tables.
+    /// Opens the database under the lock that was taken and, to serve, creates or upgrades its tables.
     pub async fn open(
         config: &MetadataConfig,
         mode: OpenMode,
+        hold: Option<Hold>,
     ) -> Result<(Self, State), MetadataError> {
-        let connector = Connector::new(config)?;
+        let connector = Connector::new(config)?.under(hold.clone());
         let label = connector.to_string();
         let mut client = connector.connect().await?;
         let state = match mode {
@@ -82,6 +85,7 @@ impl Database {
             pool: pool(connector, size, &label)?,
             label,
             read_only: mode == OpenMode::ReadOnly,
+            hold,
         };
         Ok((database, state))
     }
@@ -142,6 +146,9 @@ impl Database {
     }
 
     async fn client(&self, during: During<'_>) -> Result<Object, MetadataError> {
+        if let Some(hold) = &self.hold {
+            hold.ready(during).await?;
+        }
         let client = patiently(is_crowded, || self.pool.get()).await;
         client.map_err(|error| match &error {
             PoolError::Backend(error) => failure(during, error),

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::digest::KeyRange;
 use super::family::Division;
-use super::layout::{Column, Layout, quote};
+use super::layout::{Column, Layout};
 use super::tuple::Encoding;
 use crate::config::Driver;
 use crate::model::Shard;
@@ -45,20 +45,17 @@ impl Request {
         }
     }
 
-    /// The query, once for both engines: how they read a column, what they order by and how the
-    /// key of the cursor is given are the caller's.
+    /// The query, once for both engines: how they name the table, how they read a column, what they
+    /// order by and how the key of the cursor is given are the caller's.
     pub(super) fn select(
         &self,
+        from: &str,
         read: impl Fn(&Column) -> String,
         sort_key: impl Fn(&Column) -> String,
         after: &[String],
     ) -> String {
         let columns: Vec<String> = self.layout.columns.iter().map(read).collect();
-        let mut sql = format!(
-            "SELECT {} FROM {}",
-            columns.join(", "),
-            quote(&self.layout.name)
-        );
+        let mut sql = format!("SELECT {} FROM {from}", columns.join(", "));
         let key = self
             .layout
             .primary_key
@@ -170,6 +167,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::layout::quote;
     use crate::metadata::table::Kind;
 
     #[test]
@@ -211,7 +209,8 @@ mod tests {
                 rows: Rows::Within(ranges),
                 order: Order::Any,
             };
-            let sql = request.select(|column| column.name.clone(), |key| key.name.clone(), &[]);
+            let name = |column: &Column| column.name.clone();
+            let sql = request.select(&quote(&request.layout.name), name, name, &[]);
             sql.replace("SELECT text, id, part FROM \"notes\"", "")
         };
         assert_eq!(

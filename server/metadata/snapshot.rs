@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use twox_hash::XxHash3_128;
+
 use super::MetadataError;
 use super::dialect::Dialect;
 use super::divided::SHARDS;
@@ -30,6 +32,21 @@ pub enum Snapshot {
 pub struct Identity(pub(super) String);
 
 impl Identity {
+    /// The server whose rows are at `place` and who made up the session key, if it ever ran.
+    pub(super) fn of_server(place: String, session_key: Option<&[u8]>) -> Self {
+        Self(match session_key {
+            Some(key) => format!("{place}:{:08x}", XxHash3_128::oneshot(key) as u32),
+            None => place,
+        })
+    }
+
+    /// Whether `other`, as it was written down, is what this was before its server first ran.
+    fn was(&self, other: &str) -> bool {
+        let key = self.0.strip_prefix(other);
+        let key = key.and_then(|rest| rest.strip_prefix(':'));
+        key.is_some_and(|key| key.len() == 8 && key.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+
     /// The same for all copies of one SQLite database, once its server has run: other hosts may
     /// have copies only.
     #[must_use]
@@ -161,6 +178,7 @@ impl Snapshot {
         match other {
             Some(other) => Err(MetadataError::OtherMigration {
                 backend: self.label().to_owned(),
+                is_same_place: source.was(other),
                 source_identity: other.clone(),
             }),
             None => Ok(()),
@@ -249,10 +267,12 @@ impl Snapshot {
 
     /// Whether the table has any row.
     pub async fn has_rows(&self, table: &str) -> Result<bool, MetadataError> {
-        let sql = format!("SELECT 1 FROM {} LIMIT 1", quote(table));
         match self {
-            Self::Sqlite(reader) => reader.finds(sql).await,
-            Self::Postgres(reader) => reader.finds(&sql).await,
+            Self::Sqlite(reader) => {
+                let sql = format!("SELECT 1 FROM {} LIMIT 1", quote(table));
+                reader.finds(sql).await
+            }
+            Self::Postgres(reader) => reader.has_rows(table).await,
         }
     }
 

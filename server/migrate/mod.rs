@@ -14,6 +14,7 @@ mod ends;
 mod error;
 mod fresh;
 mod gate;
+mod guard;
 mod known;
 mod limits;
 mod lint;

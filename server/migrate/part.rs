@@ -25,6 +25,7 @@ impl Run<'_> {
     ) -> Result<Vec<TableReport>, MigrateError> {
         let source = plan.source.identity();
         let mut loader = Loader::open_part(self.to.metadata, shard).await?;
+        self.guard.watch(&loader);
         // Another part may have come first since both were looked at.
         let target = Snapshot::open(self.to.metadata).await?;
         target.refuse_other_migration(source).await?;

@@ -12,6 +12,7 @@ use super::data::past::Left;
 use super::data::{BlobCopy, Earlier, LivingRows};
 use super::error::MigrateError;
 use super::gate::Gate;
+use super::guard::Guard;
 use super::known::Known;
 use super::limits::Limited;
 use super::limits::Limiter;
@@ -51,6 +52,7 @@ pub(super) struct Run<'a> {
     earlier: Arc<Earlier>,
     /// Set once the ends were compared with the plan: later attempts find what this run changed.
     is_as_planned: OnceLock<()>,
+    pub(super) guard: Guard,
 }
 
 impl<'a> Run<'a> {
@@ -72,12 +74,22 @@ impl<'a> Run<'a> {
             gate: Arc::new(Gate::new(options.workers.get())),
             earlier: Arc::default(),
             is_as_planned: OnceLock::new(),
+            guard: Guard::default(),
         }
     }
 
-    /// Goes through all steps once, from the checks to the proof. With `again` this is not the
-    /// first attempt.
+    /// Goes through all steps once, from the checks to the proof, as long as nobody else can have
+    /// the target. With `again` this is not the first attempt.
     pub async fn attempt(&self, again: bool) -> Result<Report, MigrateError> {
+        self.guard.leave();
+        tokio::select! {
+            biased;
+            done = self.all_steps(again) => done,
+            error = self.guard.is_taken_away() => Err(error.into()),
+        }
+    }
+
+    async fn all_steps(&self, again: bool) -> Result<Report, MigrateError> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
         let tuning = Tuning {
             tries_once: true,
@@ -119,6 +131,7 @@ impl<'a> Run<'a> {
             shard: self.options.shard,
             progress: (!again).then_some(self.progress.as_ref()),
             cancel: self.cancel,
+            guard: &self.guard,
         };
         let mut target = opening.open().await?;
         let mut files = None;

@@ -7,6 +7,7 @@ use twox_hash::XxHash3_128;
 
 use super::Endpoint;
 use super::error::{MigrateError, Problem, Side};
+use super::guard::Guard;
 use super::plan::Plan;
 use super::preflight::CheckItem;
 use super::progress::{Event, Progress};
@@ -30,6 +31,7 @@ pub(super) struct Opening<'a> {
     /// Hears what a store turned out to be able to do, if anybody is to.
     pub progress: Option<&'a dyn Progress>,
     pub cancel: &'a CancellationToken,
+    pub guard: &'a Guard,
 }
 
 impl Opening<'_> {
@@ -60,12 +62,14 @@ impl Opening<'_> {
             }
         };
         let opened = Loader::open(self.to.metadata, &tell).await;
-        opened.map_err(|source| {
+        let loader = opened.map_err(|source| {
             MigrateError::Preflight(vec![Problem::Metadata {
                 side: Side::Target,
                 source,
             }])
-        })
+        })?;
+        self.guard.watch(&loader);
+        Ok(loader)
     }
 
     async fn data(&self) -> Result<Arc<dyn DataBackend>, MigrateError> {

@@ -34,6 +34,8 @@ pub enum TableFault {
     NoName,
     /// Names that begin like it are SQLite's own.
     ReservedName,
+    /// PostgreSQL would find a table of its own instead.
+    CatalogName,
     /// Every table of PostgreSQL has such a column already.
     SystemColumn,
     /// A view, an index or the like has that name in the target.
@@ -113,6 +115,7 @@ impl Unfit {
             | TableFault::LongName
             | TableFault::NoName
             | TableFault::ReservedName
+            | TableFault::CatalogName
             | TableFault::SystemColumn
             | TableFault::TakenName => "names",
             TableFault::UnknownType(_) => "column types",
@@ -141,6 +144,7 @@ impl Unfit {
             TableFault::LongName
             | TableFault::NoName
             | TableFault::ReservedName
+            | TableFault::CatalogName
             | TableFault::SystemColumn => {
                 format!(
                     "rename {} {name}, or drop it if nothing needs it",
@@ -198,6 +202,10 @@ impl std::fmt::Display for Unfit {
             TableFault::ReservedName => write!(
                 f,
                 "{kind} {name} cannot be in SQLite, whose own names begin with sqlite_"
+            ),
+            TableFault::CatalogName => write!(
+                f,
+                "{kind} {name} has the name of a table of PostgreSQL's own, which is found instead"
             ),
             TableFault::SystemColumn => write!(
                 f,

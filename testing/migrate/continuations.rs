@@ -70,6 +70,30 @@ fn half_a_migration_from_another_source_is_not_mixed_with_this_one_in_postgres()
     refuses_another_source(&scene, scene.postgres("to")?)
 }
 
+/// Its key makes the database another source, of which nothing is there yet.
+#[test]
+fn half_a_migration_from_before_the_first_start_of_its_server_has_a_way_out() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
+    let key = "authentication_signature_key";
+    from.database
+        .query(&format!("DELETE FROM settings WHERE key = '{key}'"))?;
+    cut_off(&scene, &from, &to)?;
+    from.database.query(&format!(
+        "INSERT INTO settings (key, value) VALUES ('{key}', 'new')"
+    ))?;
+    scene.migrate(&from, &to, &[])?.expect(7)?.says(&[
+        "is the target of a migration from another source",
+        "hint: a server has started on the source since, so that migration cannot go on",
+    ])?;
+    for table in ["checkpoints", "blobs", "owned"] {
+        to.database
+            .query(&format!("DROP TABLE plikd_migrate_{table}"))?;
+    }
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_equal(&from, &to)
+}
+
 #[test]
 fn what_arrived_in_another_directory_is_not_taken_for_arrived() -> Result<()> {
     let scene = Scene::new()?;

@@ -266,6 +266,44 @@ impl Progress for RemovesMeanwhile {
     }
 }
 
+/// No row of the target can have it, and no query may ask for it.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn an_id_with_a_nul_byte_is_named_and_ends_nothing() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = source_with(&scene, "uploaded", Some(b"ten bytes!"))?;
+    let to = scene.postgres("to")?;
+    from.database
+        .query("UPDATE files SET id = 'bad' || char(0) || 'File' WHERE id = 'badFile'")?;
+    for options in [&["--ignore-errors"][..], &["--ignore-errors", "--sync"]] {
+        scene
+            .migrate(&from, &to, options)?
+            .expect(20)?
+            .says(&["rejected: files bad", "the text has a NUL byte"])?;
+        assert_eq!(to.database.count("files")?, 3);
+    }
+    scene
+        .verify(&from, &to, &[])?
+        .expect(21)?
+        .says(&["cannot be held: files bad"])?;
+    Ok(())
+}
+
+/// No server finds such a file, which is no sign that somebody removed it.
+#[test]
+fn a_file_whose_id_is_bytes_was_not_removed() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (source_with(&scene, "uploaded", None)?, scene.local("to")?);
+    from.database
+        .query("UPDATE files SET id = CAST(id AS BLOB) WHERE id = 'badFile'")?;
+    let run = scene
+        .migrate(&from, &to, &["--ignore-errors"])?
+        .expect(20)?;
+    let run = run.never_says(&["was removed in the source", "of a removed file"])?;
+    assert_eq!(run.summary("blobs")?.failed, 1);
+    Ok(())
+}
+
 /// A source that lives on may remove a file between its row and its bytes.
 #[test]
 fn a_file_removed_meanwhile_is_left_out_and_ends_nothing() -> Result<()> {

@@ -32,6 +32,7 @@ mod interlocks;
 mod kills;
 mod live;
 mod loading;
+mod locks;
 mod manual;
 mod moved;
 mod named_rows;

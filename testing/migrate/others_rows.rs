@@ -78,6 +78,30 @@ fn another_servers_database_in_the_same_file_is_another_source() -> Result<()> {
     Ok(())
 }
 
+/// Who restores a dump of another server into the database has the same database, and other rows.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn another_servers_tables_in_the_same_postgres_are_another_source() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made-up", SMALL)?;
+    let other = scene.made_up("other", &[NO_FILES, &["--seed=5"]].concat())?;
+    let (from, to) = (scene.postgres("from")?, scene.local("to")?);
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    scene.migrate(&from, &to, &["--sync"])?.expect(0)?;
+    for sql in ["DROP SCHEMA public CASCADE", "CREATE SCHEMA public"] {
+        from.database.query(sql)?;
+    }
+    scene.migrate(&other, &from, &[])?.expect(0)?;
+    let before = to.database.rows()?;
+    scene
+        .migrate(&from, &to, &["--sync", "--delete"])?
+        .expect(7)?
+        .says(&["--sync would overwrite what is in "])?;
+    assert_eq!(to.database.rows()?, before);
+    Ok(())
+}
+
 #[test]
 fn following_into_another_servers_database_is_refused() -> Result<()> {
     let scene = Scene::new()?;

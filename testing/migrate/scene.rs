@@ -281,6 +281,20 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Waits until it ends by itself.
+    pub fn end(mut self) -> Result<Run> {
+        let mut child = self.child.take().context("it has ended")?;
+        let ended = wait_until("the server ends", || Ok(child.try_wait()?.is_some()));
+        if ended.is_err() {
+            let _ = signal(&child, Signal::TERM);
+        }
+        let run = finish(child)?;
+        ended.with_context(|| run.to_string())?;
+        Ok(run)
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {

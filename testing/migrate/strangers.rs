@@ -82,6 +82,35 @@ fn tables_columns_and_versions_survive_postgres() -> Result<()> {
     there_and_back(&scene, &to)
 }
 
+/// A query for the rows of the first would give those of the second too.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn rows_of_an_inherited_table_are_in_one_table_only() -> Result<()> {
+    let scene = Scene::new()?;
+    let made_up = scene.made_up("made-up", NO_FILES)?;
+    let (from, to) = (scene.postgres("from")?, scene.local("to")?);
+    scene.migrate(&made_up, &from, &[])?.expect(0)?;
+    for sql in [
+        "CREATE TABLE parent (id int PRIMARY KEY, v text)",
+        "CREATE TABLE child (n int, PRIMARY KEY (id)) INHERITS (parent)",
+        "INSERT INTO parent VALUES (1, 'p')",
+        "INSERT INTO child VALUES (2, 'c', 5)",
+        "CREATE TABLE whole (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+        "CREATE TABLE share PARTITION OF whole DEFAULT",
+        "INSERT INTO whole VALUES (3, 'w')",
+    ] {
+        from.database.query(sql)?;
+    }
+    for options in [&[][..], &["--sync", "--delete"]] {
+        scene.migrate(&from, &to, options)?.expect(0)?;
+        let (parent, child) = ("SELECT id, v FROM parent", "SELECT id, v, n FROM child");
+        assert_eq!(to.database.query(parent)?, [["1", "p"]]);
+        assert_eq!(to.database.query(child)?, [["2", "c", "5"]]);
+        assert_eq!(to.database.query("SELECT id FROM whole")?, [["3"]]);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_table_without_primary_key_is_a_problem() -> Result<()> {
     let scene = Scene::new()?;

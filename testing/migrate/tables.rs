@@ -174,6 +174,28 @@ fn a_type_that_nothing_stands_for_is_a_problem() -> Result<()> {
     Ok(())
 }
 
+/// Without a schema before it, the name means the table of the catalog.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_table_called_like_one_of_postgres_is_a_problem() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    for sql in [
+        "CREATE TABLE pg_user (id integer PRIMARY KEY, v text)",
+        "INSERT INTO pg_user VALUES (1, 'x')",
+    ] {
+        from.database.query(sql)?;
+    }
+    let to = scene.postgres("to")?;
+    let table = "table pg_user has the name of a table of PostgreSQL's own";
+    let told = [
+        &format!("✗ names: {table}"),
+        "hint: rename table pg_user, or drop it if nothing needs it",
+    ];
+    refused(&scene, &from, &to, 1, &told)?;
+    left_out(&scene, &from, &to, &[table])
+}
+
 /// PostgreSQL would cut them, and find them no more.
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]

@@ -13,7 +13,9 @@ use anyhow::anyhow;
 use super::say;
 use crate::cmd::exit::{Exit, Failure};
 use crate::config::{Driver, Loaded, MetadataConfig, Secret};
-use crate::metadata::{self, Lock, MetadataError, MovedMarker, OpenMode, Snapshot, replace_file};
+use crate::metadata::{
+    self, Hold, Lock, MetadataError, MovedMarker, OpenMode, Snapshot, replace_file,
+};
 use crate::migrate::{Replacement, Report};
 use crate::model::Timestamp;
 
@@ -76,7 +78,7 @@ pub struct Move {
     /// What the target holds is dropped, once the source was found fit.
     replacement: Option<Replacement>,
     /// No server starts on the source meanwhile: what it wrote would be left behind.
-    _source_lock: Option<Lock>,
+    source_lock: Option<Lock>,
 }
 
 impl Move {
@@ -102,7 +104,7 @@ impl Move {
             to,
             target,
             replacement: replaces.then(Replacement::default),
-            _source_lock: source_lock,
+            source_lock,
         })
     }
 
@@ -131,6 +133,7 @@ impl Move {
 
     /// Makes the target the database of this server, and says how to start on it.
     pub async fn conclude(&self, report: &Report) -> Result<(), Failure> {
+        self.refuse_unwatched()?;
         for table in &report.tables {
             if table.proof.is_some() {
                 let rows = table.rows.copied + table.rows.present;
@@ -164,6 +167,22 @@ impl Move {
         }
         self.say_what_is_next(report.left_behind());
         Ok(())
+    }
+
+    /// What a server has written to the source, while nothing kept it away, would be left behind.
+    fn refuse_unwatched(&self) -> Result<(), Failure> {
+        let hold = self.source_lock.as_ref().and_then(Lock::hold);
+        if hold.is_none_or(Hold::is_held) {
+            return Ok(());
+        }
+        let place = metadata::name_of(&self.from);
+        let error = anyhow!(
+            "the connection that kept servers away from {place} has ended meanwhile, so that one may \
+             have written to it"
+        );
+        Err(Failure::new(Exit::Unreachable, error).with_hint(
+            "stop whatever server runs on it, then run the same command again".to_owned(),
+        ))
     }
 
     /// Only where an earlier move was cut off, and the source was served since: its rows have
@@ -259,7 +278,7 @@ fn path_of(config: &MetadataConfig) -> Result<PathBuf, Failure> {
 async fn locked(config: &MetadataConfig, patience: Duration) -> Result<Option<Lock>, Failure> {
     let deadline = Instant::now() + patience;
     loop {
-        match Lock::hold(config).await {
+        match Lock::keep_away(config).await {
             Err(MetadataError::InUse { .. }) if Instant::now() < deadline => {
                 tokio::time::sleep(LOCK_PAUSE).await;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Connect;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres::{Client, Config, Error};
@@ -19,6 +19,7 @@ use super::tls;
 use crate::config::MetadataConfig;
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
+use crate::metadata::hold::{Hold, Session};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// After this a peer that does not acknowledge what was sent is taken for dead.
@@ -39,6 +40,8 @@ pub struct Connector {
     /// A session parameter was refused and the administrator has been told.
     warned: Arc<AtomicBool>,
     label: String,
+    /// Its connections are for whoever has this lock, and end when it is lost.
+    hold: Option<Hold>,
 }
 
 impl Connector {
@@ -54,22 +57,42 @@ impl Connector {
             label: label(&settings),
             session: settings.session,
             warned: Arc::default(),
+            hold: None,
         })
+    }
+
+    /// For the connections of whoever has this lock: when it is lost they end, with what is under
+    /// way in them.
+    #[must_use]
+    pub fn under(self, hold: Option<Hold>) -> Self {
+        Self { hold, ..self }
     }
 
     /// A connection of its own, driven by a task that ends with the client.
     ///
     /// # Errors
     ///
-    /// [`MetadataError::Unreachable`] or [`MetadataError::Denied`].
+    /// [`MetadataError::Unreachable`] or [`MetadataError::Denied`], and those of [`Hold::ready`].
     pub async fn connect(&self) -> Result<Client, MetadataError> {
+        Ok(self.session().await?.client)
+    }
+
+    /// [`Connector::connect`], with what tells that the connection has ended.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub(in crate::metadata) async fn session(&self) -> Result<Session, MetadataError> {
         let during = During {
             action: "open a connection",
             backend: &self.label,
         };
+        if let Some(hold) = &self.hold {
+            hold.ready(during).await?;
+        }
         let connected = self.establish().await;
-        let (client, _) = connected.map_err(|error| failure(during, &error))?;
-        Ok(client)
+        let (client, task) = connected.map_err(|error| failure(during, &error))?;
+        Ok(Session { client, task })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -77,11 +100,15 @@ impl Connector {
     }
 
     async fn establish(&self) -> Result<(Client, JoinHandle<()>), Error> {
+        let lost = OptionFuture::from(self.hold.as_ref().map(Hold::lost));
         let (client, connection) = self.config.connect(self.tls.clone()).await?;
         let task = tokio::spawn(async move {
-            // Whoever uses the client gets the error too, and knows what for.
-            if let Err(error) = connection.await {
-                tracing::debug!("a PostgreSQL connection ended: {error}");
+            tokio::select! {
+                // Whoever uses the client gets the error too, and knows what for.
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!("a PostgreSQL connection ended: {error}");
+                },
+                Some(()) = lost => tracing::debug!("a PostgreSQL connection is cut: its lock is lost"),
             }
         });
         client.batch_execute(SESSION).await?;

@@ -1,6 +1,7 @@
 //! Reads whole tables of a PostgreSQL database for a migration.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -39,12 +40,18 @@ const END: &[u8] = &(-1_i16).to_be_bytes();
 /// zero time is behind it.
 const FIRST: Timestamp = Timestamp::constant(-62_167_132_800, 0);
 
+/// Tables that keep their rows themselves, whatever inherits from them.
+const ORDINARY: &str = "SELECT c.relname::text FROM pg_catalog.pg_class c \
+     WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace";
+
 /// A PostgreSQL database inside one read-only transaction.
 pub struct Reader {
     client: Arc<Client>,
     identity: Identity,
     label: String,
     rules: Rules,
+    /// Tables that others may inherit from: their rows are not those of these.
+    ordinary: HashSet<String>,
 }
 
 impl Reader {
@@ -62,11 +69,18 @@ impl Reader {
             .await
             .map_err(|error| failure(during(&label, "start reading"), &error))?;
         let identity = identity(&client, &label).await?;
+        let ordinary = client.query(ORDINARY, &[]).await.and_then(|rows| {
+            let names = rows.iter().map(|row| row.try_get(0));
+            names.collect()
+        });
+        let ordinary =
+            ordinary.map_err(|error| failure(during(&label, "list its tables"), &error))?;
         Ok(Self {
             client: Arc::new(client),
             identity,
             label,
             rules: Rules::default(),
+            ordinary,
         })
     }
 
@@ -107,8 +121,21 @@ impl Reader {
     }
 
     pub async fn count(&self, table: &str) -> Result<u64, MetadataError> {
-        let sql = format!("SELECT count(*) FROM {}", quote(table));
+        let sql = format!("SELECT count(*) FROM {}", self.from(table));
         Ok(self.number(&sql).await?.unsigned_abs())
+    }
+
+    pub async fn has_rows(&self, table: &str) -> Result<bool, MetadataError> {
+        let sql = format!("SELECT 1 FROM {} LIMIT 1", self.from(table));
+        self.finds(&sql).await
+    }
+
+    /// The table with the rows of its own; those of a partitioned table are in its partitions.
+    fn from(&self, table: &str) -> String {
+        match self.ordinary.contains(table) {
+            true => format!("ONLY {}", quote(table)),
+            false => quote(table),
+        }
     }
 
     /// Whether `sql` selects anything.
@@ -174,11 +201,13 @@ impl Reader {
     /// Reads what `request` asks for, or of that only what fulfils `condition`.
     pub fn read(&self, request: Request, checks: Checks, condition: Option<String>) -> RowStream {
         let (client, label) = (Arc::clone(&self.client), self.label.clone());
+        let from = self.from(&request.layout.name);
         RowStream::new(&self.label, |batches| {
             tokio::spawn(async move {
                 let limits = unbounded(&request);
                 let wanted = Wanted {
                     request: &request,
+                    from: &from,
                     checks: &checks,
                     condition: condition.as_deref(),
                     limits: &limits,
@@ -194,8 +223,9 @@ impl Reader {
     }
 }
 
-/// Cluster, database and schema, whichever host name or port led there.
-pub(super) async fn identity(client: &Client, label: &str) -> Result<Identity, MetadataError> {
+/// Cluster, database and schema, whichever host name or port led there. Another server's tables that
+/// take their place have another key that their server made up.
+async fn identity(client: &Client, label: &str) -> Result<Identity, MetadataError> {
     const SQL: &str = "SELECT system_identifier::text, \
          (SELECT oid::text FROM pg_database WHERE datname = current_database()), \
          coalesce(current_schema(), '') FROM pg_control_system()";
@@ -203,7 +233,37 @@ pub(super) async fn identity(client: &Client, label: &str) -> Result<Identity, M
     let row = row.map_err(|error| failure(during(label, "be identified"), &error))?;
     let (cluster, database, schema): (String, String, String) =
         (row.get(0), row.get(1), row.get(2));
-    Ok(Identity(format!("postgres:{cluster}:{database}:{schema}")))
+    let place = format!("postgres:{cluster}:{database}:{schema}");
+    let key = session_key(client, &schema).await;
+    let key = key.map_err(|error| failure(during(label, "read the key of its server"), &error))?;
+    Ok(Identity::of_server(place, key.as_deref()))
+}
+
+/// `None` if no server has run on the database yet, or it is another program's. A database that
+/// cannot be read now is no other one for that.
+async fn session_key(
+    client: &Client,
+    schema: &str,
+) -> Result<Option<Vec<u8>>, tokio_postgres::Error> {
+    const COLUMNS: &str = "SELECT count(*) FROM pg_catalog.pg_attribute a \
+         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p') \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = 'settings' AND a.attname IN ('key', 'value') \
+         AND a.attnum > 0 AND NOT a.attisdropped";
+    let columns: i64 = client.query_one(COLUMNS, &[&schema]).await?.try_get(0)?;
+    if columns < 2 {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT value::text FROM {}.settings \
+         WHERE key::text = 'authentication_signature_key' LIMIT 1",
+        quote(schema)
+    );
+    let Some(row) = client.query_opt(&sql, &[]).await? else {
+        return Ok(None);
+    };
+    let key: Option<String> = row.try_get(0)?;
+    Ok(key.map(String::into_bytes))
 }
 
 /// The type whose binary form is that of the kind.
@@ -215,6 +275,7 @@ pub(super) fn type_of(kind: Kind) -> &'static str {
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     request: &'a Request,
+    from: &'a str,
     checks: &'a Checks,
     condition: Option<&'a str>,
     /// Texts that may be longer than the target's columns, and how long those are.
@@ -230,8 +291,8 @@ async fn read_rows(
     let request = wanted.request;
     let action = format!("read table {}", request.layout.name);
     let during = during(label, &action);
-    let mut sql =
-        select(request).ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
+    let mut sql = select(request, wanted.from)
+        .ok_or_else(|| during.failed("the checkpoint is not one of this table"))?;
     if let Some(condition) = wanted.condition {
         sql = format!("SELECT * FROM ({sql}) AS s WHERE {condition}");
     }
@@ -451,12 +512,12 @@ fn length_of(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The query that reads what `request` asks for. `None` if its cursor is not one of this table.
-fn select(request: &Request) -> Option<String> {
+fn select(request: &Request, from: &str) -> Option<String> {
     let after = match &request.after {
         Some(cursor) => after_key(cursor, &request.layout.key_kinds())?,
         None => Vec::new(),
     };
-    Some(request.select(in_binary_form, sort_key, &after))
+    Some(request.select(from, in_binary_form, sort_key, &after))
 }
 
 fn in_binary_form(column: &Column) -> String {
@@ -542,8 +603,8 @@ mod tests {
             to: Driver::Postgres,
         };
         assert_eq!(
-            select(&request).unwrap(),
-            "SELECT \"size\"::bigint, \"id\"::text FROM \"files\" \
+            select(&request, "ONLY \"files\"").unwrap(),
+            "SELECT \"size\"::bigint, \"id\"::text FROM ONLY \"files\" \
              WHERE status IN ('uploaded', 'removed') \
              AND (\"id\"::text COLLATE \"C\") > ('it''s') ORDER BY \"id\"::text COLLATE \"C\""
         );

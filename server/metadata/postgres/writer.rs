@@ -20,6 +20,7 @@ use crate::metadata::checkpoint::Tally;
 use crate::metadata::divided::Part;
 use crate::metadata::error::During;
 use crate::metadata::fresh::Built;
+use crate::metadata::hold::Hold;
 use crate::metadata::layout::{Column, Layout, quote, unreferred};
 use crate::metadata::loader::{Delete, Existing, Loaded, OnReject, Write};
 use crate::metadata::reject::{Reject, join_key};
@@ -32,9 +33,12 @@ pub(super) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
 /// A migration may take longer than any limit meant for the statements of a web server. And its
 /// only join looks a batch up in a table that may be a thousand times larger: by the key, always.
-/// Rows that row level security hides must be an error.
+/// Rows that row level security hides must be an error. It waits for hours of blobs, too; PostgreSQL
+/// before 14 knows no limit for that.
 pub(super) const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
-     SET row_security = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+     SET row_security = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+     SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+     WHERE name = 'idle_session_timeout'";
 
 /// For each column of the tables `$1` that has a sequence, the statement that advances it.
 const SEQUENCES: &str = "SELECT format('SELECT setval(%L, m) FROM (SELECT max(%I)::bigint AS m FROM %s) t, \
@@ -59,8 +63,8 @@ pub struct BulkWriter {
 
 impl BulkWriter {
     /// Opens a database whose tables exist.
-    pub async fn open(config: &MetadataConfig) -> Result<Self, MetadataError> {
-        let connector = Connector::new(config)?;
+    pub async fn open(config: &MetadataConfig, hold: Option<Hold>) -> Result<Self, MetadataError> {
+        let connector = Connector::new(config)?.under(hold);
         let label = connector.to_string();
         let client = connector.connect().await?;
         client.batch_execute(SESSION).await.map_err(|error| {

@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
-use twox_hash::XxHash3_128;
 
 use super::encode::stored;
 use super::layouts::layouts;
@@ -408,10 +407,7 @@ fn identity(connection: &Connection, location: &Location) -> Result<Identity, Me
         };
         failure(during, &error)
     })?;
-    Ok(Identity(match key {
-        Some(key) => format!("{place}:{:08x}", XxHash3_128::oneshot(&key) as u32),
-        None => place,
-    }))
+    Ok(Identity::of_server(place, key.as_deref()))
 }
 
 /// `None` if no server has run on the database yet, or it is another program's. A database that

@@ -67,7 +67,8 @@ fn select(request: &Request) -> String {
         None => 0,
     };
     let parameters: Vec<String> = (1..=keys).map(|number| format!("?{number}")).collect();
-    request.select(|column| quote(&column.name), sort_key, &parameters)
+    let from = quote(&request.layout.name);
+    request.select(&from, |column| quote(&column.name), sort_key, &parameters)
 }
 
 /// Times are ordered as instants: their text may have several offsets.

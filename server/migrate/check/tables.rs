@@ -78,10 +78,17 @@ impl Check<'_> {
                 .retain(|layout| !metadata::is_of_plikd(&layout.name));
         }
         let unreadable = source.unreadable_tables().await?;
+        let mut own_tables = source.own_tables().await?;
+        if let Some(target) = target {
+            own_tables.extend(target.own_tables().await?);
+        }
         let mut unfit = Vec::new();
         for layout in &layouts {
             if layout.primary_key.is_empty() {
                 unfit.push(Unfit::table(layout, TableFault::NoPrimaryKey));
+            }
+            if own_tables.contains(&layout.name) {
+                unfit.push(Unfit::table(layout, TableFault::CatalogName));
             }
             if unreadable.contains(&layout.name) {
                 unfit.push(Unfit::table(layout, TableFault::Unreadable));

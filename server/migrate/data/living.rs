@@ -39,12 +39,15 @@ impl LivingRows {
 
     /// Whether a server removed the file since the snapshot was taken.
     pub async fn has_removed(&self, row: &BlobRow) -> Result<bool, MetadataError> {
-        // A server never finds a file without id, which may well be there.
+        // A server never finds a file without id, which may well be there; nor one whose id is bytes.
         if row.status != FileStatus::Uploaded || row.file_id.is_empty() {
             return Ok(false);
         }
-        let file = self.metadata().await?.file(&row.file_id).await?;
-        Ok(file.is_none_or(|file| file.status != FileStatus::Uploaded))
+        let metadata = self.metadata().await?;
+        match metadata.file(&row.file_id).await? {
+            Some(file) => Ok(file.status != FileStatus::Uploaded),
+            None => Ok(!metadata.has_file_of_bytes(&row.file_id).await?),
+        }
     }
 
     async fn metadata(&self) -> Result<&Metadata, MetadataError> {
