@@ -280,10 +280,11 @@ fn rows_that_the_keys_refuse_are_brought_again_and_named() -> Result<()> {
         whole_part(&scene, (&from, &to), shard, &[ROWS])?;
     }
     assert_eq!(to.database.count("files")?, from.database.count("files")?);
-    scene
-        .migrate(&from, &to, &[ROWS])?
-        .expect(1)?
-        .says(&[other, "one_name"])?;
+    scene.migrate(&from, &to, &[ROWS])?.expect(1)?.says(&[
+        other,
+        "one_name",
+        "an earlier load is undone",
+    ])?;
     to.database.query("DROP INDEX one_name")?;
     scene.migrate(&from, &to, &[ROWS])?.expect(0)?;
     is_together(&from, &to, &whole)
@@ -342,7 +343,7 @@ fn a_part_of_another_number_or_source_is_refused_and_a_copy_is_the_same_source()
         scene
             .migrate(&other, &to, options)?
             .expect(7)?
-            .says(&["of a migration from another source"])?;
+            .says(&["is the target of a migration from another source"])?;
     }
     let copy = scene.local("copy")?;
     let copying = format!("VACUUM INTO '{}'", scene.path("copy.db").display());
@@ -393,7 +394,7 @@ fn parts_run_beside_each_other_and_beside_nobody_else() -> Result<()> {
     to.database.query("DELETE FROM settings")?;
     finish(part(&scene, ends, "1/3", &[ROWS])?)?
         .expect(7)?
-        .says(&["is in use by a server"])?;
+        .says(&["is in use by a server or another migration"])?;
     drop(served);
     whole_part(&scene, ends, "2/3", &[ROWS])?;
     // As by another process of the part that has not died yet.
