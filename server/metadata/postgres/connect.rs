@@ -72,7 +72,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`MetadataError::Unreachable`] or [`MetadataError::Denied`], and those of [`Hold::ready`].
+    /// [`MetadataError::Unreachable`] or [`MetadataError::Denied`], and those of `Hold::ready`.
     pub async fn connect(&self) -> Result<Client, MetadataError> {
         Ok(self.session().await?.client)
     }
