@@ -35,7 +35,8 @@ services() {
     [[ $user == "$(id -un)" ]] ||
         as=(setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --)
     cd "$place/tmp"
-    exec "${as[@]}" env -u CARGO_TARGET_DIR TMPDIR="$place/tmp" \
+    # Who was started in the background of a script cannot be asked to end by Ctrl-C otherwise.
+    exec "${as[@]}" env --default-signal=INT -u CARGO_TARGET_DIR TMPDIR="$place/tmp" \
         bash "$place/testing/services.sh" run -- "$@"
 }
 
