@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use super::MetadataError;
 use super::checkpoint::Tally;
 use super::engine::Statement;
+use super::error::During;
 use super::fresh::FreshLoad;
 use super::layout::{Layout, migrated};
 use super::loader::{Bulk, Loader};
@@ -120,6 +121,15 @@ impl Snapshot {
             backend: backend(),
             reason,
         })
+    }
+
+    /// What an attempt ends with that another one can follow at once.
+    pub fn changed_meanwhile(&self, what: &'static str) -> MetadataError {
+        let during = During {
+            action: "take rows",
+            backend: self.label(),
+        };
+        during.busy(what)
     }
 
     /// Whether its tables lack keys for now, because a load that was cut off, or that goes on in

@@ -25,6 +25,8 @@ const PULSE: Duration = Duration::from_secs(15);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// After this a try to take the lock again has failed.
+const LONGEST_TRY: Duration = Duration::from_secs(30);
 
 /// Whether a lock is held. Clones are about the same lock, and none keeps it.
 #[derive(Clone)]
@@ -203,11 +205,13 @@ impl Keeper {
     async fn take_again(&self) -> Result<Session, End> {
         let mut wait = FIRST_WAIT;
         loop {
-            match self.try_to_take().await {
-                Ok(session) => return Ok(session),
-                Err(MetadataError::InUse { by, .. }) => return Err(End::InUse(by)),
-                Err(MetadataError::HalfMigrated { .. }) => return Err(End::HalfMigrated),
-                Err(error) => tracing::debug!("{}: cannot lock it again: {error}", self.label),
+            // Whoever accepts a connection and then says nothing would be waited for without end.
+            match timeout(LONGEST_TRY, self.try_to_take()).await {
+                Ok(Ok(session)) => return Ok(session),
+                Ok(Err(MetadataError::InUse { by, .. })) => return Err(End::InUse(by)),
+                Ok(Err(MetadataError::HalfMigrated { .. })) => return Err(End::HalfMigrated),
+                Ok(Err(error)) => tracing::debug!("{}: cannot lock it again: {error}", self.label),
+                Err(_) => tracing::debug!("{}: it does not answer", self.label),
             }
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);

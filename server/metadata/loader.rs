@@ -98,6 +98,8 @@ pub struct RunRecord {
     pub finished_at: Timestamp,
     /// Counts, as JSON.
     pub summary: String,
+    /// Rows were copied, to the last one.
+    pub has_rows: bool,
     /// Blobs were copied, and rows that promise them.
     pub both_halves: bool,
 }
@@ -382,7 +384,8 @@ impl Loader {
 
     /// Ends the run: its checkpoints and records go, but for uploads that nobody has ended; one row
     /// about it stays. Those of a run from another source stay too: what that one has left here is
-    /// still half. Of rows that were replayed nothing is half, so their checkpoints go.
+    /// still half. So do those of rows, if this run brought none. Of rows that were replayed nothing
+    /// is half, so their checkpoints go.
     ///
     /// Records of blobs go once their rows say the same. Those of blobs that did not arrive stay:
     /// nobody knows what bytes there are now.
@@ -390,19 +393,10 @@ impl Loader {
     /// Schema versions that only the source knows are noted too, as its tables are here now.
     pub async fn finish(&self, run: &RunRecord, versions: &[String]) -> Result<(), MetadataError> {
         let source = || Value::Text(run.source.to_string());
-        let replayed = Value::Text(format!("{}%", Identity::OF_REJECTS));
         let mut statements = vec![
             Statement::new(
-                "DELETE FROM plikd_migrate_checkpoints WHERE source = $1 OR source LIKE $2",
-                [source(), replayed],
-            ),
-            Statement::new(
-                "DELETE FROM plikd_migrate_owned WHERE source = $1",
+                "DELETE FROM plikd_migrate_checkpoints WHERE source = $1 AND table_name = ''",
                 [source()],
-            ),
-            Statement::new(
-                "DELETE FROM plikd_migrate_shards WHERE source = $1",
-                [Value::Text(run.source.of_copies().to_string())],
             ),
             Statement::new(
                 "INSERT INTO plikd_migrate_runs (id, source, started_at, finished_at, summary) \
@@ -416,6 +410,23 @@ impl Loader {
                 ],
             ),
         ];
+        if run.has_rows {
+            let replayed = Value::Text(format!("{}%", Identity::OF_REJECTS));
+            statements.extend([
+                Statement::new(
+                    "DELETE FROM plikd_migrate_checkpoints WHERE source = $1 OR source LIKE $2",
+                    [source(), replayed],
+                ),
+                Statement::new(
+                    "DELETE FROM plikd_migrate_owned WHERE source = $1",
+                    [source()],
+                ),
+                Statement::new(
+                    "DELETE FROM plikd_migrate_shards WHERE source = $1",
+                    [Value::Text(run.source.of_copies().to_string())],
+                ),
+            ]);
+        }
         if run.both_halves {
             let sql = "DELETE FROM plikd_migrate_blobs WHERE source = $1 AND arrived";
             statements.push(Statement::new(sql, [source()]));

@@ -245,15 +245,11 @@ fn has_no_locks(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::ENOLCK)
 }
 
-/// No limit that is meant for idle sessions or long statements ends the connection of a lock, and
-/// PostgreSQL notices in two minutes that whoever has it is cut off. Versions differ in what they
-/// know of these.
-const STEADY: &str = "SELECT pg_catalog.set_config(name, CASE name \
-         WHEN 'tcp_keepalives_idle' THEN '60' WHEN 'tcp_keepalives_interval' THEN '15' \
-         WHEN 'tcp_keepalives_count' THEN '4' ELSE '0' END, false) \
+/// No limit that is meant for idle sessions or long statements ends the connection of a lock.
+/// Versions differ in what they know of these.
+const STEADY: &str = "SELECT pg_catalog.set_config(name, '0', false) \
      FROM pg_catalog.pg_settings WHERE name IN ('idle_session_timeout', 'statement_timeout', \
-         'transaction_timeout', 'tcp_keepalives_idle', 'tcp_keepalives_interval', \
-         'tcp_keepalives_count')";
+         'transaction_timeout')";
 
 async fn postgres(config: &MetadataConfig, mode: OpenMode) -> Result<Lock, MetadataError> {
     let connector = Connector::new(config)?;

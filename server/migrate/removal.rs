@@ -16,7 +16,7 @@ use super::error::MigrateError;
 use super::metadata::{RowCopy, Table};
 use super::progress::{Event, Progress};
 use super::sync::BATCH_ROWS;
-use crate::data::{BlobRef, DataBackend};
+use crate::data::{BlobRef, DataBackend, DataError};
 use crate::metadata::{
     Batch, Delete, DoomedBlob, Encoding, Identity, Layout, Loader, Owned, Rows, Snapshot, Tuple,
 };
@@ -225,7 +225,11 @@ impl BlobRemoval<'_> {
             content_type: String::new(),
             details: BackendDetails::new(details.to_owned()),
         };
-        self.to.remove(&blob).await?;
+        match self.to.remove(&blob).await {
+            // No blob has ever had that name.
+            Err(DataError::InvalidId { .. }) => return Ok(()),
+            removed => removed?,
+        }
         self.progress.on(Event::BlobDeleted { file_id, upload_id });
         Ok(())
     }

@@ -95,6 +95,7 @@ pub async fn replay(
         started_at,
         finished_at: Timestamp::now(),
         summary: serde_json::json!({ "replayed": counts }).to_string(),
+        has_rows: true,
         both_halves: false,
     };
     replay.loader.finish(&run, &[]).await?;

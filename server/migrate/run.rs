@@ -32,7 +32,7 @@ use super::verify::EndCheck;
 use super::{Endpoint, Halves, Mode, Options, uploads};
 use crate::data::buffers::Buffers;
 use crate::data::{DataBackend, DataError, Location, Tuning};
-use crate::metadata::{Loader, OnReject, RunRecord, is_same_file};
+use crate::metadata::{Loader, OnReject, RunRecord, Snapshot, is_same_file};
 use crate::model::{Timestamp, id};
 
 /// What all blobs on their way may take of the memory, whatever `workers` and the size of parts
@@ -134,6 +134,7 @@ impl<'a> Run<'a> {
             guard: &self.guard,
         };
         let mut target = opening.open().await?;
+        self.refuse_what_came_since(&plan).await?;
         let mut files = None;
         if let Some(loader) = &target.loader {
             files = self.compare_files(&plan, loader).await?;
@@ -167,12 +168,28 @@ impl<'a> Run<'a> {
         report.files = self.census(&plan, &target, &report).await?;
         report.elapsed = started.elapsed();
         if let Some(loader) = target.loader {
-            let both = self.options.halves == Halves::Both;
-            let run = record(&plan, &report, started_at, both);
+            let run = record(&plan, &report, started_at, self.options.halves);
             loader.finish(&run, &plan.foreign_versions).await?;
             loader.close().await;
         }
         Ok(report)
+    }
+
+    /// Others may have used the target between the checks and the lock.
+    async fn refuse_what_came_since(&self, plan: &Plan) -> Result<(), MigrateError> {
+        if !self.options.halves.has_metadata() || self.options.shard.is_some() {
+            return Ok(());
+        }
+        let target = Snapshot::open(self.to.metadata).await?;
+        let source = plan.source.identity();
+        target.refuse_other_migration(source).await?;
+        match target.has_parts_of(source).await? == plan.in_parts {
+            true => Ok(()),
+            // They are put together in another way, which the next attempt takes.
+            false => Err(target
+                .changed_meanwhile("rows have come in parts since")
+                .into()),
+        }
     }
 
     /// How the files of a source that is followed stand before anything is written, if that tells
@@ -461,7 +478,7 @@ impl<'a> Run<'a> {
 }
 
 /// What the target remembers of the run.
-fn record(plan: &Plan, report: &Report, started_at: Timestamp, both_halves: bool) -> RunRecord {
+fn record(plan: &Plan, report: &Report, started_at: Timestamp, halves: Halves) -> RunRecord {
     let tables: serde_json::Map<String, serde_json::Value> = report
         .tables
         .iter()
@@ -497,6 +514,7 @@ fn record(plan: &Plan, report: &Report, started_at: Timestamp, both_halves: bool
         started_at,
         finished_at: Timestamp::now(),
         summary: serde_json::json!({ "tables": tables, "blobs": blobs }).to_string(),
-        both_halves,
+        has_rows: halves.has_metadata(),
+        both_halves: halves == Halves::Both,
     }
 }

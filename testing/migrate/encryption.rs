@@ -141,3 +141,24 @@ fn objects_named_by_an_old_release_are_found() -> Result<()> {
     made_up.database.rows().context("the rows")?;
     Ok(())
 }
+
+/// Blobs alone do not make half a move of the rows whole: no server starts on it.
+#[test]
+#[ignore = "needs PostgreSQL and S3: set PLIKD_TEST_POSTGRES and PLIKD_TEST_S3"]
+fn blobs_alone_leave_the_marks_of_half_the_rows() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", SMALL)?;
+    let to = encrypted(&scene, "to")?;
+    scene.migrate(&from, &to, &["--metadata-only"])?.expect(0)?;
+    // What a run of the rows leaves that is cut off among the uploads.
+    to.database.query(
+        "INSERT INTO plikd_migrate_checkpoints \
+         (source, table_name, copied, present, conflicts, failed) \
+         SELECT source, 'uploads', 1, 0, 0, 0 FROM plikd_migrate_runs",
+    )?;
+    scene.migrate(&from, &to, &["--data-only"])?.expect(0)?;
+    assert_eq!(to.database.count("plikd_migrate_checkpoints")?, 1);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    assert_eq!(to.database.count("plikd_migrate_checkpoints")?, 0);
+    assert_equal(&from, &to)
+}

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::config::MetadataConfig;
-use crate::data::{self, Access, DataBackend};
+use crate::data::{self, Access, DataBackend, DataError};
 use crate::metadata::{self, Layout, Rows, Snapshot};
 use crate::migrate::data::{BlobRows, blob_totals};
 use crate::migrate::error::{MigrateError, Problem};
@@ -93,15 +93,19 @@ async fn missing_bytes(
     let mut bytes = 0_u64;
     while let Some(batch) = rows.next().await? {
         for row in batch {
-            let there = to.stat(&row.blob()).await?;
+            let there = match to.stat(&row.blob()).await {
+                // No blob can have that name, so none will be written.
+                Err(DataError::InvalidId { .. }) => continue,
+                there => there?,
+            };
             if there.is_some_and(|stat| row.may_have(stat.size_bytes)) {
                 continue;
             }
             bytes = bytes.saturating_add(match row.announced_bytes() {
                 // Rather than a blob so large, the row is wrong, and will be named for it.
                 announced if announced > free => {
-                    let blob = from.stat(&row.blob()).await?;
-                    blob.map_or(0, |stat| stat.size_bytes)
+                    let blob = from.stat(&row.blob()).await;
+                    blob.ok().flatten().map_or(0, |stat| stat.size_bytes)
                 }
                 announced => announced,
             });
