@@ -141,7 +141,7 @@ const STRANGER: &str = "Odd \"Täble\"";
 
 const STRANGERS: &[&str] = &[
     "CREATE TABLE \"Odd \"\"Täble\"\"\" (\"the key\" text PRIMARY KEY, \"a number\" integer, \
-     \"Größe\" real, bytes blob, \"when\" datetime, \"is it\" numeric, \"select\" text)",
+     \"Größe\" real, bytes blob, \"when\" datetime, \"is it\" boolean, \"select\" text)",
     "ALTER TABLE uploads ADD COLUMN weight real",
     "ALTER TABLE uploads ADD COLUMN thumbnail blob",
 ];

@@ -42,7 +42,7 @@ impl Kind {
         Ok(match declared {
             "text" => Self::Text,
             "integer" => Self::Integer,
-            "numeric" => Self::Boolean,
+            "numeric" | "boolean" => Self::Boolean,
             "datetime" => Self::Time,
             "real" => Self::Real,
             "blob" => Self::Bytes,

@@ -216,8 +216,9 @@ fn a_report_counts_what_the_summary_counts() -> Result<()> {
 fn a_report_that_cannot_be_written_is_found_before_anything_is_done() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (scene.made_up("from", SMALL)?, scene.local("to")?);
+    fs::create_dir(scene.path("reports"))?;
     let before = scene.listing()?;
-    for place in ["absent/report.json", "from.files", "/dev/null"] {
+    for place in ["absent/report.json", "reports", "/dev/null"] {
         scene
             .migrate(&from, &to, &["--report", place])?
             .expect(2)?
