@@ -19,7 +19,8 @@ use super::{MetadataError, OpenMode};
 
 /// How long a call waits for a lock that is being taken again.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The lock's connection says something this often, because what lies between may drop one that is silent.
+/// The lock's connection says something this often, because what lies between may drop one that is
+/// silent.
 const PULSE: Duration = Duration::from_secs(15);
 /// After the first failure to take the lock again; doubled each time …
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -204,14 +205,19 @@ impl Keeper {
 
     async fn take_again(&self) -> Result<Session, End> {
         let mut wait = FIRST_WAIT;
+        let mut told = String::new();
         loop {
             // Whoever accepts a connection and then says nothing would be waited for without end.
-            match timeout(LONGEST_TRY, self.try_to_take()).await {
+            let reason = match timeout(LONGEST_TRY, self.try_to_take()).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(MetadataError::InUse { by, .. })) => return Err(End::InUse(by)),
                 Ok(Err(MetadataError::HalfMigrated { .. })) => return Err(End::HalfMigrated),
-                Ok(Err(error)) => tracing::debug!("{}: cannot lock it again: {error}", self.label),
-                Err(_) => tracing::debug!("{}: it does not answer", self.label),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it does not answer".to_owned(),
+            };
+            if reason != told {
+                tracing::warn!("{}: cannot be locked again yet: {reason}", self.label);
+                told = reason;
             }
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);

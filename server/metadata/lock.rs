@@ -261,8 +261,9 @@ async fn postgres(config: &MetadataConfig, mode: OpenMode) -> Result<Lock, Metad
     })
 }
 
-/// A new connection that has the lock. Servers share one lock, which a load has alone; each part has one of its own. Whoever has his
-/// own looks for the locks that exclude it, so of two that come together at least one sees the other.
+/// A new connection that has the lock. Servers share one lock, which a load has alone; each part has
+/// one of its own. Whoever has taken one looks for those that exclude it, so of two that come
+/// together at least one sees the other.
 ///
 /// # Errors
 ///

@@ -104,8 +104,12 @@ async fn missing_bytes(
             bytes = bytes.saturating_add(match row.announced_bytes() {
                 // Rather than a blob so large, the row is wrong, and will be named for it.
                 announced if announced > free => {
-                    let blob = from.stat(&row.blob()).await;
-                    blob.ok().flatten().map_or(0, |stat| stat.size_bytes)
+                    match from.stat(&row.blob()).await {
+                        Ok(found) => found.map_or(0, |stat| stat.size_bytes),
+                        Err(error) if error.is_transient() => return Err(error.into()),
+                        // What cannot be read is not copied, and will be named for it.
+                        Err(_) => 0,
+                    }
                 }
                 announced => announced,
             });
