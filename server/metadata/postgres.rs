@@ -18,7 +18,8 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
-use futures::future::maybe_done;
+use futures::FutureExt;
+use futures::future::{OptionFuture, maybe_done};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -42,7 +43,9 @@ const DEFAULT_CONNECTIONS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Until it tries again while the server accepts no more connections.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often a transaction is tried that the server gave up in favour of another.
+/// How often a query is tried, or a transaction that the server gave up in favour of another. That
+/// the server ended its connections may show twice: in one of the pool, and in a new one that is cut
+/// because the lock was lost with the rest.
 const ATTEMPTS: u32 = 5;
 /// Of all advisory locks of a database, the one under which its tables change. Any number will
 /// do that other programs are unlikely to have chosen.
@@ -90,30 +93,29 @@ impl Database {
         Ok((database, state))
     }
 
-    /// Reads can be repeated, so one that loses its connection is, once.
+    /// Reads can be repeated, so one that loses its connection is.
     pub async fn query(
         &self,
         action: &'static str,
         statement: &Statement,
     ) -> Result<Vec<Row>, MetadataError> {
         let during = self.during(action);
-        let client = self.client(during).await?;
-        let error = match rows(&client, statement).await {
-            Ok(rows) => return Ok(rows),
-            Err(error) => error,
-        };
-        if !lost_connection(&error) {
-            return Err(failure(during, &error));
+        let mut attempt = 1;
+        loop {
+            let client = self.client(during).await?;
+            let outcome = rows(&client, statement).await;
+            drop(client);
+            match outcome {
+                Ok(rows) => return Ok(rows),
+                Err(error) if attempt < ATTEMPTS && lost_connection(&error) => self.forget_idle(),
+                Err(error) => return Err(failure(during, &error)),
+            }
+            attempt += 1;
         }
-        drop(client);
-        let client = self.fresh_client(during).await?;
-        rows(&client, statement)
-            .await
-            .map_err(|error| failure(during, &error))
     }
 
     /// Runs the statements as one transaction. It is repeated if the server gave it up for
-    /// another one, or if the connection proved dead before anything was sent.
+    /// another one, or if its connection was lost before it could have been committed.
     pub async fn write(
         &self,
         action: &'static str,
@@ -123,18 +125,22 @@ impl Database {
         if self.read_only {
             return Err(during.denied("it was opened to read only"));
         }
-        let mut client = self.client(during).await?;
         let mut attempt = 1;
         loop {
-            match try_write(&mut client, statements).await {
+            let mut client = self.client(during).await?;
+            let outcome = try_write(&mut client, statements).await;
+            drop(client);
+            let error = match outcome {
                 Ok(written) => return Ok(written),
-                Err(WriteError::NotBegun(error)) if attempt == 1 && lost_connection(&error) => {
-                    client = self.fresh_client(during).await?;
+                Err(error) => error,
+            };
+            let may_repeat = attempt < ATTEMPTS;
+            match error {
+                WriteError::Undone(error) if may_repeat && lost_connection(&error) => {
+                    self.forget_idle();
                 }
-                Err(WriteError::Begun(error)) if attempt < ATTEMPTS && is_passing(&error) => {}
-                Err(WriteError::NotBegun(error) | WriteError::Begun(error)) => {
-                    return Err(failure(during, &error));
-                }
+                error if may_repeat && is_passing(error.cause()) => {}
+                error => return Err(failure(during, error.cause())),
             }
             attempt += 1;
         }
@@ -146,21 +152,29 @@ impl Database {
     }
 
     async fn client(&self, during: During<'_>) -> Result<Object, MetadataError> {
-        if let Some(hold) = &self.hold {
-            hold.ready(during).await?;
+        loop {
+            if let Some(hold) = &self.hold {
+                hold.ready(during).await?;
+            }
+            let lost = OptionFuture::from(self.hold.as_ref().map(Hold::lost));
+            let error = match patiently(is_crowded, || self.pool.get()).await {
+                Ok(client) => return Ok(client),
+                Err(error) => error,
+            };
+            // One that was cut while it was made: there is another once the lock is held again.
+            if lost.now_or_never() != Some(Some(())) {
+                return Err(match &error {
+                    PoolError::Backend(error) => failure(during, error),
+                    PoolError::Timeout(_) => during.busy("all its connections are busy"),
+                    _ => during.failed(error.to_string()),
+                });
+            }
         }
-        let client = patiently(is_crowded, || self.pool.get()).await;
-        client.map_err(|error| match &error {
-            PoolError::Backend(error) => failure(during, error),
-            PoolError::Timeout(_) => during.busy("all its connections are busy"),
-            _ => during.failed(error.to_string()),
-        })
     }
 
-    /// A connection that was not idle when the server went away.
-    async fn fresh_client(&self, during: During<'_>) -> Result<Object, MetadataError> {
+    /// The next connection is a new one: where one is lost the idle ones are too.
+    fn forget_idle(&self) {
         self.pool.retain(|_, _| false);
-        self.client(during).await
     }
 
     fn during<'a>(&'a self, action: &'a str) -> During<'a> {
@@ -296,26 +310,27 @@ async fn try_read_state(client: &impl GenericClient) -> Result<State, tokio_post
 }
 
 enum WriteError {
-    /// The server has seen none of it.
-    NotBegun(tokio_postgres::Error),
-    Begun(tokio_postgres::Error),
+    /// Nothing of it can have been committed.
+    Undone(tokio_postgres::Error),
+    /// Whether it was committed is not known, unless the error says so.
+    Unknown(tokio_postgres::Error),
+}
+
+impl WriteError {
+    fn cause(&self) -> &tokio_postgres::Error {
+        let (Self::Undone(error) | Self::Unknown(error)) = self;
+        error
+    }
 }
 
 async fn try_write(client: &mut Object, statements: &[Statement]) -> Result<Written, WriteError> {
-    let transaction = client.transaction().await.map_err(WriteError::NotBegun)?;
-    run_all(transaction, statements)
+    let transaction = client.transaction().await.map_err(WriteError::Undone)?;
+    let written = pipeline(&transaction, statements)
         .await
-        .map_err(WriteError::Begun)
-}
-
-async fn run_all(
-    transaction: deadpool_postgres::Transaction<'_>,
-    statements: &[Statement],
-) -> Result<Written, tokio_postgres::Error> {
-    let written = pipeline(&transaction, statements).await?;
+        .map_err(WriteError::Undone)?;
     match written {
-        Written::Done(_) => transaction.commit().await?,
-        Written::Refused { .. } => transaction.rollback().await?,
+        Written::Done(_) => transaction.commit().await.map_err(WriteError::Unknown)?,
+        Written::Refused { .. } => transaction.rollback().await.map_err(WriteError::Undone)?,
     }
     Ok(written)
 }
