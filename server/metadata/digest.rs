@@ -152,6 +152,13 @@ impl TableDigest {
         differing.map(|(_, (bucket, _))| bucket.rows).sum()
     }
 
+    /// So many rows of this table are in `owned`.
+    pub fn rows_in(&self, owned: &Owned) -> u64 {
+        let pairs = self.buckets.iter().zip(&owned.buckets);
+        let inside = pairs.filter(|(_, owned)| **owned);
+        inside.map(|(bucket, _)| bucket.rows).sum()
+    }
+
     /// All of it, to be written down. Read by [`TableDigest::rows_of`].
     pub fn to_text(&self) -> String {
         let buckets = self.buckets.iter().enumerate();

@@ -484,7 +484,10 @@ fn answered(during: During<'_>, code: &str, source: String) -> MetadataError {
         "25006" => during.standby(source),
         "53100" => during.full(source),
         // Another transaction or a time limit was in the way, or what was read is too old by now.
-        "40001" | "40003" | "40P01" | "55P03" | "57014" | "72000" => during.busy(source),
+        "40001" | "40003" | "40P01" | "57014" | "72000" => during.busy(source),
+        "55P03" => during.busy(format!(
+            "another session keeps a lock that is needed (pg_locks tells which): {source}"
+        )),
         _ => during.failed(source),
     }
 }

@@ -207,11 +207,12 @@ pub enum MigrateError {
     },
     /// Following the source would remove most of what came from it. Nothing was removed.
     #[error(
-        "--delete would remove {removed} of the {of} files in {place}: they are gone from the source"
+        "--delete would remove {removed} of the {of} files that {place} has from the source: they are \
+         gone from it"
     )]
     MassRemoval {
         removed: u64,
-        /// Files that the target has.
+        /// Files of the target that came from the source.
         of: u64,
         place: String,
     },

@@ -24,7 +24,11 @@ impl Run<'_> {
         rejects: Option<&mut RejectsFile>,
     ) -> Result<Vec<TableReport>, MigrateError> {
         let source = plan.source.identity();
-        let mut loader = Loader::open_part(self.to.metadata, shard).await?;
+        let mut loader = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+            opened = Loader::open_part(self.to.metadata, shard) => opened?,
+        };
         self.guard.watch(&loader);
         // Another part may have come first since both were looked at.
         let target = Snapshot::open(self.to.metadata).await?;

@@ -116,15 +116,15 @@ pub(super) async fn look(
             progress: progress.as_ref(),
         };
         for layout in &plan.layouts {
-            let Looked { table, gone, blobs } = look
+            let looked = look
                 .at(layout, preview.may_delete_from(&layout.name))
                 .await?;
-            if table.table == "files" {
-                preview.files_gone = gone;
+            if layout.name == "files" {
+                (preview.files_owned, preview.files_gone) = (looked.owned, looked.gone);
             }
-            preview.tables.push(table);
+            preview.tables.push(looked.table);
             if let Some(report) = &mut preview.blobs {
-                report.deleted += blobs;
+                report.deleted += looked.blobs;
             }
         }
     }
@@ -136,7 +136,9 @@ pub(super) async fn look(
 /// What was found in one table.
 struct Looked {
     table: TableReport,
-    /// Rows of the target that came from the source and are gone from it, whatever becomes of them.
+    /// Rows of the target that came from the source, if any of them may go …
+    owned: u64,
+    /// … and those of them that are gone from it, whatever becomes of them.
     gone: u64,
     /// Blobs that go with rows.
     blobs: u64,
@@ -186,9 +188,9 @@ impl RowLook<'_> {
             limiter: self.limiter,
         };
         let deletes = self.options.mode == Mode::Sync { delete: true };
-        let owned = match self.target {
-            Some(target) if deletes => self.owned(&comparison, target).await?,
-            _ => None,
+        let (owned, owned_rows) = match self.target {
+            Some(target) if deletes => self.owned(&comparison, target).await?.unzip(),
+            _ => (None, None),
         };
         let (mut tally, mut extra) = (Tally::default(), 0);
         let (mut gone, mut blobs) = (0, 0);
@@ -260,27 +262,34 @@ impl RowLook<'_> {
             extra,
             proof: None,
         };
-        Ok(Looked { table, gone, blobs })
+        Ok(Looked {
+            table,
+            owned: owned_rows.unwrap_or_default(),
+            gone,
+            blobs,
+        })
     }
 
-    /// Which rows of the target came from the source, as a run would find it.
+    /// Which rows of the target came from the source, as a run would find it, and how many.
     async fn owned(
         &self,
         comparison: &Comparison<'_>,
         target: &Snapshot,
-    ) -> Result<Option<Owned>, MigrateError> {
+    ) -> Result<Option<(Owned, u64)>, MigrateError> {
         let Some(digests) = comparison.digests().await? else {
             return Ok(None);
         };
         let (source, table) = (self.plan.source.identity(), &comparison.layout.name);
-        Ok(Some(match target.owned(source, table).await? {
+        let owned = match target.owned(source, table).await? {
             Some(owned) => digests.to.owned_of(&owned),
             None if self.plan.in_parts => digests.to.owned_of(&Owned::all()),
             None => {
                 let left = target.left_digest(source, table).await?;
                 digests.to.rows_of(&left.unwrap_or_default())
             }
-        }))
+        };
+        let rows = digests.to.rows_in(&owned);
+        Ok(Some((owned, rows)))
     }
 
     /// The blob that goes with a row of the target, or with what the row promises: 1 if there is

@@ -164,8 +164,9 @@ pub struct Preview {
     pub tables: Vec<TableReport>,
     pub statuses: Vec<StatusReport>,
     pub blobs: Option<BlobReport>,
-    /// Files of the target that came from the source and are gone from it, looked for only where
-    /// they are to be removed.
+    /// Files of the target that came from the source, counted only where some are to be removed …
+    pub files_owned: u64,
+    /// … and those of them that are gone from it.
     pub files_gone: u64,
     /// What is wrong with the rows of the source.
     pub lint: LintReport,
@@ -203,9 +204,8 @@ impl Preview {
     /// As the run finds it, which does not know of the blobs then.
     fn mass_removal(&self, options: Options<'_>) -> Option<Prospect> {
         let files = self.tables.iter().find(|table| table.table == "files")?;
-        let (rows, removed) = (files.rows, self.files_gone);
-        let of = rows.present + rows.conflicts + rows.updated + rows.deleted + files.extra;
-        let is_most = rows.failed == 0 && !options.removes_most && is_most(removed, of);
+        let (removed, of) = (self.files_gone, self.files_owned);
+        let is_most = files.rows.failed == 0 && !options.removes_most && is_most(removed, of);
         is_most.then_some(Prospect::MassRemoval { removed, of })
     }
 

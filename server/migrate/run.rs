@@ -47,7 +47,7 @@ pub(super) struct Run<'a> {
     options: Options<'a>,
     limiter: &'a Arc<Limiter>,
     progress: &'a Arc<dyn Progress>,
-    cancel: &'a CancellationToken,
+    pub(super) cancel: &'a CancellationToken,
     gate: Arc<Gate>,
     earlier: Arc<Earlier>,
     /// Set once the ends were compared with the plan: later attempts find what this run changed.

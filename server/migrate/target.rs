@@ -61,7 +61,11 @@ impl Opening<'_> {
                 progress.on(Event::Keys(built));
             }
         };
-        let opened = Loader::open(self.to.metadata, &tell).await;
+        let opened = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
+            opened = Loader::open(self.to.metadata, &tell) => opened,
+        };
         let loader = opened.map_err(|source| {
             MigrateError::Preflight(vec![Problem::Metadata {
                 side: Side::Target,

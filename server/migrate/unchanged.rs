@@ -97,7 +97,8 @@ impl FileLook<'_> {
                 digests.to.rows_of(&left.unwrap_or_default())
             }
         };
-        let of = digests.to.rows();
+        // What the target has of its own must not hide that all the others would go.
+        let of = digests.to.rows_in(&owned);
         if !is_most(digests.to.most_missing(&digests.from, &owned), of) {
             return Ok(());
         }

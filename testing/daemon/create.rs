@@ -215,11 +215,9 @@ async fn a_body_of_more_than_a_mebibyte_is_refused() -> anyhow::Result<()> {
 #[tokio::test]
 async fn with_authentication_nobody_is_taken_for_anonymous() -> anyhow::Result<()> {
     let server = Server::with("FeatureAuthentication = \"forced\"").await?;
-    assert!(
-        server
-            .log()
-            .contains("this version serves anonymous uploads only")
-    );
+    server
+        .await_log("this version serves anonymous uploads only")
+        .await?;
     assert_eq!(
         server.create_said(&json!({})).await?,
         refused("anonymous uploads are disabled")
@@ -228,11 +226,9 @@ async fn with_authentication_nobody_is_taken_for_anonymous() -> anyhow::Result<(
     assert_eq!(said(with_token).await?, refusal(403, "invalid token"));
 
     let server = Server::with("FeatureAuthentication = \"enabled\"").await?;
-    assert!(
-        server
-            .log()
-            .contains("this version serves anonymous uploads only")
-    );
+    server
+        .await_log("this version serves anonymous uploads only")
+        .await?;
     server.create(json!({})).await?;
     let with_token = server.get("/upload/x").header("X-PlikToken", "some-token");
     assert_eq!(said(with_token).await?, refusal(403, "invalid token"));

@@ -201,11 +201,9 @@ async fn a_file_that_the_backend_has_lost_is_a_failure_explained_in_debug_mode_o
         let (status, text) = said(server.get(&upload.path(0))).await?;
         assert_eq!(status, 500);
         assert!(text.starts_with(expected), "{text}");
-        assert!(
-            server
-                .log()
-                .contains("[CRITICAL] unable to get file error=")
-        );
+        server
+            .await_log("[CRITICAL] unable to get file error=")
+            .await?;
     }
     Ok(())
 }

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use rustix::process::Signal;
+
 use crate::api::said;
 use crate::server::{Home, Server};
 
 #[tokio::test]
 async fn the_log_tells_what_starts() -> anyhow::Result<()> {
     let server = Server::start().await?;
+    for text in ["Starting plikd server", "Using SQLite", " seconds.\n"] {
+        server.await_log(text).await?;
+    }
     let log = server.log();
     let version = env!("CARGO_PKG_VERSION");
     assert!(
@@ -130,13 +135,15 @@ async fn bad_usage_and_bad_configuration_are_exit_code_2() -> anyhow::Result<()>
 /// What a client sends must not end up in the log unless it is harmless.
 #[tokio::test]
 async fn the_log_holds_no_secrets() -> anyhow::Result<()> {
-    let server = Server::with("Debug = true\nDebugRequests = true").await?;
+    let mut server = Server::with("Debug = true\nDebugRequests = true").await?;
     let params = serde_json::json!({ "login": "mylogin", "password": "mypassword" });
     let upload = server.share(params, "a", "hello").await?;
     let wrong = server
         .get(&upload.path(0))
         .header("Authorization", "Basic c2VjcmV0OnNlY3JldA==");
     assert_eq!(said(wrong).await?.0, 401);
+    server.signal(Signal::TERM)?;
+    server.ended().await?;
     let log = server.log();
     assert!(log.contains(&upload.id), "{log}");
     for secret in [upload.token.as_str(), "mypassword", "c2VjcmV0OnNlY3JldA=="] {

@@ -5,9 +5,12 @@ use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 
 use crate::places::Database;
-use crate::scene::{NO_FILES, SMALL, SOME, Scene, Server, assert_equal, finish, wait_until};
+use crate::scene::{
+    NO_FILES, SMALL, SOME, Scene, Server, assert_equal, finish, signal, wait_until,
+};
 
 const LOCK: i64 = 0x706c_696b_6475_7365;
 
@@ -167,4 +170,96 @@ fn a_limit_for_idle_sessions_ends_no_lock() -> Result<()> {
     assert_eq!(holder(&to)?, before);
     finish(run)?.expect(0)?.never_says(&["retry "])?;
     assert_equal(&from, &to)
+}
+
+/// Somebody who has read the files of this database and goes on with other things, such as a backup.
+fn read_on(server: &Server) -> JoinHandle<Result<()>> {
+    let url = server.database.url();
+    let read = "BEGIN; SELECT count(*) FROM files; SELECT pg_sleep(300)";
+    std::thread::spawn(move || Database::query_url(&url, read).map(drop))
+}
+
+fn is_reading(server: &Server) -> Result<bool> {
+    is_there(server, "wait_event = 'PgSleep'")
+}
+
+fn is_waiting(server: &Server) -> Result<bool> {
+    is_there(server, "wait_event_type = 'Lock'")
+}
+
+/// Whether the database has such a connection.
+fn is_there(server: &Server, condition: &str) -> Result<bool> {
+    let sql = format!(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE {condition} AND datname = current_database()"
+    );
+    Ok(server.database.value(&sql)? == "t")
+}
+
+/// Ends whoever reads on.
+fn end_reading(server: &Server) -> Result<()> {
+    server.database.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE wait_event = 'PgSleep' AND datname = current_database()",
+    )?;
+    Ok(())
+}
+
+/// A database whose tables are there and have no rows.
+fn empty_tables(scene: &Scene, name: &str) -> Result<Server> {
+    let server = scene.postgres(name)?;
+    scene.serve(&server).map(drop)?;
+    server.database.query("DELETE FROM settings")?;
+    Ok(server)
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn whoever_reads_the_target_is_waited_for_and_told_of() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, empty_tables(&scene, "to")?);
+    let reader = read_on(&to);
+    wait_until("it is read", || is_reading(&to))?;
+    let run = scene
+        .migration(&from.config, &to.config, &["--metadata-only"])
+        .spawn()?;
+    wait_until("the run waits", || is_waiting(&to))?;
+    wait_until("it lets others pass", || Ok(!is_waiting(&to)?))?;
+    end_reading(&to)?;
+    ensure!(
+        reader.join().is_ok_and(|read| read.is_err()),
+        "it was not ended"
+    );
+    finish(run)?
+        .expect(0)?
+        .says(&["another session keeps a lock that is needed", "retry 1 in "])?;
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_part_that_waits_for_the_first_one_can_be_stopped() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, empty_tables(&scene, "to")?);
+    let reader = read_on(&to);
+    wait_until("it is read", || is_reading(&to))?;
+    let part = |shard| {
+        let options = ["--metadata-only", shard];
+        scene.migration(&from.config, &to.config, &options).spawn()
+    };
+    let first = part("--shard=1/2")?;
+    wait_until("the first part waits", || is_waiting(&to))?;
+    let second = part("--shard=2/2")?;
+    wait_until("the second part waits for it", || {
+        is_there(&to, "wait_event = 'advisory'")
+    })?;
+    signal(&second, Signal::INT)?;
+    finish(second)?.expect(130)?.says(&["interrupted"])?;
+    end_reading(&to)?;
+    ensure!(
+        reader.join().is_ok_and(|read| read.is_err()),
+        "it was not ended"
+    );
+    finish(first)?.expect(0)?;
+    Ok(())
 }

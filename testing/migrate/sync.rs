@@ -223,12 +223,12 @@ fn an_emptied_source_is_a_question(scene: &Scene, to: &Server) -> Result<()> {
         from.database.query(&format!("DELETE FROM {table}"))?;
     }
     let held = (to.database.rows()?, to.store.blobs(&to.database)?);
-    let of = format!("--delete would remove {files} of the {files} files in ");
+    let of = format!("--delete would remove {files} of the {files} files that ");
     for options in [&["--dry-run"][..], &["--plan", "plan.json"], &[]] {
         let run = scene.migrate(&from, to, &[&["--sync", "--delete"], options].concat())?;
         run.expect(1)?.says(&[
             &of,
-            "they are gone from the source",
+            "they are gone from it",
             "hint: nothing was removed",
             "give --yes too",
         ])?;
@@ -262,6 +262,26 @@ fn an_emptied_source_does_not_empty_services() -> Result<()> {
     let scene = Scene::new()?;
     let to = services(&scene)?;
     an_emptied_source_is_a_question(&scene, &to)
+}
+
+#[test]
+fn files_of_its_own_do_not_hide_that_all_the_others_would_go() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let files = to.database.count("files")?;
+    to.database.add_upload("ownUpload")?;
+    for number in 0..3 * files {
+        to.database
+            .add_file(&format!("own{number}"), "ownUpload", "missing", b"")?;
+    }
+    from.database.query("DELETE FROM files")?;
+    for options in [&["--dry-run"][..], &[]] {
+        let run = scene.migrate(&from, &to, &[&["--sync", "--delete"], options].concat())?;
+        run.expect(1)?.says(&["--delete would remove"])?;
+    }
+    assert_eq!(to.database.count("files")?, 4 * files);
+    Ok(())
 }
 
 /// What the target has of its own is not about to go, so it is no reason to stop.

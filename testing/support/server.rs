@@ -167,6 +167,17 @@ impl Server {
         log.clone()
     }
 
+    /// Waits until it has printed `text`: an answer may be here before the line about it is.
+    pub async fn await_log(&self, text: &str) -> anyhow::Result<()> {
+        let printed = async {
+            while !self.log().contains(text) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let printed = timeout(PATIENCE, printed).await;
+        printed.with_context(|| format!("never printed {text:?}: {}", self.log()))
+    }
+
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.process.id())?).context("no process id")?;
         Ok(kill_process(pid, signal)?)

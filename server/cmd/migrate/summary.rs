@@ -74,7 +74,7 @@ fn foreseen(preview: &Preview) -> Outcome {
             Exit::Failed,
             anyhow!(
                 "the run would stop before it wrote anything: --delete would remove {} of the {} \
-                 files in the target: they are gone from the source",
+                 files that the target has from the source: they are gone from it",
                 HumanCount(removed),
                 HumanCount(of)
             ),
@@ -440,6 +440,7 @@ mod tests {
             blobs: report().blobs,
             lint: LintReport::default(),
             omitted: Vec::new(),
+            files_owned: 0,
             files_gone: 0,
             prospect: Prospect::Complete,
         };

@@ -12,6 +12,7 @@ use futures::stream::{FuturesUnordered, TryStreamExt};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::writer::{SESSION, SOON};
 use super::{Connector, failure, is_about_a_row};
 use crate::metadata::MetadataError;
 use crate::metadata::error::During;
@@ -106,7 +107,7 @@ impl Deferred<'_> {
     /// has changed, if the database does not let us.
     pub async fn defer(&self, client: &Client, names: &[&str]) -> Result<bool, MetadataError> {
         client
-            .batch_execute("BEGIN; SET LOCAL search_path = ''")
+            .batch_execute(&format!("BEGIN; SET LOCAL search_path = ''; {SOON}"))
             .await
             .map_err(|error| self.failure("prepare its tables", &error))?;
         let outcome = self.try_defer(client, names).await;
@@ -202,7 +203,7 @@ impl Deferred<'_> {
     async fn builder(&self) -> Result<Client, MetadataError> {
         let client = self.connector.connect().await?;
         client
-            .batch_execute(super::writer::SESSION)
+            .batch_execute(SESSION)
             .await
             .map_err(|error| self.failure("open it", &error))?;
         Ok(client)

@@ -8,7 +8,7 @@ use futures::SinkExt;
 use tokio_postgres::{Client, CopyInSink};
 
 use super::deferred::{Deferred, FOREIGN_KEYS, INDEXES, KEYS, STEPS};
-use super::writer::{HEADER, PART_BYTES, SESSION, TRAILER, copy_sql, holds_tuples};
+use super::writer::{HEADER, PART_BYTES, SESSION, SOON, TRAILER, copy_sql, holds_tuples};
 use super::{Connector, explain, failure, is_about_a_row, run};
 use crate::metadata::MetadataError;
 use crate::metadata::checkpoint::{Checkpoint, Tally, WHOLE};
@@ -105,7 +105,8 @@ impl FreshLoad {
         let name = format!("{}.{}", quote(&self.schema), quote(&layout.name));
         let options = match &self.part {
             None => {
-                self.execute(&format!("BEGIN; TRUNCATE {name}")).await?;
+                let empty = format!("BEGIN; {SOON}; TRUNCATE {name}");
+                self.execute(&empty).await?;
                 "FORMAT binary, FREEZE"
             }
             Some(part) => {

@@ -40,6 +40,10 @@ pub(super) const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transac
      SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
      WHERE name = 'idle_session_timeout'";
 
+/// In a transaction that needs a table for itself: whoever reads it meanwhile is waited for so long,
+/// and so long those who come after have to wait too. An error tells of it, and the run tries again.
+pub(super) const SOON: &str = "SET LOCAL lock_timeout = '5s'";
+
 /// For each column of the tables `$1` that has a sequence, the statement that advances it.
 const SEQUENCES: &str = "SELECT format('SELECT setval(%L, m) FROM (SELECT max(%I)::bigint AS m FROM %s) t, \
          %s AS s WHERE m > s.last_value OR (m = s.last_value AND NOT s.is_called)', \
