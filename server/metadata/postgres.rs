@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
 use futures::FutureExt;
 use futures::future::{OptionFuture, maybe_done};
@@ -24,6 +24,8 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient};
+
+use connect::SILENT;
 
 pub use connect::Connector;
 pub use settings::Settings;
@@ -165,6 +167,7 @@ impl Database {
             if lost.now_or_never() != Some(Some(())) {
                 return Err(match &error {
                     PoolError::Backend(error) => failure(during, error),
+                    PoolError::Timeout(TimeoutType::Create) => during.unreachable(SILENT),
                     PoolError::Timeout(_) => during.busy("all its connections are busy"),
                     _ => during.failed(error.to_string()),
                 });
@@ -216,11 +219,13 @@ fn pool(connector: Connector, size: usize, label: &str) -> Result<Pool, Metadata
     let config = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
+    let create_timeout = connector.patience();
     let manager = Manager::from_connect(connector.config().clone(), connector, config);
     Pool::builder(manager)
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(PATIENCE))
+        .create_timeout(create_timeout)
         .build()
         .map_err(|error| {
             let during = During {

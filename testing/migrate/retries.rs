@@ -63,7 +63,6 @@ fn a_target_that_is_restarted_in_the_middle() -> Result<()> {
     Ok(())
 }
 
-/// After the loss a new moment of the source is read, with rows that sort before the checkpoint.
 /// Its answer shows that the address is right, so it is waited for from the first attempt on.
 #[test]
 fn a_target_that_is_still_starting() -> Result<()> {
@@ -101,6 +100,26 @@ fn refuse(mut client: TcpStream, code: &str) -> io::Result<()> {
     client.write_all(fields.as_bytes())
 }
 
+/// Such as a load balancer with nothing behind it.
+#[test]
+fn a_target_that_accepts_connections_and_says_nothing() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = scene.made_up("from", NO_FILES)?;
+    let silent = TcpListener::bind(("127.0.0.1", 0))?;
+    let port = silent.local_addr()?.port();
+    let config = format!(
+        "[MetadataBackendConfig]\nDriver = \"postgres\"\nConnectionString = \
+         \"postgres://plik@127.0.0.1:{port}/plik?sslmode=disable&connect_timeout=1\"\n"
+    );
+    let to = scene.write("to.cfg", &config)?;
+    scene
+        .migrate_config(&from.config, &to, &["--metadata-only"])?
+        .expect(4)?
+        .says(&["it accepts a connection and then does not answer"])?;
+    Ok(())
+}
+
+/// After the loss a new moment of the source is read, with rows that sort before the checkpoint.
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_source_that_is_lost_and_written_to_meanwhile() -> Result<()> {

@@ -9,6 +9,7 @@ use deadpool_postgres::Connect;
 use futures::FutureExt;
 use futures::future::{BoxFuture, OptionFuture};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -22,6 +23,8 @@ use crate::metadata::error::During;
 use crate::metadata::hold::{Hold, Session};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is said of a server that took the connection, but no more.
+pub(super) const SILENT: &str = "it accepts a connection and then does not answer";
 /// After this a peer that does not acknowledge what was sent is taken for dead.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(60);
@@ -92,9 +95,23 @@ impl Connector {
         if let Some(hold) = &self.hold {
             hold.ready(during).await?;
         }
-        let connected = self.establish().await;
+        let connecting = self.establish();
+        let connected = match self.patience() {
+            Some(patience) => timeout(patience, connecting).await,
+            None => Ok(connecting.await),
+        };
+        let connected = connected.map_err(|_| during.unreachable(SILENT))?;
         let (client, task) = connected.map_err(|error| failure(during, &error))?;
         Ok(Session { client, task })
+    }
+
+    /// How long it may take until there is a session. `connect_timeout` is for reaching each of the
+    /// servers; so long again, the one that was reached may take to let us in. `None` is for ever.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let servers = self.config.get_hosts().len().max(1);
+        let attempts = u32::try_from(servers).unwrap_or(u32::MAX).saturating_add(1);
+        let timeout = self.config.get_connect_timeout();
+        timeout.map(|timeout| timeout.saturating_mul(attempts))
     }
 
     pub(super) fn config(&self) -> &Config {
