@@ -84,15 +84,15 @@ impl Snapshot {
         const POSTGRES: Sql = "WITH RECURSIVE made AS ( \
              SELECT c.relname::text AS in_table, a.attname::text AS in_column, a.attnum, \
                  format_type(a.atttypid, a.atttypmod) AS declared, \
-                 t.typcategory = 'A' AS is_array, \
-                 CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END AS base, \
+                 t.typcategory = 'A' AND t.typtype <> 'd' AS is_array, \
+                 CASE WHEN t.typcategory = 'A' AND t.typtype <> 'd' THEN t.typelem ELSE t.oid END AS base, \
                  -1 AS modifier \
              FROM pg_class c \
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 \
                  AND NOT a.attisdropped AND a.attgenerated = '' \
              JOIN pg_type t ON t.oid = a.atttypid \
              WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace \
-             AND (CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END) >= 16384 \
+             AND (CASE WHEN t.typcategory = 'A' AND t.typtype <> 'd' THEN t.typelem ELSE t.oid END) >= 16384 \
              UNION ALL \
              SELECT m.in_table, m.in_column, m.attnum, m.declared, m.is_array, d.typbasetype, \
                  d.typtypmod \

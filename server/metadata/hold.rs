@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
@@ -77,13 +76,14 @@ impl Hold {
         *self.standing.borrow() == Standing::Held(1)
     }
 
-    /// Ends when the lock, as it is held at this moment, has been lost. Never once it was given back.
+    /// Ends when the lock, as it is held at this moment, has been lost: at once if it is not held.
+    /// Never once it was given back.
     pub(super) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         let standing = self.standing.clone();
         let now = standing.borrow().clone();
         async move {
-            let lost = |standing: &Standing| *standing != now;
-            if matches!(now, Standing::Held(_)) && when(&standing, lost).await.is_none() {
+            let lost = |standing: &Standing| !matches!(now, Standing::Held(_)) || *standing != now;
+            if when(&standing, lost).await.is_none() {
                 pending::<()>().await;
             }
         }
@@ -127,11 +127,12 @@ impl End {
     }
 }
 
-/// A connection that has the lock and does nothing else.
+/// A connection that has the lock and does nothing else. It is cut when this is dropped, whatever it
+/// waits for.
 pub(super) struct Session {
     pub client: Client,
     /// Ends with the connection.
-    pub task: JoinHandle<()>,
+    pub task: AbortOnDropHandle<()>,
 }
 
 impl Session {
@@ -139,8 +140,12 @@ impl Session {
         loop {
             tokio::select! {
                 _ = &mut self.task => return,
-                // Should this fail because the connection is gone, the task says so.
-                () = sleep(PULSE) => drop(self.client.simple_query("SELECT 1").await),
+                // Should this fail because the connection is gone, the task says so. Whoever takes
+                // it and says nothing would be waited for without end.
+                () = sleep(PULSE) => match timeout(LONGEST_TRY, self.client.simple_query("SELECT 1")).await {
+                    Ok(_) => {}
+                    Err(_) => return,
+                },
             }
         }
     }

@@ -245,14 +245,8 @@ fn has_no_locks(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::ENOLCK)
 }
 
-/// No limit that is meant for idle sessions or long statements ends the connection of a lock.
-/// Versions differ in what they know of these.
-const STEADY: &str = "SELECT pg_catalog.set_config(name, '0', false) \
-     FROM pg_catalog.pg_settings WHERE name IN ('idle_session_timeout', 'statement_timeout', \
-         'transaction_timeout')";
-
 async fn postgres(config: &MetadataConfig, mode: OpenMode) -> Result<Lock, MetadataError> {
-    let connector = Connector::new(config)?;
+    let connector = Connector::new(config)?.steady();
     let session = take_in_postgres(&connector, mode).await?;
     let (hold, keeper) = hold::keep(session, connector, mode);
     Ok(Lock::Postgres {
@@ -278,8 +272,6 @@ pub(super) async fn take_in_postgres(
         action: "lock it",
         backend: &label,
     };
-    let steady = session.client.batch_execute(STEADY).await;
-    steady.map_err(|error| failure(during, &error))?;
     let asking = Asking {
         client: &session.client,
         during,

@@ -8,6 +8,7 @@ use super::error::During;
 use super::layout::{is_bookkeeping, quote};
 use super::lock::Lock;
 use super::postgres::layouts::layouts;
+use super::postgres::writer::SOON;
 use super::postgres::{Connector, failure};
 use super::table::TABLES;
 use super::{MetadataError, OpenMode};
@@ -23,7 +24,7 @@ use crate::config::MetadataConfig;
 pub async fn drop_tables(config: &MetadataConfig) -> Result<Vec<String>, MetadataError> {
     let lock = Lock::take(config, OpenMode::Load).await?;
     let hold = lock.as_ref().and_then(Lock::hold).cloned();
-    let connector = Connector::new(config)?.under(hold);
+    let connector = Connector::new(config)?.steady().under(hold);
     let label = connector.to_string();
     let client = connector.connect().await?;
     let found = layouts(&client, &label).await?.into_iter();
@@ -35,10 +36,13 @@ pub async fn drop_tables(config: &MetadataConfig) -> Result<Vec<String>, Metadat
         return Ok(names);
     }
     let list: Vec<String> = names.iter().map(|name| quote(name)).collect();
-    // One statement, so that foreign keys among them are no obstacle.
-    let dropped = client
-        .batch_execute(&format!("DROP TABLE {}", list.join(", ")))
-        .await;
+    // One statement, so that foreign keys among them are no obstacle. The end of the transaction is
+    // a step of its own: where this program has gone meanwhile, nothing has happened.
+    let drop = format!("BEGIN; {SOON}; DROP TABLE {}", list.join(", "));
+    let dropped = match client.batch_execute(&drop).await {
+        Ok(()) => client.batch_execute("COMMIT").await,
+        refused => refused,
+    };
     let during = During {
         action: "drop the tables of plikd",
         backend: &label,

@@ -69,6 +69,10 @@ impl Database {
         hold: Option<Hold>,
     ) -> Result<(Self, State), MetadataError> {
         let connector = Connector::new(config)?.under(hold.clone());
+        let connector = match mode {
+            OpenMode::Serve => connector,
+            OpenMode::Load | OpenMode::LoadPart(_) | OpenMode::ReadOnly => connector.steady(),
+        };
         let label = connector.to_string();
         let mut client = connector.connect().await?;
         let state = match mode {
@@ -159,19 +163,17 @@ impl Database {
                 hold.ready(during).await?;
             }
             let lost = OptionFuture::from(self.hold.as_ref().map(Hold::lost));
-            let error = match patiently(is_crowded, || self.pool.get()).await {
-                Ok(client) => return Ok(client),
-                Err(error) => error,
-            };
-            // One that was cut while it was made: there is another once the lock is held again.
-            if lost.now_or_never() != Some(Some(())) {
-                return Err(match &error {
-                    PoolError::Backend(error) => failure(during, error),
-                    PoolError::Timeout(TimeoutType::Create) => during.unreachable(SILENT),
-                    PoolError::Timeout(_) => during.busy("all its connections are busy"),
-                    _ => during.failed(error.to_string()),
-                });
+            let client = patiently(is_crowded, || self.pool.get()).await;
+            // It was cut, or is about to be: there is another once the lock is held again.
+            if lost.now_or_never() == Some(Some(())) {
+                continue;
             }
+            return client.map_err(|error| match &error {
+                PoolError::Backend(error) => failure(during, error),
+                PoolError::Timeout(TimeoutType::Create) => during.unreachable(SILENT),
+                PoolError::Timeout(_) => during.busy("all its connections are busy"),
+                _ => during.failed(error.to_string()),
+            });
         }
     }
 

@@ -63,7 +63,11 @@ pub async fn replay(
         false => None,
     };
     let again = rejects.map(Again::create).transpose()?;
-    let loader = Loader::open(to.metadata, &|_| ()).await.map_err(refused)?;
+    let loader = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(MigrateError::Interrupted),
+        loader = Loader::open(to.metadata, &|_| ()) => loader.map_err(refused)?,
+    };
     loader.begin(&source).await?;
     let mut replay = Replay {
         file,

@@ -183,13 +183,13 @@ impl<'a> Run<'a> {
         let target = Snapshot::open(self.to.metadata).await?;
         let source = plan.source.identity();
         target.refuse_other_migration(source).await?;
-        match target.has_parts_of(source).await? == plan.in_parts {
-            true => Ok(()),
-            // They are put together in another way, which the next attempt takes.
-            false => Err(target
-                .changed_meanwhile("rows have come in parts since")
-                .into()),
-        }
+        // What is there now is brought in another way, which the next attempt takes.
+        let since = match (plan.in_parts, target.has_parts_of(source).await?) {
+            (false, true) => "rows have come in parts since",
+            (true, false) => "its keys have refused the rows that came in parts, so all come again",
+            _ => return Ok(()),
+        };
+        Err(target.changed_meanwhile(since).into())
     }
 
     /// How the files of a source that is followed stand before anything is written, if that tells

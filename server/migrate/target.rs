@@ -13,7 +13,7 @@ use super::preflight::CheckItem;
 use super::progress::{Event, Progress};
 use crate::config::DataConfig;
 use crate::data::{self, Access, DataBackend, DataError, Trial, Tuning};
-use crate::metadata::Loader;
+use crate::metadata::{Loader, MetadataError};
 use crate::model::Shard;
 
 /// What a run writes to.
@@ -66,11 +66,13 @@ impl Opening<'_> {
             () = self.cancel.cancelled() => return Err(MigrateError::Interrupted),
             opened = Loader::open(self.to.metadata, &tell) => opened,
         };
-        let loader = opened.map_err(|source| {
-            MigrateError::Preflight(vec![Problem::Metadata {
+        let loader = opened.map_err(|source| match source {
+            // The checks have reached it, and it may have built keys for hours since.
+            MetadataError::Unreachable { .. } | MetadataError::Standby { .. } => source.into(),
+            source => MigrateError::Preflight(vec![Problem::Metadata {
                 side: Side::Target,
                 source,
-            }])
+            }]),
         })?;
         self.guard.watch(&loader);
         Ok(loader)

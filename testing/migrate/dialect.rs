@@ -1,12 +1,14 @@
 //! `--dialect`: the rows of a server to its other database, and the server started there.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 
+use crate::locks::{Reader, is_waiting};
 use crate::places::Database;
-use crate::scene::{Counts, Run, SMALL, Scene, Server, run};
+use crate::scene::{Counts, Run, SMALL, Scene, Server, finish, run, signal, wait_until};
 
 /// A filled local server, and the PostgreSQL that it is to be moved to.
 struct Stage {
@@ -185,6 +187,32 @@ fn nothing_is_dropped_for_a_source_that_cannot_be_moved() -> Result<()> {
         "UPDATE uploads SET comments = 'AB' WHERE id = {first}"
     ))?;
     assert_eq!(stage.other.rows()?, stage.local.database.rows()?);
+    Ok(())
+}
+
+/// What waits in PostgreSQL is not carried out for somebody who has gone.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn nothing_is_dropped_for_a_run_that_was_interrupted_while_it_waited() -> Result<()> {
+    for asked in [Signal::INT, Signal::KILL] {
+        let stage = filled()?;
+        let rows = stage.other.rows()?;
+        let reader = Reader::start(&stage.other)?;
+        let mut run = stage.plikd(&["migrate", "--dialect", "postgres", "--overwrite", "--yes"]);
+        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        wait_until("the run waits", || is_waiting(&stage.other))?;
+        signal(&run, asked)?;
+        let ended = finish(run)?;
+        if asked == Signal::INT {
+            ended
+                .expect(130)?
+                .says(&["interrupted"])?
+                .never_says(&["dropped"])?;
+        }
+        reader.end(&stage.other)?;
+        wait_until("nobody waits", || Ok(!is_waiting(&stage.other)?))?;
+        assert_eq!(stage.other.rows()?, rows);
+    }
     Ok(())
 }
 

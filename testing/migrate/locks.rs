@@ -159,48 +159,60 @@ fn a_limit_for_idle_sessions_ends_no_lock() -> Result<()> {
     let (from, to) = (scene.made_up("from", SOME)?, scene.postgres("to")?);
     let name = to.database.value("SELECT current_database()")?;
     to.database.query(&format!(
-        "ALTER DATABASE {name} SET idle_session_timeout = '300ms'"
+        "ALTER DATABASE {name} SET idle_session_timeout = '1s'"
     ))?;
     let run = scene
         .migration(&from.config, &to.config, &["--bwlimit=30KiB"])
         .spawn()?;
     wait_until("it has begun", || Ok(has_begun(&to)))?;
     let before = holder(&to)?;
-    sleep(Duration::from_secs(1));
+    sleep(Duration::from_secs(3));
     assert_eq!(holder(&to)?, before);
     finish(run)?.expect(0)?.never_says(&["retry "])?;
     assert_equal(&from, &to)
 }
 
-/// Somebody who has read the files of this database and goes on with other things, such as a backup.
-fn read_on(server: &Server) -> JoinHandle<Result<()>> {
-    let url = server.database.url();
-    let read = "BEGIN; SELECT count(*) FROM files; SELECT pg_sleep(300)";
-    std::thread::spawn(move || Database::query_url(&url, read).map(drop))
+/// Somebody who has read the files of a database and goes on with other things, such as a backup.
+pub struct Reader(JoinHandle<Result<()>>);
+
+impl Reader {
+    pub fn start(database: &Database) -> Result<Self> {
+        let url = database.url();
+        let read = "BEGIN; SELECT count(*) FROM files; SELECT pg_sleep(300)";
+        let reader = std::thread::spawn(move || Database::query_url(&url, read).map(drop));
+        wait_until("it is read", || {
+            has_session(database, "wait_event = 'PgSleep'")
+        })?;
+        Ok(Self(reader))
+    }
+
+    pub fn end(self, database: &Database) -> Result<()> {
+        end_sessions(database, "wait_event = 'PgSleep'")?;
+        let read = self.0.join();
+        ensure!(read.is_ok_and(|read| read.is_err()), "it was not ended");
+        Ok(())
+    }
 }
 
-fn is_reading(server: &Server) -> Result<bool> {
-    is_there(server, "wait_event = 'PgSleep'")
+/// Whether somebody waits for whoever reads or writes a table.
+pub fn is_waiting(database: &Database) -> Result<bool> {
+    has_session(database, "wait_event = 'relation'")
 }
 
-fn is_waiting(server: &Server) -> Result<bool> {
-    is_there(server, "wait_event_type = 'Lock'")
-}
-
-/// Whether the database has such a connection.
-fn is_there(server: &Server, condition: &str) -> Result<bool> {
+pub fn has_session(database: &Database, condition: &str) -> Result<bool> {
     let sql = format!(
-        "SELECT count(*) > 0 FROM pg_stat_activity WHERE {condition} AND datname = current_database()"
+        "SELECT count(*) > 0 FROM pg_stat_activity \
+         WHERE {condition} AND datname = current_database()"
     );
-    Ok(server.database.value(&sql)? == "t")
+    Ok(database.value(&sql)? == "t")
 }
 
-/// Ends whoever reads on.
-fn end_reading(server: &Server) -> Result<()> {
-    server.database.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE wait_event = 'PgSleep' AND datname = current_database()",
-    )?;
+pub fn end_sessions(database: &Database, condition: &str) -> Result<()> {
+    let sql = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE {condition} AND datname = current_database()"
+    );
+    ensure!(database.value(&sql)? != "0", "nobody was there");
     Ok(())
 }
 
@@ -217,18 +229,13 @@ fn empty_tables(scene: &Scene, name: &str) -> Result<Server> {
 fn whoever_reads_the_target_is_waited_for_and_told_of() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (scene.made_up("from", SOME)?, empty_tables(&scene, "to")?);
-    let reader = read_on(&to);
-    wait_until("it is read", || is_reading(&to))?;
+    let reader = Reader::start(&to.database)?;
     let run = scene
         .migration(&from.config, &to.config, &["--metadata-only"])
         .spawn()?;
-    wait_until("the run waits", || is_waiting(&to))?;
-    wait_until("it lets others pass", || Ok(!is_waiting(&to)?))?;
-    end_reading(&to)?;
-    ensure!(
-        reader.join().is_ok_and(|read| read.is_err()),
-        "it was not ended"
-    );
+    wait_until("the run waits", || is_waiting(&to.database))?;
+    wait_until("it lets others pass", || Ok(!is_waiting(&to.database)?))?;
+    reader.end(&to.database)?;
     finish(run)?
         .expect(0)?
         .says(&["another session keeps a lock that is needed", "retry 1 in "])?;
@@ -241,25 +248,71 @@ fn whoever_reads_the_target_is_waited_for_and_told_of() -> Result<()> {
 fn a_part_that_waits_for_the_first_one_can_be_stopped() -> Result<()> {
     let scene = Scene::new()?;
     let (from, to) = (scene.made_up("from", SOME)?, empty_tables(&scene, "to")?);
-    let reader = read_on(&to);
-    wait_until("it is read", || is_reading(&to))?;
+    let reader = Reader::start(&to.database)?;
     let part = |shard| {
         let options = ["--metadata-only", shard];
         scene.migration(&from.config, &to.config, &options).spawn()
     };
     let first = part("--shard=1/2")?;
-    wait_until("the first part waits", || is_waiting(&to))?;
+    wait_until("the first part waits", || is_waiting(&to.database))?;
     let second = part("--shard=2/2")?;
     wait_until("the second part waits for it", || {
-        is_there(&to, "wait_event = 'advisory'")
+        has_session(&to.database, "wait_event = 'advisory'")
     })?;
     signal(&second, Signal::INT)?;
     finish(second)?.expect(130)?.says(&["interrupted"])?;
-    end_reading(&to)?;
-    ensure!(
-        reader.join().is_ok_and(|read| read.is_err()),
-        "it was not ended"
-    );
+    reader.end(&to.database)?;
     finish(first)?.expect(0)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_target_that_is_lost_while_its_keys_are_built_is_waited_for() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.postgres("to")?);
+    for shard in ["--shard=1/2", "--shard=2/2"] {
+        scene
+            .migrate(&from, &to, &["--metadata-only", shard])?
+            .expect(0)?;
+    }
+    let reader = Reader::start(&to.database)?;
+    let last = scene
+        .migration(&from.config, &to.config, &["--metadata-only"])
+        .spawn()?;
+    wait_until("keys wait", || is_waiting(&to.database))?;
+    end_sessions(&to.database, "application_name = 'plikd'")?;
+    reader.end(&to.database)?;
+    finish(last)?.expect(0)?.says(&["retry 1 in "])?;
+    assert_eq!(from.database.rows()?, to.database.rows()?);
+    Ok(())
+}
+
+/// Such as an administrator sets for the role of a web server.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_limit_for_statements_ends_no_run() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to) = (scene.made_up("from", SOME)?, scene.postgres("to")?);
+    scene.migrate(&from, &to, &[])?.expect(0)?;
+    let name = to.database.value("SELECT current_database()")?;
+    to.database.query(&format!(
+        "ALTER DATABASE {name} SET statement_timeout = '1s'"
+    ))?;
+    let url = to.database.url();
+    // The last statement of a run writes to this table.
+    let holder = "SET statement_timeout = 0; BEGIN; \
+         LOCK TABLE plikd_migrate_runs IN EXCLUSIVE MODE; SELECT pg_sleep(300)";
+    let holder = std::thread::spawn(move || Database::query_url(&url, holder).map(drop));
+    wait_until("the table is held", || {
+        has_session(&to.database, "wait_event = 'PgSleep'")
+    })?;
+    let run = scene
+        .migration(&from.config, &to.config, &["--sync"])
+        .spawn()?;
+    wait_until("the run waits", || is_waiting(&to.database))?;
+    sleep(Duration::from_secs(2));
+    Reader(holder).end(&to.database)?;
+    finish(run)?.expect(0)?.never_says(&["retry "])?;
     Ok(())
 }

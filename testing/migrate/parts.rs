@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use crate::fresh::DEFINITIONS;
+use crate::locks::{end_sessions, has_session};
 use crate::places::{Database, Store};
 use crate::resume::{MANY_ROWS, refuses_to_serve};
 use crate::scene::{SMALL, SOME, Scene, Server, assert_equal, finish, signal, wait_until};
@@ -402,10 +403,7 @@ fn parts_run_beside_each_other_and_beside_nobody_else() -> Result<()> {
     let claim = "BEGIN; INSERT INTO plikd_migrate_shards VALUES ('', 'files', 1, 3, 0, 0); \
          SELECT pg_sleep(300)";
     let claimed = spawn(move || Database::query_url(&url, claim).is_err());
-    let is_there = |condition: &str| -> Result<bool> {
-        let sql = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE {condition}");
-        Ok(to.database.value(&sql)? == "t")
-    };
+    let is_there = |condition| has_session(&to.database, condition);
     wait_until("it is claimed", || is_there("wait_event = 'PgSleep'"))?;
     let waiting = part(&scene, ends, "1/3", &[ROWS])?;
     wait_until("the part waits", || is_there("wait_event_type = 'Lock'"))?;
@@ -418,9 +416,7 @@ fn parts_run_beside_each_other_and_beside_nobody_else() -> Result<()> {
         .says(&["is in use by another run of this part"])?;
     refuses_to_start(&scene, &to)?;
     whole_part(&scene, ends, "3/3", &[ROWS])?;
-    to.database.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
-    )?;
+    end_sessions(&to.database, "wait_event = 'PgSleep'")?;
     ensure!(claimed.join().unwrap_or(false), "it was not ended");
     finish(waiting)?.expect(0)?;
     let last = scene.migrate(&from, &to, &[ROWS])?.expect(0)?;

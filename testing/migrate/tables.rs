@@ -140,6 +140,27 @@ fn columns_keep_the_types_that_the_target_has() -> Result<()> {
     Ok(())
 }
 
+/// Such a domain counts as an array where PostgreSQL sorts types, and is none.
+#[test]
+#[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
+fn a_domain_over_an_array_becomes_the_array() -> Result<()> {
+    let scene = Scene::new()?;
+    let from = postgres_with(
+        &scene,
+        &[
+            "CREATE DOMAIN tags AS text[]",
+            "CREATE TABLE ev (id text PRIMARY KEY, tags tags)",
+            "INSERT INTO ev VALUES ('a', '{one,two}')",
+        ],
+    )?;
+    let to = scene.postgres("to")?;
+    let told = "the target has no type tags, so ev.tags becomes text[] there";
+    let run = scene.migrate(&from, &to, &[])?.expect(0)?;
+    run.says(&[told])?;
+    assert_eq!(to.database.value("SELECT tags[2] FROM ev")?, "two");
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs PostgreSQL: set PLIKD_TEST_POSTGRES"]
 fn a_type_that_nothing_stands_for_is_a_problem() -> Result<()> {

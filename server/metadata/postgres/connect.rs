@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure;
 use super::settings::{Settings, SslMode};
@@ -36,6 +37,12 @@ const SESSION: &str = "SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; \
      SET standard_conforming_strings = on; SET tcp_keepalives_idle = 60; \
      SET tcp_keepalives_interval = 15; SET tcp_keepalives_count = 4";
 
+/// No limit that is meant for the statements of a web server, or for sessions that it forgot, ends
+/// what may take hours or waits for hours. Versions differ in what they know of these.
+const STEADY: &str = "SELECT pg_catalog.set_config(name, '0', false) \
+     FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout', \
+         'lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')";
+
 /// Knows how to reach a PostgreSQL database.
 #[derive(Clone)]
 pub struct Connector {
@@ -45,6 +52,7 @@ pub struct Connector {
     /// A session parameter was refused and the administrator has been told.
     warned: Arc<AtomicBool>,
     label: String,
+    is_steady: bool,
     /// Its connections are for whoever has this lock, and end when it is lost.
     hold: Option<Hold>,
 }
@@ -62,12 +70,22 @@ impl Connector {
             label: label(&settings),
             session: settings.session,
             warned: Arc::default(),
+            is_steady: false,
             hold: None,
         })
     }
 
-    /// For the connections of whoever has this lock: when it is lost they end, with what is under
-    /// way in them.
+    /// For connections that no time limit of the server ends.
+    #[must_use]
+    pub fn steady(self) -> Self {
+        Self {
+            is_steady: true,
+            ..self
+        }
+    }
+
+    /// For the connections of whoever has this lock: when it is lost they end. What was sent is
+    /// carried out all the same, as far as it does not wait for more to come.
     #[must_use]
     pub fn under(self, hold: Option<Hold>) -> Self {
         Self { hold, ..self }
@@ -79,7 +97,9 @@ impl Connector {
     ///
     /// [`MetadataError::Unreachable`] or [`MetadataError::Denied`], and those of `Hold::ready`.
     pub async fn connect(&self) -> Result<Client, MetadataError> {
-        Ok(self.session().await?.client)
+        let Session { client, task } = self.session().await?;
+        task.detach();
+        Ok(client)
     }
 
     /// [`Connector::connect`], with what tells that the connection has ended.
@@ -118,10 +138,11 @@ impl Connector {
         &self.config
     }
 
-    async fn establish(&self) -> Result<(Client, JoinHandle<()>), Error> {
+    /// A session, and the task that drives it.
+    async fn establish(&self) -> Result<(Client, AbortOnDropHandle<()>), Error> {
         let lost = OptionFuture::from(self.hold.as_ref().map(Hold::lost));
         let (client, connection) = self.config.connect(self.tls.clone()).await?;
-        let task = tokio::spawn(async move {
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::select! {
                 // Whoever uses the client gets the error too, and knows what for.
                 ended = connection => if let Err(error) = ended {
@@ -129,10 +150,17 @@ impl Connector {
                 },
                 Some(()) = lost => tracing::debug!("a PostgreSQL connection is cut: its lock is lost"),
             }
-        });
-        client.batch_execute(SESSION).await?;
+        }));
+        // Together, because a limit may be short and counts from the moment of the connection.
+        let steady = if self.is_steady { STEADY } else { "" };
+        client
+            .batch_execute(&format!("{SESSION}; {steady}"))
+            .await?;
         for (name, value) in &self.session {
             self.set(&client, name, value).await?;
+        }
+        if self.is_steady && !self.session.is_empty() {
+            client.batch_execute(STEADY).await?;
         }
         Ok((client, task))
     }
@@ -155,7 +183,11 @@ impl Connector {
 
 impl Connect for Connector {
     fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        self.establish().boxed()
+        async {
+            let (client, task) = self.establish().await?;
+            Ok((client, task.detach()))
+        }
+        .boxed()
     }
 }
 

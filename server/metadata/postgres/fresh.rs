@@ -308,7 +308,7 @@ async fn empty(deferred: &Deferred<'_>, client: &Client) -> Result<(), MetadataE
         .collect();
     if !loaded.is_empty() {
         let undo = format!(
-            "BEGIN; TRUNCATE {}; DELETE FROM plikd_migrate_checkpoints WHERE last_key = '{WHOLE}'; \
+            "BEGIN; {SOON}; TRUNCATE {}; DELETE FROM plikd_migrate_checkpoints WHERE last_key = '{WHOLE}'; \
              DELETE FROM plikd_migrate_shards; COMMIT",
             loaded.join(", ")
         );

@@ -56,15 +56,13 @@ pub struct Reader {
 
 impl Reader {
     pub async fn open(config: &MetadataConfig) -> Result<Self, MetadataError> {
-        let connector = Connector::new(config)?;
+        let connector = Connector::new(config)?.steady();
         let label = connector.to_string();
         let client = connector.connect().await?;
-        // A migration may take longer than any limit meant for the statements of a web server. And
-        // it is about all rows: that some are hidden must be an error.
+        // It is about all rows: that some are hidden must be an error.
         client
             .batch_execute(
-                "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
-                 SET row_security = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                "SET row_security = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             )
             .await
             .map_err(|error| failure(during(&label, "start reading"), &error))?;

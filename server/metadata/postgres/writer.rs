@@ -31,18 +31,14 @@ pub(super) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What it ends with.
 pub(super) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
-/// A migration may take longer than any limit meant for the statements of a web server. And its
-/// only join looks a batch up in a table that may be a thousand times larger: by the key, always.
-/// Rows that row level security hides must be an error. It waits for hours of blobs, too; PostgreSQL
-/// before 14 knows no limit for that.
-pub(super) const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
-     SET row_security = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-     SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
-     WHERE name = 'idle_session_timeout'";
+/// The only join looks a batch up in a table that may be a thousand times larger: by the key, always.
+/// Rows that row level security hides must be an error.
+pub(super) const SESSION: &str =
+    "SET row_security = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 /// In a transaction that needs a table for itself: whoever reads it meanwhile is waited for so long,
 /// and so long those who come after have to wait too. An error tells of it, and the run tries again.
-pub(super) const SOON: &str = "SET LOCAL lock_timeout = '5s'";
+pub(in crate::metadata) const SOON: &str = "SET LOCAL lock_timeout = '5s'";
 
 /// For each column of the tables `$1` that has a sequence, the statement that advances it.
 const SEQUENCES: &str = "SELECT format('SELECT setval(%L, m) FROM (SELECT max(%I)::bigint AS m FROM %s) t, \
@@ -68,7 +64,7 @@ pub struct BulkWriter {
 impl BulkWriter {
     /// Opens a database whose tables exist.
     pub async fn open(config: &MetadataConfig, hold: Option<Hold>) -> Result<Self, MetadataError> {
-        let connector = Connector::new(config)?.under(hold);
+        let connector = Connector::new(config)?.steady().under(hold);
         let label = connector.to_string();
         let client = connector.connect().await?;
         client.batch_execute(SESSION).await.map_err(|error| {
@@ -158,7 +154,7 @@ impl BulkWriter {
 
     /// Runs DDL, all of it or none.
     pub async fn define(&self, statements: Vec<String>) -> Result<(), MetadataError> {
-        let all = format!("BEGIN; {}; COMMIT", statements.join("; "));
+        let all = format!("BEGIN; {SOON}; {}; COMMIT", statements.join("; "));
         let during = During {
             action: "extend its tables",
             backend: &self.label,
