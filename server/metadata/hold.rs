@@ -83,7 +83,8 @@ impl Hold {
         let now = standing.borrow().clone();
         async move {
             let lost = |standing: &Standing| !matches!(now, Standing::Held(_)) || *standing != now;
-            if when(&standing, lost).await.is_none() {
+            let is_given_back = standing.has_changed().is_err();
+            if is_given_back || when(&standing, lost).await.is_none() {
                 pending::<()>().await;
             }
         }
@@ -250,5 +251,32 @@ impl Keeper {
             }
         }
         Ok(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_is_lost_while_it_is_not_held_and_never_once_it_was_given_back() {
+        let (sender, standing) = watch::channel(Standing::Held(1));
+        let hold = Hold {
+            standing,
+            label: "it".into(),
+        };
+        let is_lost = |lost: &mut (dyn Future<Output = ()> + Unpin)| lost.now_or_never().is_some();
+        let mut since_it_was_taken = Box::pin(hold.lost());
+        assert!(!is_lost(&mut since_it_was_taken));
+        sender.send_replace(Standing::Wanted);
+        assert!(is_lost(&mut since_it_was_taken));
+        assert!(is_lost(&mut Box::pin(hold.lost())));
+        sender.send_replace(Standing::Held(2));
+        assert!(!is_lost(&mut Box::pin(hold.lost())));
+        sender.send_replace(Standing::Wanted);
+        drop(sender);
+        assert!(!is_lost(&mut Box::pin(hold.lost())));
     }
 }
