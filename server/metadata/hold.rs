@@ -141,12 +141,14 @@ impl Session {
         loop {
             tokio::select! {
                 _ = &mut self.task => return,
-                // Should this fail because the connection is gone, the task says so. Whoever takes
-                // it and says nothing would be waited for without end.
-                () = sleep(PULSE) => match timeout(LONGEST_TRY, self.client.simple_query("SELECT 1")).await {
-                    Ok(_) => {}
-                    Err(_) => return,
-                },
+                () = sleep(PULSE) => {
+                    let pulse = self.client.simple_query("SELECT 1");
+                    // Should it fail because the connection is gone, the task says so. Whoever takes
+                    // it and says nothing would be waited for without end.
+                    if timeout(LONGEST_TRY, pulse).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -264,9 +264,9 @@ fn an_emptied_source_does_not_empty_services() -> Result<()> {
     an_emptied_source_is_a_question(&scene, &to)
 }
 
-#[test]
-fn files_of_its_own_do_not_hide_that_all_the_others_would_go() -> Result<()> {
-    let scene = Scene::new()?;
+/// A source and its target, which has three times as many files of its own, and the number of the
+/// others.
+fn ends_of_which_one_has_its_own(scene: &Scene) -> Result<(Server, Server, u64)> {
     let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
     scene.migrate(&from, &to, &[])?.expect(0)?;
     let files = to.database.count("files")?;
@@ -275,6 +275,13 @@ fn files_of_its_own_do_not_hide_that_all_the_others_would_go() -> Result<()> {
         to.database
             .add_file(&format!("own{number}"), "ownUpload", "missing", b"")?;
     }
+    Ok((from, to, files))
+}
+
+#[test]
+fn files_of_its_own_do_not_hide_that_all_the_others_would_go() -> Result<()> {
+    let scene = Scene::new()?;
+    let (from, to, files) = ends_of_which_one_has_its_own(&scene)?;
     from.database.query("DELETE FROM files")?;
     for options in [&["--dry-run"][..], &[]] {
         let run = scene.migrate(&from, &to, &[&["--sync", "--delete"], options].concat())?;
@@ -288,14 +295,7 @@ fn files_of_its_own_do_not_hide_that_all_the_others_would_go() -> Result<()> {
 #[test]
 fn a_target_with_more_of_its_own_is_no_question() -> Result<()> {
     let scene = Scene::new()?;
-    let (from, to) = (scene.made_up("from", SOME)?, scene.local("to")?);
-    scene.migrate(&from, &to, &[])?.expect(0)?;
-    let files = to.database.count("files")?;
-    to.database.add_upload("ownUpload")?;
-    for number in 0..3 * files {
-        to.database
-            .add_file(&format!("own{number}"), "ownUpload", "missing", b"")?;
-    }
+    let (from, to, files) = ends_of_which_one_has_its_own(&scene)?;
     let run = scene
         .migrate(&from, &to, &["--sync", "--delete"])?
         .expect(20)?;
