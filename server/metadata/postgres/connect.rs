@@ -40,8 +40,9 @@ const SESSION: &str = "SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; \
 /// No limit that is meant for the statements of a web server, or for sessions that it forgot, ends
 /// what may take hours or waits for hours. Versions differ in what they know of these.
 const STEADY: &str = "SELECT pg_catalog.set_config(name, '0', false) \
-     FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout', \
-         'lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')";
+     FROM (VALUES ('statement_timeout'), ('transaction_timeout'), ('lock_timeout'), \
+         ('idle_session_timeout'), ('idle_in_transaction_session_timeout')) AS limits (name) \
+     WHERE pg_catalog.current_setting(name, true) IS NOT NULL";
 
 /// Knows how to reach a PostgreSQL database.
 #[derive(Clone)]
